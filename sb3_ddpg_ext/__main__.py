@@ -1,0 +1,17 @@
+"""``python -m sb3_ddpg_ext COMMAND``."""
+
+import argparse
+
+from sb3_ddpg_ext.cli import report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m sb3_ddpg_ext")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    report.add_parser(commands)
+    args = parser.parse_args()
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()

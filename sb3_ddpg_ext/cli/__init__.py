@@ -1,0 +1,1 @@
+"""Commands of ``python -m sb3_ddpg_ext``."""

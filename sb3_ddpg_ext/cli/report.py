@@ -1,0 +1,184 @@
+"""``report``: evaluate an agent that ``rl_zoo3 train`` left behind, say whether it solves its task, and draw it."""
+
+import argparse
+import csv
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Evaluation(NamedTuple):
+    """What 100 evaluation episodes and the training's Monitor files say about one trained agent."""
+
+    env: str
+    algo: str
+    seed: int
+    mean_return: float
+    std_return: float
+    episodes: int
+    threshold: float | None
+    train_episodes: int
+    train_steps: int
+    train_seconds: float
+
+    def verdict(self) -> str:
+        """One line, e.g. ``SOLVED MountainCarContinuous-v0: mean return 93.50 +/- 0.10 over ...``."""
+        if self.threshold is None:
+            word, against = "EVALUATED", "the environment has no threshold"
+        else:
+            word = "SOLVED" if self.mean_return >= self.threshold else "NOT SOLVED"
+            against = f"threshold {self.threshold:g}"
+        return (
+            f"{word} {self.env}: mean return {self.mean_return:.2f} +/- {self.std_return:.2f} over {self.episodes} "
+            f"evaluation episodes, {against}; {self.train_episodes} training episodes, {self.train_steps} steps"
+        )
+
+
+def add_parser(commands: Any) -> None:
+    """Add ``report`` and its arguments, named as in ``rl_zoo3 enjoy``."""
+    parser = commands.add_parser("report", help="evaluate and draw an agent trained by rl_zoo3")
+    parser.add_argument("--env", required=True, help="environment id")
+    parser.add_argument("--algo", default="ddpg_ext", help="algorithm, as rl_zoo3 names it")
+    parser.add_argument("-f", "--folder", default="logs", help="log folder of rl_zoo3 train")
+    parser.add_argument("--exp-id", type=int, default=0, help="number of the experiment (0: the latest)")
+    parser.add_argument("--load-best", action="store_true", help="the best model of the EvalCallback, not the last one")
+    parser.add_argument("-n", "--n-episodes", type=int, default=100, help="evaluation episodes")
+    parser.add_argument("--seed", type=int, default=10_000, help="seed of the evaluation environment")
+    parser.add_argument("--csv", type=Path, help="append the result to this file")
+    parser.add_argument("--png", type=Path, help="draw the learning curve")
+    parser.add_argument("--gif", type=Path, help="film one episode")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Evaluate, print the verdict line, write what was asked for."""
+    try:
+        import rl_zoo3.import_envs  # noqa: F401  # registers the environments that rl_zoo3 knows
+        from huggingface_sb3 import EnvironmentName
+        from rl_zoo3.utils import get_model_path
+    except ImportError as error:
+        raise SystemExit(f"report needs rl_zoo3 ({error}): pip install 'sb3_ddpg_ext[zoo]'") from error
+
+    env_name = EnvironmentName(args.env)
+    _, model_path, log_path = get_model_path(args.exp_id, args.folder, args.algo, env_name, args.load_best)
+    evaluation = evaluate(args, model_path, os.path.join(log_path, env_name))
+    if args.csv:
+        append_row(evaluation, args.csv)
+    if args.png:
+        draw_learning_curve(log_path, evaluation, args.png)
+        print(f"Learning curve: {args.png}")
+    if args.gif:
+        film(args, model_path, os.path.join(log_path, env_name), args.gif)
+        print(f"Film: {args.gif}")
+    print(evaluation.verdict())
+
+
+def make_env(env_id: str, params_path: str, seed: int, env_kwargs: dict[str, Any] | None = None) -> Any:
+    """The evaluation environment, wrapped and normalised as in training."""
+    from rl_zoo3.utils import create_test_env, get_saved_hyperparams
+
+    hyperparams, stats_path = get_saved_hyperparams(params_path, test_mode=True)
+    env_kwargs = hyperparams.pop("env_kwargs", {}) | (env_kwargs or {})
+    return create_test_env(
+        env_id, stats_path=stats_path, seed=seed, should_render=False, hyperparams=hyperparams, env_kwargs=env_kwargs
+    )
+
+
+def load_model(algo: str, model_path: str, env: Any) -> Any:
+    from rl_zoo3.utils import ALGOS
+
+    from sb3_ddpg_ext.zoo import register
+
+    register()
+    return ALGOS[algo].load(model_path, env=env, buffer_size=1)
+
+
+def evaluate(args: argparse.Namespace, model_path: str, params_path: str) -> Evaluation:
+    """Deterministic episodes with rl_zoo3's environment, and the training's figures from its Monitor files."""
+    import gymnasium as gym
+    import yaml
+    from stable_baselines3.common.evaluation import evaluate_policy
+    from stable_baselines3.common.monitor import load_results
+
+    env = make_env(args.env, params_path, args.seed)
+    returns, _ = evaluate_policy(
+        load_model(args.algo, model_path, env), env, args.n_episodes, deterministic=True, return_episode_rewards=True
+    )
+    env.close()
+    training = load_results(str(Path(params_path).parent))
+    with open(os.path.join(params_path, "args.yml")) as file:
+        train_args = yaml.load(file, Loader=yaml.UnsafeLoader)  # an OrderedDict that rl_zoo3 wrote
+    return Evaluation(
+        env=args.env,
+        algo=args.algo,
+        seed=train_args["seed"],
+        mean_return=float(np.mean(returns)),
+        std_return=float(np.std(returns)),
+        episodes=len(returns),
+        threshold=gym.spec(args.env).reward_threshold,
+        train_episodes=len(training),
+        train_steps=int(training["l"].sum()),
+        train_seconds=float(training["t"].max()),
+    )
+
+
+def append_row(evaluation: Evaluation, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    is_new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file)
+        if is_new:
+            writer.writerow(Evaluation._fields)
+        writer.writerow([round(value, 3) if isinstance(value, float) else value for value in evaluation])
+
+
+def draw_learning_curve(log_path: str, evaluation: Evaluation, path: Path) -> None:
+    """Return of each training episode, its running mean, and the threshold."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+    from stable_baselines3.common.monitor import load_results
+
+    training = load_results(log_path)
+    steps, returns = training["l"].cumsum(), training["r"]
+    window = max(1, min(100, len(returns) // 10))
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    axes.plot(steps, returns, ".", markersize=4, alpha=0.4, label="training episode, with exploration noise")
+    axes.plot(steps, returns.rolling(window, min_periods=1).mean(), linewidth=2, label=f"mean of the last {window}")
+    if evaluation.threshold is not None:
+        axes.axhline(evaluation.threshold, color="black", linewidth=1, linestyle="--", label=f"threshold {evaluation.threshold:g}")
+    axes.plot(
+        [steps.iloc[-1]], [evaluation.mean_return], "*", markersize=14, color="tab:red", clip_on=False,
+        label=f"trained agent, without noise: {evaluation.mean_return:.1f}",
+    )  # fmt: skip
+    axes.set_title(f"{evaluation.algo} on {evaluation.env}, seed {evaluation.seed}")
+    axes.set_xlabel("environment steps")
+    axes.set_ylabel("return of an episode")
+    axes.legend(loc="lower right", fontsize="small")
+    axes.grid(alpha=0.3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def film(args: argparse.Namespace, model_path: str, params_path: str, path: Path, max_frames: int = 120) -> None:
+    """One deterministic episode as an endless GIF of at most ``max_frames`` frames."""
+    from PIL import Image
+
+    env = make_env(args.env, params_path, args.seed, {"render_mode": "rgb_array"})
+    model = load_model(args.algo, model_path, env)
+    observation, done, frames = env.reset(), False, []
+    while not done:
+        frames.append(env.render("rgb_array"))
+        action, _ = model.predict(observation, deterministic=True)
+        observation, _, dones, _ = env.step(action)
+        done = dones[0]
+    env.close()
+    stride = -(-len(frames) // max_frames)
+    images = [Image.fromarray(frame) for frame in frames[::stride]]
+    images = [image.resize((320, round(320 * image.height / image.width))).quantize(64) for image in images]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images[0].save(path, save_all=True, append_images=images[1:], duration=40 * stride, loop=0, optimize=True)

@@ -1,0 +1,361 @@
+"""Deep Deterministic Policy Gradient as a Stable-Baselines3 algorithm."""
+
+import inspect
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.base_class import maybe_make_env
+from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.utils import FloatSchedule, update_learning_rate
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.patch_gym import _patch_env
+from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
+from stable_baselines3.td3 import policies as sb3_policies
+
+from sb3_ddpg_ext.batch import Batch
+from sb3_ddpg_ext.learners import EagerLearner
+from sb3_ddpg_ext.policies import CnnPolicy, DDPGPolicy, MlpPolicy, MultiInputPolicy
+from sb3_ddpg_ext.specs import make_action_noise, make_schedule
+from sb3_ddpg_ext.validation import (
+    ShapeCheck,
+    check_action_space,
+    check_finite,
+    check_instance,
+    check_integer,
+    check_real,
+    check_shape,
+    check_train_freq,
+)
+
+SelfDDPG = TypeVar("SelfDDPG", bound="DDPG")
+
+# The policies in a zip saved by Stable-Baselines3's DDPG or TD3, and ours with the same parameters.
+EQUIVALENT_POLICIES: dict[type[BasePolicy], type[DDPGPolicy]] = {
+    sb3_policies.TD3Policy: DDPGPolicy,
+    sb3_policies.CnnPolicy: CnnPolicy,
+    sb3_policies.MultiInputPolicy: MultiInputPolicy,
+}
+# Attributes in such a zip that mean nothing here.
+TD3_ATTRIBUTES = ("policy_delay", "target_noise_clip", "target_policy_noise") + tuple(
+    f"{net}_batch_norm_stats{suffix}" for net in ("actor", "critic") for suffix in ("", "_target")
+)
+
+
+class DDPG(OffPolicyAlgorithm):
+    """
+    Deep Deterministic Policy Gradient, Lillicrap et al. (2016), https://arxiv.org/abs/1509.02971, Algorithm 1.
+
+    Every argument of Stable-Baselines3's ``DDPG`` has the same name, default and meaning here; with those alone the two take
+    the same actions and learn the same parameters. ``qf_learning_rate`` and ``repeat_warmup`` are added, and strings where
+    a YAML file cannot hold an object. ``DDPG.load`` also reads what Stable-Baselines3's DDPG and TD3 have saved.
+
+    :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"`` or a subclass of :class:`DDPGPolicy`
+    :param env: a gymnasium environment or its id, or a ``VecEnv``, with a bounded ``Box`` action space
+    :param learning_rate: of the actor, and of the critic too unless ``qf_learning_rate`` is given; a number, a function of the
+        progress remaining (1 to 0), or ``"lin_1e-3"``
+    :param buffer_size: transitions the replay buffer holds
+    :param learning_starts: uniform random steps before the first update (see ``repeat_warmup``)
+    :param batch_size: transitions in a minibatch
+    :param tau: coefficient of the soft target update, in [0, 1]
+    :param gamma: discount factor, in [0, 1]
+    :param train_freq: environment steps between updates, or a pair such as ``(5, "step")`` or ``(1, "episode")``
+    :param gradient_steps: updates each time; -1 for as many as environment steps were taken
+    :param action_noise: an ``ActionNoise`` on the [-1, 1] action scale, ``"normal_0.1"``, ``"ou_0.2"``, or None
+    :param replay_buffer_class: chosen by the observation space and ``n_steps`` if None
+    :param replay_buffer_kwargs: further arguments of the replay buffer
+    :param optimize_memory_usage: passed to the replay buffer
+    :param n_steps: length of the returns in the critic's target. A ``replay_buffer_class`` of your own is given ``n_steps``
+        and ``gamma``, and must take them.
+    :param stats_window_size: episodes in the means that are logged
+    :param tensorboard_log: directory for TensorBoard; None for no log
+    :param policy_kwargs: arguments of the policy, see :class:`DDPGPolicy`
+    :param verbose: 0 silent, 1 information, 2 debugging
+    :param seed: of torch, NumPy, the environment and the action space
+    :param device: ``"auto"`` takes a GPU if there is one
+    :param _init_setup_model: whether to build the networks at once
+    :param qf_learning_rate: learning rate of the critic, in the forms of ``learning_rate``; None for the same
+    :param repeat_warmup: take the random warm-up again at each ``learn()`` that resets the timesteps, also with a trained
+        model, as Stable-Baselines3 does. By default only an untrained model acts at random.
+    :raises ValueError: for a value outside what is allowed, or an observation or reward that is not finite
+    :raises TypeError: for a value of the wrong type
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": MlpPolicy,
+        "CnnPolicy": CnnPolicy,
+        "MultiInputPolicy": MultiInputPolicy,
+    }
+    policy: DDPGPolicy
+    learner: EagerLearner
+
+    def __init__(
+        self,
+        policy: str | type[DDPGPolicy],
+        env: GymEnv | str,
+        learning_rate: float | Schedule | str = 1e-3,
+        buffer_size: int = 1_000_000,
+        learning_starts: int = 100,
+        batch_size: int = 256,
+        tau: float = 0.005,
+        gamma: float = 0.99,
+        train_freq: int | tuple[int, str] = 1,
+        gradient_steps: int = 1,
+        action_noise: ActionNoise | str | None = None,
+        replay_buffer_class: type[ReplayBuffer] | None = None,
+        replay_buffer_kwargs: dict[str, Any] | None = None,
+        optimize_memory_usage: bool = False,
+        n_steps: int = 1,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: th.device | str = "auto",
+        _init_setup_model: bool = True,
+        *,
+        stats_window_size: int = 100,
+        qf_learning_rate: float | Schedule | str | None = None,
+        repeat_warmup: bool = False,
+    ):
+        self._check_policy(policy)
+        check_instance("policy_kwargs", policy_kwargs, (dict, type(None)), "a dict or None")
+        check_instance("replay_buffer_kwargs", replay_buffer_kwargs, (dict, type(None)), "a dict or None")
+        if env is not None:  # None while a model is loaded for prediction only
+            env = maybe_make_env(env, verbose)
+            check_action_space(env.action_space)
+        elif _init_setup_model:
+            raise ValueError("env=None must be an environment, or the id of one")
+        super().__init__(
+            policy=policy,
+            env=env,
+            learning_rate=learning_rate,  # type: ignore[arg-type]  # a string becomes a schedule in _setup_lr_schedule
+            buffer_size=buffer_size,
+            learning_starts=learning_starts,
+            batch_size=batch_size,
+            tau=tau,
+            gamma=gamma,
+            train_freq=train_freq,
+            gradient_steps=gradient_steps,
+            action_noise=action_noise,  # type: ignore[arg-type]  # likewise in _setup_model
+            replay_buffer_class=replay_buffer_class,
+            replay_buffer_kwargs=replay_buffer_kwargs,
+            optimize_memory_usage=optimize_memory_usage,
+            n_steps=n_steps,
+            policy_kwargs=policy_kwargs,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            device=device,
+            support_multi_env=True,
+            seed=seed,
+            sde_support=False,
+        )
+        self.qf_learning_rate = qf_learning_rate
+        self.repeat_warmup = repeat_warmup
+        if _init_setup_model:
+            self._setup_model()
+
+    def _check_policy(self, policy: Any) -> None:
+        allowed = f"one of {sorted(self.policy_aliases)} or a subclass of DDPGPolicy"
+        if isinstance(policy, str):
+            if policy not in self.policy_aliases:
+                raise ValueError(f"policy={policy!r} is unknown; it must be {allowed}")
+        elif not (isinstance(policy, type) and (issubclass(policy, DDPGPolicy) or policy in EQUIVALENT_POLICIES)):
+            raise TypeError(f"policy={policy!r} must be {allowed}")
+
+    @staticmethod
+    def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        if not isinstance(env, VecEnv):
+            env = ShapeCheck(_patch_env(env))
+        return OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
+
+    def _setup_model(self) -> None:
+        """Build buffer, networks and learner from the attributes, which may come from the constructor or from a saved file."""
+        if self.policy_class in EQUIVALENT_POLICIES:
+            self.policy_class = EQUIVALENT_POLICIES[self.policy_class]
+            self.policy_kwargs.setdefault("n_critics", 2)  # the default of TD3's policies
+            for name in TD3_ATTRIBUTES:
+                self.__dict__.pop(name, None)
+        self._check_arguments()
+        self._setup_lr_schedule()
+        self.set_random_seed(self.seed)
+        if self.replay_buffer is None:
+            self.replay_buffer = self._make_replay_buffer()
+        self.policy = self.policy_class(  # type: ignore[assignment]
+            self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs
+        ).to(self.device)
+        self.actor, self.actor_target = self.policy.actor, self.policy.actor_target
+        self.critic, self.critic_target = self.policy.critic, self.policy.critic_target
+        self.learner = EagerLearner(self.policy, self.tau)
+        self._loss_sums: dict[str, th.Tensor] = {}
+        self._n_summed = 0
+
+    def _check_arguments(self) -> None:
+        for name, low in (("buffer_size", 1), ("learning_starts", 0), ("batch_size", 1), ("gradient_steps", -1), ("n_steps", 1)):
+            setattr(self, name, check_integer(name, getattr(self, name), at_least=low))
+        self._stats_window_size = check_integer("stats_window_size", self._stats_window_size, at_least=1)
+        self.tau = check_real("tau", self.tau, 0, 1)
+        self.gamma = check_real("gamma", self.gamma, 0, 1)
+        self.train_freq = check_train_freq(self.train_freq, self.n_envs)
+        self.action_noise = make_action_noise(self.action_noise, int(np.prod(self.action_space.shape or ())))
+
+    def _setup_lr_schedule(self) -> None:
+        qf_learning_rate = self.learning_rate if self.qf_learning_rate is None else self.qf_learning_rate
+        self.lr_schedule = FloatSchedule(make_schedule("learning_rate", self.learning_rate))
+        self.qf_lr_schedule = FloatSchedule(make_schedule("qf_learning_rate", qf_learning_rate))
+
+    def _make_replay_buffer(self) -> ReplayBuffer:
+        n_step_kwargs = {"n_steps": self.n_steps, "gamma": self.gamma} if self.n_steps > 1 else {}
+        if self.replay_buffer_class is None:
+            if isinstance(self.observation_space, spaces.Dict):
+                self.replay_buffer_class = DictReplayBuffer
+            else:
+                self.replay_buffer_class = NStepReplayBuffer if self.n_steps > 1 else ReplayBuffer
+        check_instance("replay_buffer_class", self.replay_buffer_class, type, "a ReplayBuffer class or None")
+        if not issubclass(self.replay_buffer_class, ReplayBuffer):
+            raise TypeError(f"replay_buffer_class={self.replay_buffer_class!r} must be a subclass of ReplayBuffer")
+        name = self.replay_buffer_class.__name__
+        if n_step_kwargs and not n_step_kwargs.keys() <= inspect.signature(self.replay_buffer_class).parameters.keys():
+            raise ValueError(
+                f"n_steps={self.n_steps}: {name} does not take the arguments n_steps and gamma; "
+                "n_steps must be 1 with it (Dict observations and HER among others)"
+            )
+        for key, value in n_step_kwargs.items():
+            if self.replay_buffer_kwargs.get(key, value) != value:
+                raise ValueError(
+                    f"replay_buffer_kwargs[{key!r}]={self.replay_buffer_kwargs[key]!r} must equal the model's {key}={value}"
+                )
+        # The environment is added here, not to replay_buffer_kwargs, which are pickled with the model.
+        env_kwargs = {"env": self.env} if issubclass(self.replay_buffer_class, HerReplayBuffer) else {}
+        if env_kwargs and self.env is None:
+            raise ValueError(f"env=None must be an environment with {name}, whose goals need compute_reward")
+        return self.replay_buffer_class(
+            self.buffer_size,
+            self.observation_space,
+            self.action_space,
+            device=self.device,
+            n_envs=self.n_envs,
+            optimize_memory_usage=self.optimize_memory_usage,
+            **env_kwargs,
+            **(self.replay_buffer_kwargs | n_step_kwargs),
+        )
+
+    def learn(
+        self: SelfDDPG,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int | None = 4,
+        tb_log_name: str = "DDPG",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfDDPG:
+        total_timesteps, callback = self._setup_learn(
+            check_integer("total_timesteps", total_timesteps, at_least=1), callback, reset_num_timesteps, tb_log_name, progress_bar
+        )
+        callback.on_training_start(locals(), globals())
+        while self.num_timesteps < total_timesteps:
+            rollout = self.collect_rollouts(
+                self.env,  # type: ignore[arg-type]
+                train_freq=self.train_freq,  # type: ignore[arg-type]
+                action_noise=self.action_noise,
+                callback=callback,
+                learning_starts=self.learning_starts,
+                replay_buffer=self.replay_buffer,  # type: ignore[arg-type]
+                log_interval=log_interval,
+            )
+            if not rollout.continue_training:
+                break
+            gradient_steps = self.gradient_steps if self.gradient_steps >= 0 else rollout.episode_timesteps
+            if gradient_steps > 0 and self._is_warmed_up():
+                self.train(gradient_steps, self.batch_size)
+        callback.on_training_end()
+        return self
+
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str = "run",
+        progress_bar: bool = False,
+    ) -> tuple[int, BaseCallback]:
+        if self.env is None:
+            raise ValueError("env=None: the model has no environment to learn in; give one to load() or set_env()")
+        setup = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        self._check_observation("observation", self._last_obs)
+        return setup
+
+    def _is_warmed_up(self) -> bool:
+        """Whether to update: after ``learning_starts`` steps, or, for a trained model, once that many are in the buffer."""
+        if self.repeat_warmup or self._n_updates == 0:
+            return self.num_timesteps > self.learning_starts
+        assert self.replay_buffer is not None
+        return self.replay_buffer.full or self.replay_buffer.size() * self.n_envs > self.learning_starts
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Uniform random actions are for an untrained model; see ``repeat_warmup``."""
+        is_trained = self._n_updates > 0 and not self.repeat_warmup
+        return super()._sample_action(0 if is_trained else learning_starts, action_noise, n_envs)
+
+    def _check_observation(self, name: str, observation: Any) -> None:
+        check_shape(observation, self.observation_space, leading=(self.n_envs,))
+        check_finite(name, observation)
+
+    def _store_transition(
+        self,
+        replay_buffer: ReplayBuffer,
+        buffer_action: np.ndarray,
+        new_obs: np.ndarray | dict[str, np.ndarray],
+        reward: np.ndarray,
+        dones: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        """Refuse what is not finite, so that the buffer and the model stay as good as they were, then store."""
+        self._check_observation("observation", new_obs)
+        check_finite("reward", reward)
+        for info, done in zip(infos, dones, strict=True):
+            if done and info.get("terminal_observation") is not None:
+                check_finite("terminal_observation", info["terminal_observation"])
+        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+
+    def train(self, gradient_steps: int, batch_size: int) -> None:
+        """
+        :param gradient_steps: number of updates of critic, actor and targets
+        :param batch_size: transitions in each minibatch
+        """
+        self.policy.set_training_mode(True)
+        for optimizer, schedule in ((self.actor.optimizer, self.lr_schedule), (self.critic.optimizer, self.qf_lr_schedule)):
+            update_learning_rate(optimizer, schedule(self._current_progress_remaining))  # type: ignore[arg-type]
+        self.learner.tau = self.tau
+        for _ in range(gradient_steps):
+            samples = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
+            for name, loss in self.learner.update(Batch.from_samples(samples, self.gamma)).items():
+                self._loss_sums[name] = self._loss_sums[name] + loss if self._n_summed else loss
+            self._n_summed += 1
+        self._n_updates += gradient_steps
+
+    def dump_logs(self) -> None:
+        """Write the log. Losses are means over the updates since the last time, turned into floats only here."""
+        if self._n_summed > 0:
+            for name, loss_sum in self._loss_sums.items():
+                self.logger.record(f"train/{name}", loss_sum.item() / self._n_summed)
+            self._n_summed = 0
+            self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+            self.logger.record("train/learning_rate", self.actor.optimizer.param_groups[0]["lr"])
+            self.logger.record("train/qf_learning_rate", self.critic.optimizer.param_groups[0]["lr"])
+        super().dump_logs()
+
+    def _excluded_save_params(self) -> list[str]:
+        derived = ["actor", "critic", "actor_target", "critic_target", "learner", "_loss_sums", "_n_summed"]
+        return super()._excluded_save_params() + derived
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "actor.optimizer", "critic.optimizer"], []

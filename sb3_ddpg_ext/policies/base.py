@@ -1,0 +1,93 @@
+"""Actor, critic, their target copies and their optimisers."""
+
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.policies import ContinuousCritic
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.td3.policies import TD3Policy
+from torch.nn import functional as F
+
+from sb3_ddpg_ext.validation import check_integer, check_net_arch
+
+if TYPE_CHECKING:
+    from sb3_ddpg_ext.batch import Batch
+
+
+class Critic(ContinuousCritic):
+    """
+    Q(s, a) as an ensemble of ``n_critics`` scalar networks, ``qf0``, ``qf1``, ...
+
+    One network is DDPG (Lillicrap et al. 2016). With two or more the backup takes the smallest estimate, the clipped double
+    Q-learning of TD3 (Fujimoto et al. 2018, section 4.2).
+    """
+
+    def backup(self, batch: "Batch", next_actions: th.Tensor) -> th.Tensor:
+        """The target y = r + gamma^m (1 - d) Q(s', a'), of shape (batch, 1). To be called on the target critic."""
+        next_q = reduce(th.minimum, self(batch.next_observations, next_actions))
+        return batch.rewards + (1 - batch.dones) * batch.discounts * next_q
+
+    def loss(self, batch: "Batch", target: th.Tensor) -> th.Tensor:
+        """The mean-squared Bellman error, summed over the networks."""
+        return reduce(th.add, (F.mse_loss(q, target) for q in self(batch.observations, batch.actions)))
+
+    def value(self, observations: PyTorchObs, actions: th.Tensor) -> th.Tensor:
+        """What the actor climbs, of shape (batch, 1): the first network, as in TD3."""
+        return self.q1_forward(observations, actions)  # type: ignore[arg-type]
+
+
+class DDPGPolicy(TD3Policy):
+    """
+    Deterministic actor mu(s), critic Q(s, a) and a target copy of each.
+
+    The networks, their parameter names and the order of their random draws are those of Stable-Baselines3, so its saved
+    models can be loaded.
+
+    :param observation_space: observation space
+    :param action_space: action space, a ``Box``
+    :param lr_schedule: learning rate over the progress remaining (1 to 0)
+    :param net_arch: hidden units of actor and critic, ``[400, 300]`` by default (``[256, 256]`` after a CNN);
+        ``dict(pi=[...], qf=[...])`` for different ones
+    :param n_critics: number of Q networks; 1 is DDPG, 2 adds clipped double Q-learning
+    :param args: further arguments of Stable-Baselines3's ``TD3Policy``, in its order
+    :param kwargs: the same by name: ``activation_fn``, ``features_extractor_class``, ``features_extractor_kwargs``,
+        ``normalize_images``, ``optimizer_class``, ``optimizer_kwargs``, ``share_features_extractor``
+    :raises ValueError: if ``net_arch`` or ``n_critics`` is not positive
+    """
+
+    critic: Critic
+    critic_target: Critic
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Box,
+        lr_schedule: Schedule,
+        net_arch: list[int] | dict[str, list[int]] | None = None,
+        *args: Any,
+        n_critics: int = 1,
+        **kwargs: Any,
+    ):
+        check_net_arch("policy_kwargs['net_arch']", net_arch)
+        n_critics = check_integer("policy_kwargs['n_critics']", n_critics, at_least=1)
+        super().__init__(observation_space, action_space, lr_schedule, net_arch, *args, n_critics=n_critics, **kwargs)
+
+    def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> Critic:
+        return Critic(**self._update_features_extractor(self.critic_kwargs, features_extractor)).to(self.device)
+
+
+class CnnPolicy(DDPGPolicy):
+    """:class:`DDPGPolicy` for images, seen through ``NatureCNN``."""
+
+    def __init__(self, *args: Any, features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN, **kwargs: Any):
+        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
+
+
+class MultiInputPolicy(DDPGPolicy):
+    """:class:`DDPGPolicy` for ``Dict`` observations, seen through ``CombinedExtractor``."""
+
+    def __init__(self, *args: Any, features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor, **kwargs: Any):
+        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)

@@ -1,0 +1,123 @@
+"""Checks of what a user or an environment hands in. Every error names the argument, its value and what is allowed."""
+
+import math
+from numbers import Integral, Real
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
+
+
+def check_integer(name: str, value: Any, at_least: int) -> int:
+    """Return ``value`` as an int. A float without fraction is taken (``1e6``), a bool or a string is not."""
+    whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
+    if isinstance(value, bool) or not whole:
+        raise TypeError(f"{name}={value!r} must be an integer >= {at_least}")
+    if value < at_least:
+        raise ValueError(f"{name}={value!r} must be an integer >= {at_least}")
+    return int(value)
+
+
+def check_real(name: str, value: Any, low: float, high: float = math.inf) -> float:
+    """Return ``value`` as a finite float within [``low``, ``high``]."""
+    allowed = f"a finite number >= {low:g}" if high == math.inf else f"a number in [{low:g}, {high:g}]"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}={value!r} must be {allowed}")
+    if not (math.isfinite(value) and low <= value <= high):
+        raise ValueError(f"{name}={value!r} must be {allowed}")
+    return float(value)
+
+
+def check_instance(name: str, value: Any, allowed: type | tuple[type, ...], description: str) -> None:
+    """Raise a ``TypeError`` unless ``value`` is an instance of ``allowed``, which ``description`` says in words."""
+    if not isinstance(value, allowed):
+        raise TypeError(f"{name}={value!r} must be {description}")
+
+
+def check_net_arch(name: str, net_arch: Any) -> None:
+    """Check ``[400, 300]`` or ``{"pi": [...], "qf": [...]}`` (or None, the default)."""
+    layers = net_arch
+    if isinstance(net_arch, dict):
+        if set(net_arch) != {"pi", "qf"}:
+            raise ValueError(f"{name}={net_arch!r} must have exactly the keys 'pi' (actor) and 'qf' (critic)")
+        if not all(isinstance(part, list | tuple) for part in net_arch.values()):
+            raise TypeError(f"{name}={net_arch!r} must hold a list of layer sizes under 'pi' and 'qf'")
+        layers = [*net_arch["pi"], *net_arch["qf"]]
+    if layers is None:
+        return
+    check_instance(name, layers, (list, tuple), "a list of layer sizes, e.g. [400, 300], or dict(pi=[...], qf=[...])")
+    for i, size in enumerate(layers):
+        check_integer(f"{name}: layer {i}", size, at_least=1)
+
+
+def check_train_freq(train_freq: Any, n_envs: int) -> TrainFreq:
+    """Return an int or a pair (int, "step" | "episode") as SB3's ``TrainFreq``."""
+    allowed = 'a positive integer or a pair (positive integer, "step" | "episode")'
+    pair = (train_freq, "step") if isinstance(train_freq, Real) else train_freq
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
+        raise TypeError(f"train_freq={train_freq!r} must be {allowed}")
+    unit = pair[1].value if isinstance(pair[1], TrainFrequencyUnit) else pair[1]
+    if unit not in ("step", "episode"):
+        raise ValueError(f"train_freq={train_freq!r}: the unit {unit!r} is unknown; it must be {allowed}")
+    if unit == "episode" and n_envs > 1:
+        raise ValueError(f"train_freq={train_freq!r}: the unit 'episode' needs a single environment, here n_envs={n_envs}")
+    return TrainFreq(check_integer("train_freq", pair[0], at_least=1), TrainFrequencyUnit(unit))
+
+
+def check_action_space(space: spaces.Space) -> None:
+    """DDPG acts in a bounded box: tanh output and noise are scaled to its bounds."""
+    if not isinstance(space, spaces.Box):
+        raise ValueError(f"env.action_space={space} must be a gymnasium.spaces.Box: DDPG's actions are continuous")
+    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+        raise ValueError(
+            f"env.action_space={space} must have finite bounds; gymnasium.wrappers.TransformAction can bring your own"
+        )
+    if not (space.low < space.high).all():
+        raise ValueError(f"env.action_space={space} must have low < high in every dimension, low={space.low}, high={space.high}")
+
+
+def check_shape(observation: Any, space: spaces.Space, leading: tuple[int, ...] = ()) -> None:
+    """Check the shape of an observation, or of each entry of a ``Dict`` observation, against its space."""
+    if isinstance(space, spaces.Dict):
+        check_instance("the environment's observation", observation, dict, f"a dict with the keys {sorted(space.keys())}")
+        for key, subspace in space.items():
+            if key not in observation:
+                raise ValueError(f"the environment's observation lacks the key {key!r}; it has {sorted(observation)}")
+            check_shape(observation[key], subspace, leading)
+    elif space.shape is not None and np.shape(observation) != leading + space.shape:
+        raise ValueError(
+            f"the environment returned an observation of shape {np.shape(observation)}; "
+            f"it must be {leading + space.shape}, the shape of its observation_space"
+        )
+
+
+def check_finite(name: str, value: np.ndarray | dict[str, np.ndarray]) -> None:
+    """Refuse NaN and infinity before they reach the replay buffer, where they would poison every later update."""
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            check_finite(f"{name}[{key!r}]", entry)
+    elif value.dtype.kind == "f" and not np.isfinite(value).all():
+        raise ValueError(f"the environment returned {name}={value}, every entry must be finite")
+
+
+class ShapeCheck(gym.Wrapper):
+    """
+    Checks the shape of what an environment returns, before a ``DummyVecEnv`` broadcasts it into its own arrays.
+
+    :raises ValueError: if an observation has not the shape of ``observation_space``
+    :raises TypeError: if a reward is not a number
+    """
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        observation, info = self.env.reset(**kwargs)
+        check_shape(observation, self.observation_space)
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        check_shape(observation, self.observation_space)
+        if np.size(reward) != 1:
+            raise TypeError(f"the environment returned reward={reward!r}, it must be a number")
+        return observation, reward, terminated, truncated, info

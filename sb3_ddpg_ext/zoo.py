@@ -1,0 +1,115 @@
+"""
+Registration in rl_zoo3 as the algorithm ``ddpg_ext``: the class, our hyperparameters and a search space for ``-optimize``.
+
+After ``pip install`` the ``rl_zoo3`` command does this by itself (:mod:`sb3_ddpg_ext._autoload`). The plain way is
+``python -m sb3_ddpg_ext.zoo train --algo ddpg_ext ...``, and in a program ``sb3_ddpg_ext.zoo.register()``.
+"""
+
+import runpy
+import sys
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sb3_ddpg_ext.ddpg import DDPG
+
+if TYPE_CHECKING:
+    import optuna
+
+ALGO = "ddpg_ext"
+
+
+def hyperparams_path() -> Path:
+    """Our YAML file: inside an installed package, beside the package in a checkout."""
+    package = Path(__file__).parent
+    folder = package / "hyperparams"
+    return (folder if folder.is_dir() else package.parent / "hyperparams") / f"{ALGO}.yml"
+
+
+def sample_params(trial: "optuna.Trial", n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
+    """
+    DDPG's search space for ``rl_zoo3 train -optimize``.
+
+    :param trial: what Optuna draws from
+    :param n_actions: unused, the noise is a string that fits any action space
+    :param n_envs: unused, the number of updates follows the number of transitions
+    :param additional_args: ``using_her_replay_buffer`` and ``her_kwargs``, from rl_zoo3
+    :return: arguments for :class:`DDPG`
+    """
+    from rl_zoo3.hyperparams_opt import sample_her_params
+
+    params = {
+        "one_minus_gamma": trial.suggest_float("one_minus_gamma", 1e-4, 0.05, log=True),
+        "learning_rate": trial.suggest_float("learning_rate", 1e-5, 3e-3, log=True),
+        "qf_learning_rate": trial.suggest_float("qf_learning_rate", 1e-5, 3e-3, log=True),
+        "batch_size_pow": trial.suggest_int("batch_size_pow", 5, 10),
+        "tau": trial.suggest_float("tau", 1e-3, 0.08, log=True),
+        "train_freq": trial.suggest_int("train_freq", 1, 16, log=True),
+        "noise_kind": trial.suggest_categorical("noise_kind", ["none", "normal", "ou"]),
+        "noise_std": trial.suggest_float("noise_std", 0.02, 1.0, log=True),
+        "net_arch": trial.suggest_categorical("net_arch", ["small", "medium", "big", "large"]),
+    }
+    if additional_args["using_her_replay_buffer"]:
+        params = sample_her_params(trial, params, additional_args["her_kwargs"])
+    return convert_params(params)
+
+
+def convert_params(sampled: dict[str, Any]) -> dict[str, Any]:
+    """Arguments for :class:`DDPG` from what :func:`sample_params` drew; rl_zoo3 also calls it on a trial in its storage."""
+    from rl_zoo3.hyperparams_opt import convert_offpolicy_params
+
+    params = convert_offpolicy_params(sampled)
+    kind, std = params.pop("noise_kind"), params.pop("noise_std")
+    params["action_noise"] = "none" if kind == "none" else f"{kind}_{std}"
+    params["gradient_steps"] = -1  # one update per transition, for any train_freq and number of environments
+    return params
+
+
+def register() -> None:
+    """
+    Make rl_zoo3 know ``ddpg_ext``. Doing it twice changes nothing.
+
+    :raises ImportError: if rl_zoo3 is missing
+    """
+    try:
+        from rl_zoo3.exp_manager import ExperimentManager
+        from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
+        from rl_zoo3.utils import ALGOS
+    except ImportError as error:
+        raise ImportError(f"rl_zoo3 could not be imported ({error}): pip install 'sb3_ddpg_ext[zoo]'") from error
+
+    if ALGO in ALGOS:
+        return
+    ALGOS[ALGO] = DDPG
+    HYPERPARAMS_SAMPLER[ALGO] = sample_params
+    HYPERPARAMS_CONVERTER[ALGO] = convert_params
+
+    # rl_zoo3 looks for ALGO.yml in its own folder alone. An explicit -conf still wins.
+    original_init = ExperimentManager.__init__
+
+    @wraps(original_init)
+    def init(self: Any, args: Any, algo: str, *rest: Any, config: str | None = None, **kwargs: Any) -> None:
+        if algo == ALGO and config is None:
+            config = str(hyperparams_path())
+        original_init(self, args, algo, *rest, config=config, **kwargs)
+
+    ExperimentManager.__init__ = init  # type: ignore[method-assign]
+
+
+def main() -> None:
+    """``rl_zoo3 ...``, and rl_zoo3's modules that are no sub-commands, such as ``record_video``, by their name."""
+    register()
+    from rl_zoo3.cli import main as rl_zoo3_main
+
+    modules = ("record_video", "record_training", "push_to_hub", "load_from_hub", "benchmark")
+    if len(sys.argv) > 1 and sys.argv[1] in modules:
+        module = sys.argv.pop(1)
+        runpy.run_module(f"rl_zoo3.{module}", run_name="__main__", alter_sys=True)
+    elif len(sys.argv) > 1:
+        rl_zoo3_main()
+    else:
+        sys.exit(f"usage: python -m sb3_ddpg_ext.zoo {{train,enjoy,plot_train,plot_from_file,all_plots,{','.join(modules)}}} ...")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,389 @@
+"""DDPG as its users see it: equal to Stable-Baselines3's, resumed, saved, vectorised."""
+
+import copy
+import io
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from conftest import CountingEnv, DictPendulum
+from stable_baselines3 import DDPG as SB3DDPG
+from stable_baselines3 import TD3, HerReplayBuffer
+from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.envs import BitFlippingEnv, FakeImageEnv
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from sb3_ddpg_ext import DDPG
+
+SMALL = dict(policy_kwargs=dict(net_arch=[16, 16]), batch_size=32, buffer_size=2000, device="cpu")
+
+
+def make_env(name):
+    return DictPendulum(gym.make("Pendulum-v1")) if name == "dict" else gym.make("Pendulum-v1")
+
+
+def assert_same_parameters(model, other):
+    for key, value in model.policy.state_dict().items():
+        assert th.equal(value, other.policy.state_dict()[key]), key
+
+
+class RandomActionCounter(BaseCallback):
+    """Counts the steps on which the action space was asked for a random action."""
+
+    def _on_training_start(self):
+        self.count = 0
+        space, sample = self.model.action_space, type(self.model.action_space).sample
+
+        def counting_sample():
+            self.count += 1
+            return sample(space)
+
+        space.sample = counting_sample
+
+    def _on_step(self):
+        return True
+
+    def _on_training_end(self):
+        del self.model.action_space.sample
+
+
+# --- equal to SB3 -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("noise_class", [NormalActionNoise, OrnsteinUhlenbeckActionNoise])
+@pytest.mark.parametrize("env_name", ["box", "dict"])
+def test_same_actions_and_parameters_as_sb3(env_name, noise_class):
+    """Through collection and 200 updates with SB3's default networks, ours and SB3's DDPG agree bit for bit."""
+    models = []
+    for cls in (DDPG, SB3DDPG):
+        noise = noise_class(mean=np.zeros(1), sigma=0.2 * np.ones(1))
+        policy = "MultiInputPolicy" if env_name == "dict" else "MlpPolicy"
+        models.append(cls(policy, make_env(env_name), action_noise=noise, seed=3, buffer_size=1000, device="cpu").learn(300))
+    ours, theirs = models
+    assert ours._n_updates == theirs._n_updates == 200
+    np.testing.assert_array_equal(ours.replay_buffer.actions[:300], theirs.replay_buffer.actions[:300])
+    assert_same_parameters(ours, theirs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_same_learning_curve_as_sb3(seed):
+    """Over 1,500 updates, long after rounding differences would have grown, every return is that of SB3's DDPG."""
+    curves = []
+    for cls in (DDPG, SB3DDPG):
+        model = cls("MlpPolicy", "Pendulum-v1", action_noise=NormalActionNoise(np.zeros(1), 0.1 * np.ones(1)), seed=seed, **SMALL)
+        model.learn(1600)
+        curves.append([episode["r"] for episode in model.ep_info_buffer])
+    assert len(curves[0]) == 8
+    assert curves[0] == curves[1]
+
+
+def test_arguments_of_sb3_have_its_defaults():
+    """Every argument of SB3's constructor is there, in its order, with its default; stats_window_size too."""
+    import inspect
+
+    ours, theirs = (list(inspect.signature(cls.__init__).parameters.values()) for cls in (DDPG, SB3DDPG))
+    for mine, its in zip(ours, theirs, strict=False):
+        assert (mine.name, mine.default) == (its.name, its.default)
+    assert len(ours) >= len(theirs)
+    assert DDPG("MlpPolicy", "Pendulum-v1", stats_window_size=7, **SMALL).learn(1).ep_info_buffer.maxlen == 7
+
+
+def test_two_runs_with_one_seed_are_equal():
+    """Bitwise, with noise and updates; another seed gives something else."""
+    runs = [DDPG("MlpPolicy", "Pendulum-v1", action_noise="ou_0.3", seed=seed, **SMALL).learn(400) for seed in (5, 5, 6)]
+    assert_same_parameters(runs[0], runs[1])
+    assert not th.equal(runs[0].actor.mu[0].weight, runs[2].actor.mu[0].weight)
+
+
+# --- resuming ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "with_buffer", "random_actions", "updates"),
+    [
+        (dict(), False, 0, 100),  # collects learning_starts transitions again, but by its own actions
+        (dict(), True, 0, 200),
+        (dict(repeat_warmup=True), False, 100, 100),
+        (dict(repeat_warmup=True), True, 100, 100),
+    ],
+)
+def test_random_warmup_is_not_replayed_after_load(tmp_path, kwargs, with_buffer, random_actions, updates):
+    """A loaded model takes no random action unless repeat_warmup asks for it, and learns at once from a loaded buffer."""
+    counter = RandomActionCounter()
+    model = DDPG("MlpPolicy", "Pendulum-v1", learning_starts=100, seed=0, **SMALL).learn(250, callback=counter)
+    assert (counter.count, model._n_updates) == (100, 150)
+    model.save(tmp_path / "model")
+    model.save_replay_buffer(tmp_path / "buffer")
+    loaded = DDPG.load(tmp_path / "model", env=gym.make("Pendulum-v1"), device="cpu", **kwargs)
+    if with_buffer:
+        loaded.load_replay_buffer(tmp_path / "buffer")
+    loaded.learn(200, callback=counter)
+    assert (counter.count, loaded._n_updates - 150) == (random_actions, updates)
+
+
+def test_second_learn_continues():
+    """learn() on a trained model neither acts at random again nor waits with its updates."""
+    counter = RandomActionCounter()
+    model = DDPG("MlpPolicy", "Pendulum-v1", learning_starts=50, seed=0, **SMALL).learn(100)
+    model.learn(60, callback=counter)
+    assert (counter.count, model._n_updates) == (0, 50 + 60)
+
+
+def test_untrained_model_still_warms_up_after_load(tmp_path):
+    """What was saved before any update takes the random warm-up."""
+    counter = RandomActionCounter()
+    DDPG("MlpPolicy", "Pendulum-v1", learning_starts=50, **SMALL).save(tmp_path / "model")
+    DDPG.load(tmp_path / "model", env=gym.make("Pendulum-v1"), device="cpu").learn(70, callback=counter)
+    assert counter.count == 50
+
+
+@pytest.mark.parametrize("reset_num_timesteps", [True, False])
+def test_no_update_before_there_is_data(tmp_path, reset_num_timesteps):
+    """A model loaded without its buffer first collects learning_starts transitions."""
+    DDPG("MlpPolicy", "Pendulum-v1", learning_starts=50, seed=0, **SMALL).learn(80).save(tmp_path / "model")
+    loaded = DDPG.load(tmp_path / "model", env=gym.make("Pendulum-v1"), device="cpu")
+    loaded.learn(50, reset_num_timesteps=reset_num_timesteps)
+    assert loaded._n_updates == 30
+
+
+def test_saved_and_loaded_is_the_same(tmp_path):
+    """Parameters, optimiser state, attributes, noise and predictions survive save and load."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", qf_learning_rate="lin_2e-3", action_noise="ou_0.3", seed=0, **SMALL).learn(300)
+    model.save(tmp_path / "model")
+    loaded = DDPG.load(tmp_path / "model", device="cpu")
+    assert_same_parameters(model, loaded)
+    obs = model.observation_space.sample()
+    np.testing.assert_array_equal(model.predict(obs)[0], loaded.predict(obs)[0])
+    for net in ("actor", "critic"):
+        saved, found = (getattr(m, net).optimizer.state_dict() for m in (model, loaded))
+        assert saved["param_groups"] == found["param_groups"]
+        assert all(th.equal(saved["state"][i][k], found["state"][i][k]) for i in saved["state"] for k in saved["state"][i])
+    assert loaded.qf_lr_schedule(0.5) == 1e-3
+    np.testing.assert_array_equal(loaded.action_noise.noise_prev, model.action_noise.noise_prev)
+    assert set(loaded.get_parameters()) == {"policy", "actor.optimizer", "critic.optimizer"}
+
+
+def test_an_error_in_the_environment_loses_nothing():
+    """After a NaN from the environment the model, its buffer and save() are as good as before."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", seed=0, learning_starts=10, **SMALL).learn(50)
+    before, stored = copy.deepcopy(model.policy.state_dict()), model.replay_buffer.size()
+    broken = gym.make("Pendulum-v1")
+    broken.unwrapped._get_obs = lambda: np.full(3, np.nan, dtype=np.float32)
+    model.set_env(broken)
+    with pytest.raises(ValueError, match="must be finite"):
+        model.learn(10)
+    assert model.replay_buffer.size() == stored
+    assert all(th.equal(value, model.policy.state_dict()[key]) for key, value in before.items())
+    model.save(io.BytesIO())
+
+
+# --- from SB3 ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cls", [SB3DDPG, TD3])
+@pytest.mark.parametrize("env_name", ["box", "dict"])
+def test_loads_what_sb3_saved(tmp_path, cls, env_name):
+    """A zip of SB3's DDPG or TD3 gives the same actions here and continues training, also after being saved again."""
+    policy = "MultiInputPolicy" if env_name == "dict" else "MlpPolicy"
+    theirs = cls(policy, make_env(env_name), seed=0, learning_starts=20, learning_rate=3e-4, **SMALL).learn(60)
+    theirs.save(tmp_path / "theirs")
+    ours = DDPG.load(tmp_path / "theirs", env=make_env(env_name), device="cpu")
+    assert_same_parameters(ours, theirs)
+    for _ in range(5):
+        obs = theirs.observation_space.sample()
+        np.testing.assert_array_equal(ours.predict(obs)[0], theirs.predict(obs)[0])
+    assert ours.lr_schedule(1) == 3e-4
+    ours.learn(60, reset_num_timesteps=False)
+    assert ours._n_updates == theirs._n_updates + 40  # after 20 transitions in an empty buffer
+    ours.save(tmp_path / "ours")
+    assert_same_parameters(DDPG.load(tmp_path / "ours", device="cpu"), ours)
+    assert not hasattr(ours, "policy_delay")
+
+
+def test_continues_as_sb3_would(tmp_path):
+    """With SB3's file and buffer, the next 100 updates are those of SB3's DDPG itself, optimiser state included."""
+    theirs = SB3DDPG("MlpPolicy", "Pendulum-v1", seed=0, **SMALL).learn(200)
+    theirs.save(tmp_path / "theirs")
+    ours = DDPG.load(tmp_path / "theirs", env=gym.make("Pendulum-v1"), device="cpu")
+    for model in (ours, theirs):
+        model.replay_buffer = copy.deepcopy(theirs.replay_buffer)
+        model._logger = theirs.logger
+        model.set_random_seed(1)
+        model.train(100, 32)
+    assert_same_parameters(ours, theirs)
+
+
+# --- environments -----------------------------------------------------------------------------------------------------------
+
+RULES = ((4, "terminated"), (3, "truncated"), (5, "both"))
+
+
+@pytest.mark.parametrize("n_envs", [1, 3])
+def test_only_terminations_stop_the_bootstrap(n_envs):
+    """Time limits bootstrap, terminations do not, also when both come at once; next observations are the terminal ones."""
+    env = DummyVecEnv([lambda: CountingEnv(RULES)] * n_envs)
+    model = DDPG("MlpPolicy", env, learning_starts=1000, **SMALL).learn(12 * n_envs)
+    samples = model.replay_buffer._get_samples(np.arange(12).repeat(50))
+    step = samples.next_observations[:, 1]
+    episode = samples.observations[:, 0]
+    assert th.equal(samples.next_observations[:, 0], episode)  # never the first observation of the next episode
+    assert th.equal(step, samples.observations[:, 1] + 1)
+    expected = ((episode == 0) & (step == 4)) | ((episode == 2) & (step == 5))
+    assert expected.any()
+    assert th.equal(samples.dones.flatten().bool(), expected)
+
+
+@pytest.mark.parametrize("env_name", ["box", "dict"])
+def test_terminal_observation_is_stored_unnormalised(env_name):
+    """Under VecNormalize the buffer holds the environment's own observations, the terminal one included."""
+    env = VecNormalize(DummyVecEnv([lambda: gym.wrappers.TimeLimit(make_env(env_name), 20)]))
+    model = DDPG("MultiInputPolicy" if env_name == "dict" else "MlpPolicy", env, learning_starts=1000, **SMALL).learn(45)
+    buffer = model.replay_buffer
+    assert buffer.timeouts[:45].sum() == 2
+    obs, next_obs = (np.concatenate(list(x.values()), -1) if env_name == "dict" else x
+                     for x in (buffer.observations, buffer.next_observations))  # fmt: skip
+    ended = buffer.dones[:44, 0] == 1
+    np.testing.assert_allclose(next_obs[:44][~ended], obs[1:45][~ended], atol=1e-5)
+    cos, sin = next_obs[:45, 0, 0], next_obs[:45, 0, 1]
+    np.testing.assert_allclose(cos**2 + sin**2, 1, atol=1e-4)  # true of the environment's own observations only
+
+
+@pytest.mark.parametrize("noise", [None, "normal_0.5", "ou_0.9"])
+def test_asymmetric_bounds_per_dimension(noise):
+    """The environment gets actions within its own bounds, the buffer holds them on [-1, 1], noise is in those units."""
+    low, high = np.array([-0.1, 2.0, -30.0]), np.array([0.3, 5.0, 10.0])
+    env = CountingEnv(low=low, high=high)
+    model = DDPG("MlpPolicy", env, learning_starts=50, action_noise=noise, seed=0, **SMALL).learn(200)
+    taken, stored = np.array(env.actions), model.replay_buffer.actions[:200, 0]
+    assert (taken >= env.action_space.low).all()
+    assert (taken <= env.action_space.high).all()
+    np.testing.assert_allclose(taken, low + (stored + 1) / 2 * (high - low), rtol=1e-4, atol=1e-5)
+    assert (np.abs(stored) <= 1).all()
+    assert (stored.std(0) > 0.05).all()
+
+
+def test_many_environments_and_gradient_steps():
+    """With 3 environments each step is 3 transitions, and gradient_steps=-1 makes as many updates."""
+    env = make_vec_env("Pendulum-v1", n_envs=3, seed=0)
+    model = DDPG("MlpPolicy", env, learning_starts=30, gradient_steps=-1, action_noise="ou_0.2", **SMALL).learn(90)
+    assert model.num_timesteps == 90
+    assert model._n_updates == 60
+    assert len(model.action_noise.noises) == 3
+
+
+def test_train_freq_in_episodes():
+    """(1, "episode") and gradient_steps=-1 update once per step of each episode, after it."""
+    model = DDPG("MlpPolicy", CountingEnv(), train_freq=(1, "episode"), gradient_steps=-1, learning_starts=4, **SMALL)
+    assert model.learn(20)._n_updates == 20
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_vec_normalize_and_evaluation(n_envs):
+    """Training under VecNormalize works, with normalised samples."""
+    env = VecNormalize(make_vec_env("Pendulum-v1", n_envs=n_envs, seed=0))
+    model = DDPG("MlpPolicy", env, learning_starts=40, **SMALL).learn(120)
+    samples = model.replay_buffer.sample(256, env=env)
+    assert samples.rewards.min() > -12  # raw rewards go down to -16
+    env.training = False
+    assert np.isfinite(evaluate_policy(model, env, n_eval_episodes=1, warn=False)[0])
+
+
+def test_images():
+    """CnnPolicy learns from uint8 images, channels last as the environment gives them."""
+    env = FakeImageEnv(screen_height=40, screen_width=40, discrete=False)
+    model = DDPG("CnnPolicy", env, learning_starts=5, batch_size=4, buffer_size=20, device="cpu",
+                 policy_kwargs=dict(features_extractor_kwargs=dict(features_dim=16))).learn(10)  # fmt: skip
+    assert model.replay_buffer.observations.dtype == np.uint8
+    assert model._n_updates == 5
+
+
+def test_hindsight_experience_replay():
+    """HerReplayBuffer relabels, and is saved and loaded with the model's environment."""
+    env = BitFlippingEnv(n_bits=3, continuous=True, max_steps=3)
+    model = DDPG("MultiInputPolicy", env, replay_buffer_class=HerReplayBuffer, learning_starts=10, **SMALL).learn(60)
+    assert model._n_updates == 50
+    assert "env" not in model.replay_buffer_kwargs
+    buffer = io.BytesIO()
+    model.save_replay_buffer(buffer)
+    buffer.seek(0)
+    model.load_replay_buffer(buffer)
+    model.learn(10, reset_num_timesteps=False)
+
+
+class OwnNStepBuffer(NStepReplayBuffer):
+    """A user's own class, with its own constructor."""
+
+    def __init__(self, *args, n_steps, gamma, **kwargs):
+        super().__init__(*args, n_steps=n_steps, gamma=gamma, **kwargs)
+
+
+@pytest.mark.parametrize("buffer_class", [None, NStepReplayBuffer, OwnNStepBuffer])
+def test_n_steps_reach_the_buffer(buffer_class, recwarn):
+    """The buffer has the model's n_steps and gamma, a custom class too, and the batch gamma to the steps really taken."""
+    env = CountingEnv(((5, "terminated"),))
+    model = DDPG("MlpPolicy", env, n_steps=3, gamma=0.9, replay_buffer_class=buffer_class, learning_starts=5, **SMALL).learn(20)
+    assert not [warning for warning in recwarn if "n_steps" in str(warning.message)]
+    assert (model.replay_buffer.n_steps, model.replay_buffer.gamma) == (3, 0.9)
+    samples = model.replay_buffer._get_samples(np.array([0, 3, 4]))  # rewards of an episode are 1, 2, 3, 4, 5
+    np.testing.assert_allclose(samples.rewards.flatten(), [1 + 0.9 * 2 + 0.81 * 3, 4 + 0.9 * 5, 5], rtol=1e-6)
+    np.testing.assert_allclose(samples.discounts.flatten(), [0.9**3, 0.9**2, 0.9], rtol=1e-6)
+    np.testing.assert_allclose(samples.dones.flatten(), [0, 1, 1])
+
+
+def test_default_buffers():
+    """The observation space chooses SB3's buffer class."""
+    assert type(DDPG("MlpPolicy", "Pendulum-v1", **SMALL).replay_buffer) is ReplayBuffer
+    assert type(DDPG("MultiInputPolicy", make_env("dict"), **SMALL).replay_buffer) is DictReplayBuffer
+
+
+# --- logging ----------------------------------------------------------------------------------------------------------------
+
+
+def test_log_is_written(tmp_path):
+    """Losses, both learning rates and episode means reach TensorBoard and the progress bar runs."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    model = DDPG("MlpPolicy", "Pendulum-v1", tensorboard_log=str(tmp_path), qf_learning_rate=5e-4, seed=0, **SMALL)
+    model.learn(900, log_interval=2, progress_bar=True)
+    (run,) = Path(tmp_path).iterdir()
+    assert run.name == "DDPG_1"
+    events = EventAccumulator(str(run)).Reload()
+    scalars = {tag: events.Scalars(tag)[-1].value for tag in events.Tags()["scalars"]}
+    assert scalars["train/learning_rate"] == pytest.approx(1e-3)
+    assert scalars["train/qf_learning_rate"] == pytest.approx(5e-4)
+    assert {"train/actor_loss", "train/critic_loss", "rollout/ep_rew_mean", "time/fps"} <= scalars.keys()
+
+
+def test_logged_loss_is_the_mean_since_the_last_log():
+    """dump_logs() averages over all updates in between."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", seed=0, **SMALL).learn(150, log_interval=None)
+    model._n_summed, losses = 0, []
+    update = model.learner.update
+    model.learner.update = lambda batch: losses.append(update(batch)) or losses[-1]
+    model.train(5, 32)
+    recorded = {}
+    model.logger.record = lambda key, value, exclude=None: recorded.update({key: value})
+    model.dump_logs()
+    expected = np.mean([loss["critic_loss"].item() for loss in losses])
+    assert recorded["train/critic_loss"] == pytest.approx(expected, rel=1e-5)
+    assert recorded["train/n_updates"] == 55
+
+
+# --- learning ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_solves_pendulum(seed):
+    """6,000 steps are enough to swing the pendulum up: random actions return about -1,200, a good policy -150."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", gamma=0.98, learning_starts=1000, action_noise="normal_0.1", seed=seed,
+                 policy_kwargs=dict(net_arch=[64, 64]), buffer_size=10_000, device="cpu").learn(6000)  # fmt: skip
+    env = make_vec_env("Pendulum-v1", seed=100)
+    assert evaluate_policy(model, env, n_eval_episodes=20)[0] > -400
