@@ -118,6 +118,6 @@ class ShapeCheck(gym.Wrapper):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
         check_shape(observation, self.observation_space)
-        if np.size(reward) != 1:
+        if np.size(reward) != 1 or np.asarray(reward).dtype.kind not in "fiub":
             raise TypeError(f"the environment returned reward={reward!r}, it must be a number")
         return observation, reward, terminated, truncated, info

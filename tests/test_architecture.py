@@ -1,0 +1,95 @@
+"""Who may import whom, and that the core stays light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sb3_ddpg_ext
+
+PACKAGE = Path(sb3_ddpg_ext.__file__).parent
+# A module imports only from layers above its own; modules of one layer do not import each other.
+LAYERS = [
+    ("_autoload", "batch", "validation"),
+    ("policies", "specs"),
+    ("learners",),
+    ("ddpg",),
+    ("callbacks", "zoo"),
+    ("cli",),
+    ("__main__",),
+]
+DEPTH = {module: depth for depth, layer in enumerate(LAYERS) for module in layer}
+CORE = ("batch", "validation", "policies", "specs", "learners", "ddpg", "callbacks")
+CORE_MAY_IMPORT = {"gymnasium", "numpy", "torch", "stable_baselines3", "sb3_ddpg_ext"} | sys.stdlib_module_names
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py" and "hyperparams" not in path.parts)
+
+
+def module_of(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports_of(path, inside_functions):
+    """Names imported by a file, without those under TYPE_CHECKING."""
+    tree = ast.parse(path.read_text())
+    skipped = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)]
+    if not inside_functions:
+        skipped += [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    hidden = {id(child) for node in skipped for child in ast.walk(node)}
+    for node in ast.walk(tree):
+        if id(node) not in hidden:
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, "imports are absolute"
+                yield node.module if node.module != "sb3_ddpg_ext" else f"sb3_ddpg_ext.{node.names[0].name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_upwards(path):
+    """Each module imports from layers above its own, or from its own package."""
+    mine = module_of(path)
+    for name in imports_of(path, inside_functions=mine != "_autoload"):
+        if name.startswith("sb3_ddpg_ext."):
+            other = name.split(".")[1]
+            assert other == mine or DEPTH[other] < DEPTH[mine], f"{mine} imports {other}"
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if module_of(path) in CORE], ids=lambda path: path.stem)
+def test_core_imports_no_optional_package(path):
+    """The core needs Stable-Baselines3 and what that needs, also inside functions."""
+    assert {name.split(".")[0] for name in imports_of(path, inside_functions=True)} <= CORE_MAY_IMPORT
+
+
+def test_autoload_imports_the_standard_library_alone():
+    """The file that ``import torch`` runs, and the package's ``__init__``."""
+    for name in ("_autoload.py", "__init__.py"):
+        names = {name.split(".")[0] for name in imports_of(PACKAGE / name, inside_functions=False)}
+        assert names <= sys.stdlib_module_names
+
+
+def run_python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_import_is_light():
+    """Beside stable_baselines3, ``from sb3_ddpg_ext import DDPG`` loads our own modules and SB3's, nothing else."""
+    code = (
+        "import sys, stable_baselines3; before = set(sys.modules); from sb3_ddpg_ext import DDPG; "
+        "print(*{name.split('.')[0] for name in set(sys.modules) - before})"
+    )
+    assert set(run_python(code).split()) <= {"sb3_ddpg_ext", "stable_baselines3"} | sys.stdlib_module_names
+
+
+def test_public_names():
+    """Every public name can be had, dir() lists them, an unknown one is an AttributeError."""
+    assert all(getattr(sb3_ddpg_ext, name) is not None for name in sb3_ddpg_ext.__all__)
+    assert dir(sb3_ddpg_ext) == sorted(sb3_ddpg_ext.__all__)
+    with pytest.raises(AttributeError, match="TD7"):
+        _ = sb3_ddpg_ext.TD7
+
+
+def test_update_fits_a_screen():
+    """The learner that is to be read beside the paper stays short."""
+    assert len((PACKAGE / "learners" / "eager.py").read_text().splitlines()) <= 70

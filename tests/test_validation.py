@@ -1,0 +1,187 @@
+"""What a user or an environment can get wrong is refused, with the argument, the value and what is allowed."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from conftest import CountingEnv, DictPendulum
+from gymnasium import spaces
+from stable_baselines3 import SAC, HerReplayBuffer
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.envs import BitFlippingEnv
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from sb3_ddpg_ext import DDPG
+
+
+def space_env(space):
+    """An environment with this action space."""
+    env = CountingEnv()
+    env.action_space = space
+    return env
+
+
+# keyword arguments, error, what its text must contain: the argument's name, the value, what is allowed
+BAD_ARGUMENTS = [
+    (dict(policy="MlpPolcy"), ValueError, ["policy='MlpPolcy'", "MlpPolicy", "CnnPolicy"]),
+    (dict(policy=SAC), TypeError, ["policy=", "SAC", "DDPGPolicy"]),
+    (dict(policy=None), TypeError, ["policy=None", "MlpPolicy"]),
+    (dict(env=None), ValueError, ["env=None", "environment"]),
+    (dict(env="CartPole-v1"), ValueError, ["action_space=Discrete(2)", "Box"]),
+    (dict(env=space_env(spaces.MultiBinary(3))), ValueError, ["action_space=MultiBinary(3)", "Box"]),
+    (dict(env=space_env(spaces.Box(-np.inf, np.inf, (2,)))), ValueError, ["action_space=Box(-inf, inf", "finite bounds"]),
+    (dict(env=space_env(spaces.Box(0, np.inf, (2,)))), ValueError, ["action_space=Box(0.0, inf", "finite bounds"]),
+    (dict(env=space_env(spaces.Box(1, 1, (2,)))), ValueError, ["action_space=Box(1.0, 1.0", "low < high"]),
+    (dict(learning_rate=-1e-3), ValueError, ["learning_rate=-0.001", ">= 0"]),
+    (dict(learning_rate=float("nan")), ValueError, ["learning_rate=nan", "finite"]),
+    (dict(learning_rate="cos_1e-3"), ValueError, ["learning_rate='cos_1e-3'", "'cos'", "lin_VALUE"]),
+    (dict(learning_rate="lin_fast"), ValueError, ["learning_rate='lin_fast'", "lin_VALUE"]),
+    (dict(learning_rate=None), TypeError, ["learning_rate=None", "number"]),
+    (dict(qf_learning_rate=-1.0), ValueError, ["qf_learning_rate=-1.0", ">= 0"]),
+    (dict(buffer_size=0), ValueError, ["buffer_size=0", ">= 1"]),
+    (dict(buffer_size="1e6"), TypeError, ["buffer_size='1e6'", "integer"]),
+    (dict(learning_starts=-1), ValueError, ["learning_starts=-1", ">= 0"]),
+    (dict(batch_size=0), ValueError, ["batch_size=0", ">= 1"]),
+    (dict(batch_size=32.5), TypeError, ["batch_size=32.5", "integer"]),
+    (dict(batch_size=True), TypeError, ["batch_size=True", "integer"]),
+    (dict(tau=-0.1), ValueError, ["tau=-0.1", "[0, 1]"]),
+    (dict(tau=1.5), ValueError, ["tau=1.5", "[0, 1]"]),
+    (dict(tau="soft"), TypeError, ["tau='soft'", "[0, 1]"]),
+    (dict(gamma=1.01), ValueError, ["gamma=1.01", "[0, 1]"]),
+    (dict(gamma=None), TypeError, ["gamma=None", "[0, 1]"]),
+    (dict(train_freq=0), ValueError, ["train_freq=0", ">= 1"]),
+    (dict(train_freq=1.5), TypeError, ["train_freq=1.5", "integer"]),
+    (dict(train_freq="step"), TypeError, ["train_freq='step'", "pair"]),
+    (dict(train_freq=(1, "epoch")), ValueError, ["train_freq=(1, 'epoch')", "'epoch'", '"episode"']),
+    (dict(train_freq=(0, "episode")), ValueError, ["train_freq=0", ">= 1"]),
+    (dict(train_freq=(1, 2, 3)), TypeError, ["train_freq=(1, 2, 3)", "pair"]),
+    (dict(env=make_vec_env("Pendulum-v1", 2), train_freq=(1, "episode")), ValueError, ["train_freq=", "n_envs=2", "single"]),
+    (dict(gradient_steps=-2), ValueError, ["gradient_steps=-2", ">= -1"]),
+    (dict(action_noise="pinkish_0.1"), ValueError, ["action_noise='pinkish_0.1'", "'pinkish'", "ou_SIGMA"]),
+    (dict(action_noise="normal"), ValueError, ["action_noise='normal'", "normal_SIGMA"]),
+    (dict(action_noise="normal_-0.1"), ValueError, ["action_noise='normal_-0.1'", ">= 0"]),
+    (dict(action_noise=0.1), TypeError, ["action_noise=0.1", "ActionNoise"]),
+    (dict(n_steps=0), ValueError, ["n_steps=0", ">= 1"]),
+    (dict(n_steps=3, replay_buffer_kwargs=dict(gamma=0.5)), ValueError, ["replay_buffer_kwargs['gamma']=0.5", "gamma=0.99"]),
+    (dict(policy="MultiInputPolicy", env=DictPendulum(gym.make("Pendulum-v1")), n_steps=3), ValueError, ["n_steps=3", "must be 1"]),
+    (
+        dict(policy="MultiInputPolicy", env=BitFlippingEnv(continuous=True), replay_buffer_class=HerReplayBuffer, n_steps=2),
+        ValueError,
+        ["n_steps=2", "HerReplayBuffer", "must be 1"],
+    ),
+    (dict(replay_buffer_class=RolloutBuffer), TypeError, ["replay_buffer_class=", "RolloutBuffer", "ReplayBuffer"]),
+    (dict(replay_buffer_class="uniform"), TypeError, ["replay_buffer_class='uniform'", "ReplayBuffer"]),
+    (dict(replay_buffer_kwargs=[1]), TypeError, ["replay_buffer_kwargs=[1]", "dict"]),
+    (dict(policy_kwargs="net_arch"), TypeError, ["policy_kwargs='net_arch'", "dict"]),
+    (dict(policy_kwargs=dict(net_arch=[64, -64])), ValueError, ["net_arch", "layer 1=-64", ">= 1"]),
+    (dict(policy_kwargs=dict(net_arch=dict(pi=[64], vf=[64]))), ValueError, ["net_arch", "'vf'", "'qf'"]),
+    (dict(policy_kwargs=dict(net_arch=64)), TypeError, ["net_arch", "64", "list"]),
+    (dict(policy_kwargs=dict(n_critics=0)), ValueError, ["n_critics", "0", ">= 1"]),
+    (dict(policy_kwargs=dict(network=[64])), TypeError, ["'network'"]),
+    (dict(stats_window_size=0), ValueError, ["stats_window_size=0", ">= 1"]),
+]
+
+
+def name_of(value):
+    return str(value)[:60] if isinstance(value, dict) else ""
+
+
+@pytest.mark.parametrize(("kwargs", "error", "texts"), BAD_ARGUMENTS, ids=name_of)
+def test_bad_argument(kwargs, error, texts):
+    """The constructor refuses it."""
+    arguments = dict(policy="MlpPolicy", env="Pendulum-v1", buffer_size=100, device="cpu") | kwargs
+    with pytest.raises(error) as info:
+        DDPG(**arguments)
+    for text in texts:
+        assert text in str(info.value)
+
+
+def test_bad_argument_of_load(tmp_path):
+    """load() checks what it is given in addition, as the constructor would."""
+    DDPG("MlpPolicy", "Pendulum-v1", buffer_size=10, device="cpu").save(tmp_path / "model")
+    with pytest.raises(ValueError, match="tau=2"):
+        DDPG.load(tmp_path / "model", device="cpu", tau=2)
+
+
+def test_floats_without_fraction_are_integers():
+    """buffer_size=1e3, as people write it and YAML files give it."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", buffer_size=1e3, learning_starts=1e1, device="cpu")
+    assert model.replay_buffer.buffer_size == 1000
+    assert isinstance(model.learning_starts, int)
+
+
+@pytest.mark.parametrize(("total_timesteps", "error"), [(0, ValueError), (-5, ValueError), ("many", TypeError)])
+def test_bad_total_timesteps(total_timesteps, error):
+    """learn() refuses it."""
+    with pytest.raises(error, match=f"total_timesteps={total_timesteps!r}"):
+        DDPG("MlpPolicy", "Pendulum-v1", buffer_size=10, device="cpu").learn(total_timesteps)
+
+
+def test_learning_without_environment(tmp_path):
+    """A model loaded for prediction says what it lacks."""
+    DDPG("MlpPolicy", "Pendulum-v1", buffer_size=10, device="cpu").save(tmp_path / "model")
+    with pytest.raises(ValueError, match=r"env=None.*set_env"):
+        DDPG.load(tmp_path / "model", device="cpu").learn(10)
+
+
+class BrokenEnv(CountingEnv):
+    """Returns something else than it should from its third step on (or from its first reset)."""
+
+    def __init__(self, obs=None, reward=1.0, at_reset=False, end=False):
+        super().__init__(((3, "terminated") if end else (9, "terminated"),))
+        self.bad_obs, self.reward, self.at_reset = obs, reward, at_reset
+
+    def reset(self, **kwargs):
+        obs, info = super().reset(**kwargs)
+        return (self.bad_obs if self.at_reset else obs), info
+
+    def step(self, action):
+        obs, _, *rest = super().step(action)
+        if self.steps < 3:
+            return obs, 1.0, *rest
+        return (obs if self.bad_obs is None else self.bad_obs), self.reward, *rest
+
+
+NAN, INF = np.full(2, np.nan, np.float32), np.full(2, np.inf, np.float32)
+BAD_ENVIRONMENTS = [
+    (dict(obs=NAN), ValueError, ["observation=", "nan", "finite"]),
+    (dict(obs=INF), ValueError, ["observation=", "inf", "finite"]),
+    (dict(obs=NAN, at_reset=True), ValueError, ["observation=", "nan", "finite"]),
+    (dict(obs=NAN, end=True), ValueError, ["terminal_observation=", "nan", "finite"]),
+    (dict(reward=float("nan")), ValueError, ["reward=", "nan", "finite"]),
+    (dict(reward=-float("inf")), ValueError, ["reward=", "-inf", "finite"]),
+]
+BAD_SHAPES = [
+    (dict(obs=np.zeros(3, np.float32)), ValueError, ["shape (3,)", "(2,)"]),
+    (dict(obs=np.zeros(1, np.float32)), ValueError, ["shape (1,)", "(2,)"]),  # NumPy would broadcast it
+    (dict(obs=np.zeros((2, 1), np.float32), at_reset=True), ValueError, ["shape (2, 1)", "(2,)"]),
+    (dict(reward=np.zeros(2)), TypeError, ["reward=", "number"]),
+    (dict(reward=None), TypeError, ["reward=None", "number"]),
+]
+
+
+@pytest.mark.parametrize(("kwargs", "error", "texts"), BAD_ENVIRONMENTS + BAD_SHAPES)
+def test_bad_environment(kwargs, error, texts):
+    """What the environment returns is refused before it is stored."""
+    model = DDPG("MlpPolicy", BrokenEnv(**kwargs), buffer_size=100, device="cpu")
+    with pytest.raises(error) as info:
+        model.learn(10)
+    assert all(text in str(info.value) for text in texts)
+    assert model.replay_buffer.size() == (0 if kwargs.get("at_reset") else 2)
+
+
+@pytest.mark.parametrize(("kwargs", "error", "texts"), BAD_ENVIRONMENTS)
+def test_bad_vectorised_environment(kwargs, error, texts):
+    """So is what is not finite in a VecEnv."""
+    model = DDPG("MlpPolicy", DummyVecEnv([CountingEnv, lambda: BrokenEnv(**kwargs)]), buffer_size=100, device="cpu")
+    with pytest.raises(error) as info:
+        model.learn(10)
+    assert all(text in str(info.value) for text in texts)
+
+
+def test_dict_observation_with_a_missing_key():
+    """The error names the key."""
+    env = DictPendulum(gym.make("Pendulum-v1"))
+    env._split = lambda obs: {"angle": obs[:2]}
+    with pytest.raises(ValueError, match="lacks the key 'velocity'"):
+        DDPG("MultiInputPolicy", env, buffer_size=100, device="cpu").learn(10)

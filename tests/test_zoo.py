@@ -1,0 +1,240 @@
+"""rl_zoo3's own commands, in subprocesses as a user runs them, from another folder and without -conf."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+import optuna
+import pytest
+import yaml
+from gymnasium import spaces
+
+from sb3_ddpg_ext import DDPG, zoo
+from sb3_ddpg_ext.zoo import ALGO, convert_params, hyperparams_path, sample_params
+
+RL_ZOO3 = Path(sys.executable).with_name("rl_zoo3")
+QUICK = ["-params", "learning_starts:50", "buffer_size:1000", "policy_kwargs:dict(net_arch=[16])"]
+CONFIG = yaml.safe_load(hyperparams_path().read_text())
+
+
+def run(*command, cwd, env=None, ok=True):
+    """Run a command in a folder of its own and return what it printed."""
+    result = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "SDL_VIDEODRIVER": "dummy", "MPLBACKEND": "Agg"} | (env or {}),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    output = result.stdout + result.stderr
+    assert (result.returncode == 0) == ok, output
+    return output
+
+
+def train(cwd, *more, steps=300, **kwargs):
+    return run(
+        RL_ZOO3, "train", "--algo", ALGO, "--env", "Pendulum-v1", "-n", steps, "--eval-freq", 200, "--eval-episodes", 1,
+        "--seed", 0, *QUICK, *more, cwd=cwd, **kwargs,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder in which ``rl_zoo3 train`` ran, and what it printed."""
+    cwd = tmp_path_factory.mktemp("zoo")
+    return cwd, train(cwd, "--save-replay-buffer", "--progress", "-tb", "tb")
+
+
+def test_train_finds_algorithm_and_hyperparameters(trained):
+    """The plain command knows ddpg_ext and takes our YAML file."""
+    cwd, output = trained
+    assert f"Loading hyperparameters from: {hyperparams_path()}" in output
+    assert "('gamma', 0.98)" in output
+    assert (cwd / "logs/ddpg_ext/Pendulum-v1_1/best_model.zip").exists()
+    model = DDPG.load(cwd / "logs/ddpg_ext/Pendulum-v1_1/Pendulum-v1.zip")
+    assert (model.num_timesteps, model._n_updates) == (300, 250)
+    assert list((cwd / "tb" / "Pendulum-v1" / "DDPG_1").iterdir())
+
+
+def test_enjoy(trained):
+    """``rl_zoo3 enjoy`` plays the agent."""
+    output = run(RL_ZOO3, "enjoy", "--algo", ALGO, "--env", "Pendulum-v1", "-f", "logs", "--no-render", "-n", 401, cwd=trained[0])
+    assert "2 Episodes" in output
+
+
+def test_continue_training(trained):
+    """``-i`` goes on from a saved agent and its buffer, without random actions: from the first step it updates."""
+    agent = "logs/ddpg_ext/Pendulum-v1_1/Pendulum-v1.zip"
+    output = train(trained[0], "-i", agent, "-f", "continued", steps=100)
+    assert "Loading replay buffer" in output
+    assert DDPG.load(trained[0] / "continued/ddpg_ext/Pendulum-v1_1/Pendulum-v1.zip")._n_updates == 350
+
+
+def test_plot_train(trained):
+    """``rl_zoo3 plot_train`` draws the Monitor files."""
+    run(RL_ZOO3, "plot_train", "-a", ALGO, "-e", "Pendulum", "-f", "logs", "-w", 1, cwd=trained[0])
+
+
+@pytest.mark.slow
+def test_record_video(trained):
+    """``python -m rl_zoo3.record_video`` films the agent."""
+    run(
+        sys.executable, "-m", "rl_zoo3.record_video", "--algo", ALGO, "--env", "Pendulum-v1", "-f", "logs", "-n", 20,
+        "-o", "videos", cwd=trained[0],
+    )  # fmt: skip
+    (video,) = (trained[0] / "videos").glob("*.mp4")
+    assert video.stat().st_size > 1000
+
+
+def test_report(trained):
+    """``python -m sb3_ddpg_ext report`` says the verdict in one line, and leaves a curve, a film and a row."""
+    output = run(
+        sys.executable, "-m", "sb3_ddpg_ext", "report", "--env", "Pendulum-v1", "-n", 3,
+        "--png", "a/curve.png", "--gif", "a/film.gif", "--csv", "a/rows.csv", cwd=trained[0],
+    )  # fmt: skip
+    assert re.search(
+        r"^EVALUATED Pendulum-v1: mean return -[\d.]+ \+/- [\d.]+ over 3 evaluation episodes, the environment has no threshold; "
+        r"1 training episodes, 200 steps$",
+        output,
+        re.MULTILINE,
+    )
+    header, row = (trained[0] / "a/rows.csv").read_text().splitlines()
+    assert header.startswith("env,algo,seed,mean_return")
+    assert row.startswith("Pendulum-v1,ddpg_ext,0,-")
+    assert (trained[0] / "a/curve.png").read_bytes().startswith(b"\x89PNG")
+    assert (trained[0] / "a/film.gif").read_bytes().startswith(b"GIF89a")
+
+
+@pytest.mark.parametrize("variable", ["SB3_DDPG_EXT_AUTOLOAD", "TORCH_DEVICE_BACKEND_AUTOLOAD"])
+def test_registration_can_be_switched_off(tmp_path, variable):
+    """Either variable leaves rl_zoo3 as it was."""
+    output = run(RL_ZOO3, "train", "--algo", ALGO, "--help", cwd=tmp_path, env={variable: "0"}, ok=False)
+    assert "invalid choice: 'ddpg_ext'" in output
+
+
+def test_explicit_way(tmp_path):
+    """``python -m sb3_ddpg_ext.zoo`` works with the automatic registration switched off."""
+    switched_off = {"SB3_DDPG_EXT_AUTOLOAD": "0"}
+    assert "ddpg_ext" in run(sys.executable, "-m", "sb3_ddpg_ext.zoo", "train", "--help", cwd=tmp_path, env=switched_off)
+    help_text = run(sys.executable, "-m", "sb3_ddpg_ext.zoo", "record_video", "--help", cwd=tmp_path, env=switched_off)
+    assert "ddpg_ext" in help_text
+    assert "usage" in run(sys.executable, "-m", "sb3_ddpg_ext.zoo", cwd=tmp_path, ok=False)
+
+
+def test_explicit_configuration_wins(tmp_path):
+    """``-conf`` is taken, and other algorithms keep their own files."""
+    (tmp_path / "mine.yml").write_text("Pendulum-v1: {n_timesteps: 10, policy: MlpPolicy, buffer_size: 50}")
+    assert "Loading hyperparameters from: mine.yml" in train(tmp_path, "-conf", "mine.yml", steps=10)
+    output = run(RL_ZOO3, "train", "--algo", "ddpg", "--env", "Pendulum-v1", "-n", 10, "--eval-freq", -1, cwd=tmp_path)
+    assert re.search(r"Loading hyperparameters from: \S*rl_zoo3/hyperparams/ddpg.yml", output)
+
+
+def test_import_torch_survives_a_broken_library(tmp_path):
+    """With our package unimportable beyond its first file, torch and rl_zoo3's own algorithms work, and a warning says why."""
+    code = (
+        "import sys; sys.modules['sb3_ddpg_ext.ddpg'] = None; import torch; from rl_zoo3.train import train; "
+        "sys.argv = ['train', '--algo', 'ddpg', '--env', 'Pendulum-v1', '-n', '5', '--eval-freq', '-1']; train()"
+    )
+    output = run(sys.executable, "-c", code, cwd=tmp_path)
+    assert "sb3_ddpg_ext could not be registered in rl_zoo3" in output
+
+
+def test_registration_loads_nothing_by_itself(tmp_path):
+    """``import torch`` imports two small files of ours, and not SB3."""
+    code = "import sys, torch; print(sorted(m for m in sys.modules if m.startswith(('sb3_ddpg_ext', 'stable_baselines3', 'rl_zoo3'))))"
+    assert run(sys.executable, "-c", code, cwd=tmp_path).strip() == "['sb3_ddpg_ext', 'sb3_ddpg_ext._autoload']"
+
+
+def test_register_twice_is_once():
+    """The second call changes nothing."""
+    from rl_zoo3.exp_manager import ExperimentManager
+
+    zoo.register()
+    init = ExperimentManager.__init__
+    zoo.register()
+    assert ExperimentManager.__init__ is init
+
+
+# --- optimisation -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_optimize(tmp_path):
+    """``-optimize`` runs trials with our sampler, and --trial-id builds an agent from one of them."""
+    storage = ["--storage", "study.log", "--study-name", "pendulum"]
+    output = train(tmp_path, "-optimize", "--n-trials", 2, "--n-evaluations", 1, "--no-optim-plots", "--sampler", "random", *storage)
+    assert "Number of finished trials:  2" in output
+    for knob in ("learning_rate", "qf_learning_rate", "noise_kind", "noise_std", "tau", "batch_size_pow", "net_arch", "train_freq"):
+        assert f" {knob}: " in output
+    output = train(tmp_path, "--trial-id", 1, *storage)
+    assert "Loading from Optuna study" in output
+
+
+@pytest.mark.parametrize("her", [False, True])
+def test_every_sample_makes_a_model(her):
+    """Whatever is drawn is accepted by the constructor, and the stored parameters give the same arguments again."""
+    additional_args = {"using_her_replay_buffer": her, "her_kwargs": {}}
+    kinds = set()
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(8):
+        trial = study.ask()
+        params = sample_params(trial, n_actions=1, n_envs=1, additional_args=additional_args)
+        assert params.pop("replay_buffer_kwargs", None) is not None or not her
+        model = DDPG("MlpPolicy", "Pendulum-v1", buffer_size=10, device="cpu", **params)
+        kinds.add(type(model.action_noise).__name__)
+        study.tell(trial, 0.0)
+        if not her:
+            assert convert_params(study.trials[-1].params) == params
+    assert kinds == {"NoneType", "NormalActionNoise", "OrnsteinUhlenbeckActionNoise"}
+
+
+# --- hyperparameters --------------------------------------------------------------------------------------------------------
+
+
+def test_has_every_environment_of_the_zoo():
+    """And the MuJoCo v5 tasks and goal environments beside them."""
+    import rl_zoo3
+
+    theirs = yaml.safe_load((Path(rl_zoo3.__file__).parent / "hyperparams" / "ddpg.yml").read_text())
+    mujoco = ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid", "Swimmer", "InvertedPendulum", "InvertedDoublePendulum",
+              "Reacher", "Pusher")  # fmt: skip
+    ours = {*theirs, *(f"{name}-v5" for name in mujoco), "PandaReach-v3", "PandaPush-v3"}
+    assert ours <= CONFIG.keys()
+
+
+def test_every_block_says_where_its_values_come_from():
+    """A comment stands directly above each."""
+    lines = hyperparams_path().read_text().splitlines()
+    for i, line in enumerate(lines):
+        if re.match(r"\S+:", line):
+            assert lines[i - 1].startswith("# "), line
+
+
+def test_default_fits_any_box_environment():
+    """A box environment that no block names trains with ``default``."""
+    kwargs = {key: value for key, value in CONFIG["default"].items() if key not in ("n_timesteps", "noise_type", "noise_std")}
+    kwargs["policy_kwargs"] = eval(kwargs["policy_kwargs"])
+    env = gym.make("Pendulum-v1")
+    env.action_space = spaces.Box(-3, 1, (4,))
+    DDPG(env=env, device="cpu", **kwargs)
+
+
+@pytest.mark.parametrize("env_id", CONFIG)
+def test_every_block_makes_a_model(env_id):
+    """The keys are known to rl_zoo3 or to the constructor, and the values pass its checks."""
+    from stable_baselines3 import HerReplayBuffer  # noqa: F401  # named in the file, as rl_zoo3 evaluates it
+    from stable_baselines3.common.envs import BitFlippingEnv
+
+    config = dict(CONFIG[env_id])
+    assert int(config.pop("n_timesteps")) > 0
+    assert config.pop("noise_type") in ("normal", "ornstein-uhlenbeck")
+    assert config.pop("noise_std") > 0
+    for key in ("policy_kwargs", "replay_buffer_kwargs", "replay_buffer_class"):
+        if key in config:
+            config[key] = eval(config[key])
+    env = BitFlippingEnv(continuous=True) if config["policy"] == "MultiInputPolicy" else "Pendulum-v1"
+    DDPG(env=env, device="cpu", **config | {"buffer_size": 10})
