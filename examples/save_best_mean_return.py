@@ -11,9 +11,9 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from sb3_ddpg_ext import DDPG, SaveOnBestMeanReturn
 
 
-def main(total_timesteps: int = 10_000, folder: str | None = None) -> DDPG:
+def main(total_timesteps: int = 15_000, folder: str | None = None) -> DDPG:
     folder = folder or mkdtemp()
-    model = DDPG("MlpPolicy", "InvertedPendulum-v5", action_noise="normal_0.1", policy_kwargs=dict(net_arch=[64, 64]), seed=0)
+    model = DDPG("MlpPolicy", "InvertedPendulum-v5", action_noise="normal_0.1", policy_kwargs=dict(net_arch=[64, 64]), seed=1)
     model.learn(total_timesteps, callback=SaveOnBestMeanReturn(folder, n_episodes=10, verbose=1))
 
     best_model = DDPG.load(Path(folder) / "best_mean_return.zip")

@@ -30,6 +30,4 @@ class Batch(NamedTuple):
         discounts = samples.discounts
         if discounts is None:
             discounts = th.full_like(samples.rewards, gamma)
-        return cls(
-            samples.observations, samples.actions, samples.next_observations, samples.dones, samples.rewards, discounts
-        )
+        return cls(samples.observations, samples.actions, samples.next_observations, samples.dones, samples.rewards, discounts)

@@ -16,13 +16,17 @@ class MeanReturnCallback(BaseCallback):
 
     :param n_episodes: how many; there is no mean before that many have ended
     :param verbose: 1 to print what is done
-    :raises ValueError: if an episode ends without a return, because no ``Monitor`` (or ``VecMonitor``) is around the environment
+    :raises ValueError: if an episode ends without a return, because no ``Monitor`` is around the environment
     """
 
     def __init__(self, n_episodes: int = 100, verbose: int = 0):
         super().__init__(verbose)
         self.n_episodes = check_integer("n_episodes", n_episodes, at_least=1)
         self.returns: deque[float] = deque(maxlen=self.n_episodes)
+
+    def _on_training_start(self) -> None:
+        if self.locals["reset_num_timesteps"]:
+            self.returns.clear()
 
     def _on_step(self) -> bool:
         ended = False
@@ -63,20 +67,22 @@ class StopTrainingOnMeanReturn(MeanReturnCallback):
         self.threshold = None if threshold is None else check_real("threshold", threshold, low=-np.inf)
 
     def _on_training_start(self) -> None:
-        if self.threshold is None:
+        super()._on_training_start()
+        self.reached_at = self.threshold
+        if self.reached_at is None:
             spec: Any = self.training_env.get_attr("spec", indices=[0])[0]
-            self.threshold = None if spec is None else spec.reward_threshold
-        if self.threshold is None:
+            self.reached_at = None if spec is None else spec.reward_threshold
+        if self.reached_at is None:
             raise ValueError("threshold=None: the environment has no reward_threshold of its own; threshold must be a number")
 
     def _on_mean_return(self, mean_return: float) -> bool:
-        assert self.threshold is not None
-        if mean_return < self.threshold:
+        assert self.reached_at is not None
+        if mean_return < self.reached_at:
             return True
         if self.verbose > 0:
             print(
                 f"Solved after {self.num_timesteps} steps: the mean return of the last {self.n_episodes} episodes, "
-                f"{mean_return:.2f}, has reached {self.threshold:g}"
+                f"{mean_return:.2f}, has reached {self.reached_at:g}"
             )
         return False
 
@@ -97,6 +103,12 @@ class SaveOnBestMeanReturn(MeanReturnCallback):
         super().__init__(n_episodes, verbose)
         self.save_path = Path(save_path)
         self.best_mean_return = -np.inf
+
+    def _on_training_start(self) -> None:
+        super()._on_training_start()
+        self.save_path.mkdir(parents=True, exist_ok=True)
+        if self.locals["reset_num_timesteps"]:
+            self.best_mean_return = -np.inf
 
     def _on_mean_return(self, mean_return: float) -> bool:
         if mean_return > self.best_mean_return:

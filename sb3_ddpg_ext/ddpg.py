@@ -171,6 +171,7 @@ class DDPG(OffPolicyAlgorithm):
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        env = maybe_make_env(env, verbose)  # load() and set_env() take an id too
         if not isinstance(env, VecEnv):
             env = ShapeCheck(_patch_env(env))
         return OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
@@ -197,12 +198,13 @@ class DDPG(OffPolicyAlgorithm):
         self._n_summed = 0
 
     def _check_arguments(self) -> None:
-        for name, low in (("buffer_size", 1), ("learning_starts", 0), ("batch_size", 1), ("gradient_steps", -1), ("n_steps", 1)):
-            setattr(self, name, check_integer(name, getattr(self, name), at_least=low))
+        minimum = dict(buffer_size=1, learning_starts=0, batch_size=1, gradient_steps=-1, n_steps=1)
+        for name, at_least in minimum.items():
+            setattr(self, name, check_integer(name, getattr(self, name), at_least))
         self._stats_window_size = check_integer("stats_window_size", self._stats_window_size, at_least=1)
         self.tau = check_real("tau", self.tau, 0, 1)
         self.gamma = check_real("gamma", self.gamma, 0, 1)
-        self.train_freq = check_train_freq(self.train_freq, self.n_envs)
+        self.train_freq = check_train_freq(self.train_freq, self.n_envs)  # type: ignore[assignment]
         self.action_noise = make_action_noise(self.action_noise, int(np.prod(self.action_space.shape or ())))
 
     def _setup_lr_schedule(self) -> None:
@@ -232,7 +234,7 @@ class DDPG(OffPolicyAlgorithm):
                     f"replay_buffer_kwargs[{key!r}]={self.replay_buffer_kwargs[key]!r} must equal the model's {key}={value}"
                 )
         # The environment is added here, not to replay_buffer_kwargs, which are pickled with the model.
-        env_kwargs = {"env": self.env} if issubclass(self.replay_buffer_class, HerReplayBuffer) else {}
+        env_kwargs: dict[str, Any] = {"env": self.env} if issubclass(self.replay_buffer_class, HerReplayBuffer) else {}
         if env_kwargs and self.env is None:
             raise ValueError(f"env=None must be an environment with {name}, whose goals need compute_reward")
         return self.replay_buffer_class(
@@ -255,8 +257,9 @@ class DDPG(OffPolicyAlgorithm):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfDDPG:
+        total_timesteps = check_integer("total_timesteps", total_timesteps, at_least=1)
         total_timesteps, callback = self._setup_learn(
-            check_integer("total_timesteps", total_timesteps, at_least=1), callback, reset_num_timesteps, tb_log_name, progress_bar
+            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
         callback.on_training_start(locals(), globals())
         while self.num_timesteps < total_timesteps:
@@ -332,8 +335,8 @@ class DDPG(OffPolicyAlgorithm):
         :param batch_size: transitions in each minibatch
         """
         self.policy.set_training_mode(True)
-        for optimizer, schedule in ((self.actor.optimizer, self.lr_schedule), (self.critic.optimizer, self.qf_lr_schedule)):
-            update_learning_rate(optimizer, schedule(self._current_progress_remaining))  # type: ignore[arg-type]
+        for net, schedule in ((self.policy.actor, self.lr_schedule), (self.policy.critic, self.qf_lr_schedule)):
+            update_learning_rate(net.optimizer, schedule(self._current_progress_remaining))
         self.learner.tau = self.tau
         for _ in range(gradient_steps):
             samples = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
@@ -349,8 +352,8 @@ class DDPG(OffPolicyAlgorithm):
                 self.logger.record(f"train/{name}", loss_sum.item() / self._n_summed)
             self._n_summed = 0
             self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-            self.logger.record("train/learning_rate", self.actor.optimizer.param_groups[0]["lr"])
-            self.logger.record("train/qf_learning_rate", self.critic.optimizer.param_groups[0]["lr"])
+            self.logger.record("train/learning_rate", self.policy.actor.optimizer.param_groups[0]["lr"])
+            self.logger.record("train/qf_learning_rate", self.policy.critic.optimizer.param_groups[0]["lr"])
         super().dump_logs()
 
     def _excluded_save_params(self) -> list[str]:

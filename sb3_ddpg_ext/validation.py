@@ -22,10 +22,12 @@ def check_integer(name: str, value: Any, at_least: int) -> int:
 
 def check_real(name: str, value: Any, low: float, high: float = math.inf) -> float:
     """Return ``value`` as a finite float within [``low``, ``high``]."""
-    allowed = f"a finite number >= {low:g}" if high == math.inf else f"a number in [{low:g}, {high:g}]"
+    allowed = "a finite number"
+    if low > -math.inf:
+        allowed = f"a finite number >= {low:g}" if high == math.inf else f"a number in [{low:g}, {high:g}]"
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}={value!r} must be {allowed}")
-    if not (math.isfinite(value) and low <= value <= high):
+    if not (math.isfinite(value) and low <= float(value) <= high):
         raise ValueError(f"{name}={value!r} must be {allowed}")
     return float(value)
 
@@ -36,20 +38,21 @@ def check_instance(name: str, value: Any, allowed: type | tuple[type, ...], desc
         raise TypeError(f"{name}={value!r} must be {description}")
 
 
-def check_net_arch(name: str, net_arch: Any) -> None:
-    """Check ``[400, 300]`` or ``{"pi": [...], "qf": [...]}`` (or None, the default)."""
-    layers = net_arch
+def check_net_arch(name: str, net_arch: Any) -> list[int] | dict[str, list[int]] | None:
+    """Return ``[400, 300]`` or ``{"pi": [...], "qf": [...]}`` (or None, the default) as lists of ints."""
+    if net_arch is None:
+        return None
     if isinstance(net_arch, dict):
         if set(net_arch) != {"pi", "qf"}:
             raise ValueError(f"{name}={net_arch!r} must have exactly the keys 'pi' (actor) and 'qf' (critic)")
-        if not all(isinstance(part, list | tuple) for part in net_arch.values()):
-            raise TypeError(f"{name}={net_arch!r} must hold a list of layer sizes under 'pi' and 'qf'")
-        layers = [*net_arch["pi"], *net_arch["qf"]]
-    if layers is None:
-        return
+        return {key: check_layers(f"{name}[{key!r}]", layers) for key, layers in net_arch.items()}
+    return check_layers(name, net_arch)
+
+
+def check_layers(name: str, layers: Any) -> list[int]:
+    """Return the sizes of hidden layers as a list of ints."""
     check_instance(name, layers, (list, tuple), "a list of layer sizes, e.g. [400, 300], or dict(pi=[...], qf=[...])")
-    for i, size in enumerate(layers):
-        check_integer(f"{name}: layer {i}", size, at_least=1)
+    return [check_integer(f"{name}: layer {i}", size, at_least=1) for i, size in enumerate(layers)]
 
 
 def check_train_freq(train_freq: Any, n_envs: int) -> TrainFreq:
@@ -75,7 +78,7 @@ def check_action_space(space: spaces.Space) -> None:
             f"env.action_space={space} must have finite bounds; gymnasium.wrappers.TransformAction can bring your own"
         )
     if not (space.low < space.high).all():
-        raise ValueError(f"env.action_space={space} must have low < high in every dimension, low={space.low}, high={space.high}")
+        raise ValueError(f"env.action_space={space} must have low < high; low={space.low}, high={space.high}")
 
 
 def check_shape(observation: Any, space: spaces.Space, leading: tuple[int, ...] = ()) -> None:
@@ -118,6 +121,7 @@ class ShapeCheck(gym.Wrapper):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
         check_shape(observation, self.observation_space)
-        if np.size(reward) != 1 or np.asarray(reward).dtype.kind not in "fiub":
+        reward_array = np.asarray(reward)
+        if reward_array.size != 1 or reward_array.dtype.kind not in "fiub":
             raise TypeError(f"the environment returned reward={reward!r}, it must be a number")
         return observation, reward, terminated, truncated, info

@@ -82,16 +82,16 @@ def register() -> None:
         return
     ALGOS[ALGO] = DDPG
     HYPERPARAMS_SAMPLER[ALGO] = sample_params
-    HYPERPARAMS_CONVERTER[ALGO] = convert_params
+    HYPERPARAMS_CONVERTER[ALGO] = convert_params  # type: ignore[assignment]
 
     # rl_zoo3 looks for ALGO.yml in its own folder alone. An explicit -conf still wins.
     original_init = ExperimentManager.__init__
 
     @wraps(original_init)
-    def init(self: Any, args: Any, algo: str, *rest: Any, config: str | None = None, **kwargs: Any) -> None:
-        if algo == ALGO and config is None:
-            config = str(hyperparams_path())
-        original_init(self, args, algo, *rest, config=config, **kwargs)
+    def init(self: Any, args: Any, algo: str, *rest: Any, **kwargs: Any) -> None:
+        original_init(self, args, algo, *rest, **kwargs)
+        if algo == ALGO and kwargs.get("config") is None:
+            self.config = str(hyperparams_path())
 
     ExperimentManager.__init__ = init  # type: ignore[method-assign]
 
@@ -108,7 +108,8 @@ def main() -> None:
     elif len(sys.argv) > 1:
         rl_zoo3_main()
     else:
-        sys.exit(f"usage: python -m sb3_ddpg_ext.zoo {{train,enjoy,plot_train,plot_from_file,all_plots,{','.join(modules)}}} ...")
+        commands = ("train", "enjoy", "plot_train", "plot_from_file", "all_plots", *modules)
+        sys.exit(f"usage: python -m sb3_ddpg_ext.zoo {{{','.join(commands)}}} ...")
 
 
 if __name__ == "__main__":

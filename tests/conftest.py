@@ -32,7 +32,7 @@ class DictPendulum(gym.Wrapper):
 
 
 class CountingEnv(gym.Env):
-    """Observation = (episode, step). The rules of each episode, a pair (length, "terminated" | "truncated" | "both"), repeat."""
+    """Observation = (episode, step), reward = step. The rules of each episode, (length, how it ends), repeat."""
 
     def __init__(self, rules=((5, "terminated"),), low=-1.0, high=1.0):
         self.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
@@ -54,8 +54,8 @@ class CountingEnv(gym.Env):
         self.actions.append(np.array(action))
         self.steps += 1
         length, end = self.rules[self.episode % len(self.rules)]
-        ended = self.steps >= length
-        return self._obs(), float(self.steps), ended and end in ("terminated", "both"), ended and end in ("truncated", "both"), {}
+        terminated, truncated = (self.steps >= length and end in (word, "both") for word in ("terminated", "truncated"))
+        return self._obs(), float(self.steps), terminated, truncated, {}
 
 
 @pytest.fixture

@@ -77,8 +77,8 @@ def test_same_learning_curve_as_sb3(seed):
     """Over 1,500 updates, long after rounding differences would have grown, every return is that of SB3's DDPG."""
     curves = []
     for cls in (DDPG, SB3DDPG):
-        model = cls("MlpPolicy", "Pendulum-v1", action_noise=NormalActionNoise(np.zeros(1), 0.1 * np.ones(1)), seed=seed, **SMALL)
-        model.learn(1600)
+        noise = NormalActionNoise(np.zeros(1), 0.1 * np.ones(1))
+        model = cls("MlpPolicy", "Pendulum-v1", action_noise=noise, seed=seed, **SMALL).learn(1600)
         curves.append([episode["r"] for episode in model.ep_info_buffer])
     assert len(curves[0]) == 8
     assert curves[0] == curves[1]
@@ -134,6 +134,14 @@ def test_second_learn_continues():
     model = DDPG("MlpPolicy", "Pendulum-v1", learning_starts=50, seed=0, **SMALL).learn(100)
     model.learn(60, callback=counter)
     assert (counter.count, model._n_updates) == (0, 50 + 60)
+
+
+def test_environments_by_their_id(tmp_path):
+    """load() and set_env() take an id, as the constructor does."""
+    DDPG("MlpPolicy", "Pendulum-v1", **SMALL).save(tmp_path / "model")
+    model = DDPG.load(tmp_path / "model", env="Pendulum-v1", device="cpu").learn(5)
+    model.set_env("Pendulum-v1")
+    assert model.learn(5).num_timesteps == 5
 
 
 def test_untrained_model_still_warms_up_after_load(tmp_path):
@@ -269,6 +277,19 @@ def test_asymmetric_bounds_per_dimension(noise):
     assert (stored.std(0) > 0.05).all()
 
 
+def test_saturated_actions_stay_inside_the_bounds():
+    """Where rounding in float32 would carry low + (high - low) past the bound, predict() and collection clip."""
+    low, high = np.float32(0.6277086), np.float32(1.6640927)
+    env = CountingEnv(low=low, high=high)
+    assert low + np.float32(0.5) * np.float32(2) * (high - low) > high
+    model = DDPG("MlpPolicy", env, learning_starts=0, **SMALL)
+    with th.no_grad():
+        model.actor.mu[-2].bias.fill_(100.0)
+    assert model.predict(np.zeros(2, np.float32))[0] == high
+    model.learn(20)
+    assert all(env.action_space.contains(action) for action in env.actions)
+
+
 def test_many_environments_and_gradient_steps():
     """With 3 environments each step is 3 transitions, and gradient_steps=-1 makes as many updates."""
     env = make_vec_env("Pendulum-v1", n_envs=3, seed=0)
@@ -328,7 +349,8 @@ class OwnNStepBuffer(NStepReplayBuffer):
 def test_n_steps_reach_the_buffer(buffer_class, recwarn):
     """The buffer has the model's n_steps and gamma, a custom class too, and the batch gamma to the steps really taken."""
     env = CountingEnv(((5, "terminated"),))
-    model = DDPG("MlpPolicy", env, n_steps=3, gamma=0.9, replay_buffer_class=buffer_class, learning_starts=5, **SMALL).learn(20)
+    model = DDPG("MlpPolicy", env, n_steps=3, gamma=0.9, replay_buffer_class=buffer_class, learning_starts=5, **SMALL)
+    model.learn(20)
     assert not [warning for warning in recwarn if "n_steps" in str(warning.message)]
     assert (model.replay_buffer.n_steps, model.replay_buffer.gamma) == (3, 0.9)
     samples = model.replay_buffer._get_samples(np.array([0, 3, 4]))  # rewards of an episode are 1, 2, 3, 4, 5

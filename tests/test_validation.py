@@ -21,6 +21,8 @@ def space_env(space):
     return env
 
 
+DICT_PENDULUM = DictPendulum(gym.make("Pendulum-v1"))
+
 # keyword arguments, error, what its text must contain: the argument's name, the value, what is allowed
 BAD_ARGUMENTS = [
     (dict(policy="MlpPolcy"), ValueError, ["policy='MlpPolcy'", "MlpPolicy", "CnnPolicy"]),
@@ -63,7 +65,7 @@ BAD_ARGUMENTS = [
     (dict(action_noise=0.1), TypeError, ["action_noise=0.1", "ActionNoise"]),
     (dict(n_steps=0), ValueError, ["n_steps=0", ">= 1"]),
     (dict(n_steps=3, replay_buffer_kwargs=dict(gamma=0.5)), ValueError, ["replay_buffer_kwargs['gamma']=0.5", "gamma=0.99"]),
-    (dict(policy="MultiInputPolicy", env=DictPendulum(gym.make("Pendulum-v1")), n_steps=3), ValueError, ["n_steps=3", "must be 1"]),
+    (dict(policy="MultiInputPolicy", env=DICT_PENDULUM, n_steps=3), ValueError, ["n_steps=3", "must be 1"]),
     (
         dict(policy="MultiInputPolicy", env=BitFlippingEnv(continuous=True), replay_buffer_class=HerReplayBuffer, n_steps=2),
         ValueError,
@@ -75,6 +77,7 @@ BAD_ARGUMENTS = [
     (dict(policy_kwargs="net_arch"), TypeError, ["policy_kwargs='net_arch'", "dict"]),
     (dict(policy_kwargs=dict(net_arch=[64, -64])), ValueError, ["net_arch", "layer 1=-64", ">= 1"]),
     (dict(policy_kwargs=dict(net_arch=dict(pi=[64], vf=[64]))), ValueError, ["net_arch", "'vf'", "'qf'"]),
+    (dict(policy_kwargs=dict(net_arch=dict(pi=[64], qf=[0]))), ValueError, ["net_arch']['qf']: layer 0=0", ">= 1"]),
     (dict(policy_kwargs=dict(net_arch=64)), TypeError, ["net_arch", "64", "list"]),
     (dict(policy_kwargs=dict(n_critics=0)), ValueError, ["n_critics", "0", ">= 1"]),
     (dict(policy_kwargs=dict(network=[64])), TypeError, ["'network'"]),
@@ -105,7 +108,9 @@ def test_bad_argument_of_load(tmp_path):
 
 def test_floats_without_fraction_are_integers():
     """buffer_size=1e3, as people write it and YAML files give it."""
-    model = DDPG("MlpPolicy", "Pendulum-v1", buffer_size=1e3, learning_starts=1e1, device="cpu")
+    kwargs = dict(policy_kwargs=dict(net_arch=(8.0, 4)))
+    model = DDPG("MlpPolicy", "Pendulum-v1", buffer_size=1e3, learning_starts=1e1, device="cpu", **kwargs)
+    assert model.policy.net_arch == [8, 4]
     assert model.replay_buffer.buffer_size == 1000
     assert isinstance(model.learning_starts, int)
 

@@ -62,7 +62,8 @@ def test_train_finds_algorithm_and_hyperparameters(trained):
 
 def test_enjoy(trained):
     """``rl_zoo3 enjoy`` plays the agent."""
-    output = run(RL_ZOO3, "enjoy", "--algo", ALGO, "--env", "Pendulum-v1", "-f", "logs", "--no-render", "-n", 401, cwd=trained[0])
+    agent = ("--algo", ALGO, "--env", "Pendulum-v1", "-f", "logs")
+    output = run(RL_ZOO3, "enjoy", *agent, "--no-render", "-n", 401, cwd=trained[0])
     assert "2 Episodes" in output
 
 
@@ -97,8 +98,8 @@ def test_report(trained):
         "--png", "a/curve.png", "--gif", "a/film.gif", "--csv", "a/rows.csv", cwd=trained[0],
     )  # fmt: skip
     assert re.search(
-        r"^EVALUATED Pendulum-v1: mean return -[\d.]+ \+/- [\d.]+ over 3 evaluation episodes, the environment has no threshold; "
-        r"1 training episodes, 200 steps$",
+        r"^EVALUATED Pendulum-v1: mean return -[\d.]+ \+/- [\d.]+ over 3 evaluation episodes, "
+        r"the environment has no threshold; 1 training episodes, 200 steps$",
         output,
         re.MULTILINE,
     )
@@ -145,8 +146,9 @@ def test_import_torch_survives_a_broken_library(tmp_path):
 
 def test_registration_loads_nothing_by_itself(tmp_path):
     """``import torch`` imports two small files of ours, and not SB3."""
-    code = "import sys, torch; print(sorted(m for m in sys.modules if m.startswith(('sb3_ddpg_ext', 'stable_baselines3', 'rl_zoo3'))))"
-    assert run(sys.executable, "-c", code, cwd=tmp_path).strip() == "['sb3_ddpg_ext', 'sb3_ddpg_ext._autoload']"
+    ours_or_heavy = "('sb3_ddpg_ext', 'stable_baselines3', 'rl_zoo3')"
+    code = f"import sys, torch; print(*sorted(name for name in sys.modules if name.startswith({ours_or_heavy})))"
+    assert run(sys.executable, "-c", code, cwd=tmp_path).strip() == "sb3_ddpg_ext sb3_ddpg_ext._autoload"
 
 
 def test_register_twice_is_once():
@@ -166,10 +168,11 @@ def test_register_twice_is_once():
 def test_optimize(tmp_path):
     """``-optimize`` runs trials with our sampler, and --trial-id builds an agent from one of them."""
     storage = ["--storage", "study.log", "--study-name", "pendulum"]
-    output = train(tmp_path, "-optimize", "--n-trials", 2, "--n-evaluations", 1, "--no-optim-plots", "--sampler", "random", *storage)
+    trials = ["--n-trials", 2, "--n-evaluations", 1, "--no-optim-plots", "--sampler", "random"]
+    output = train(tmp_path, "-optimize", *trials, *storage)
     assert "Number of finished trials:  2" in output
-    for knob in ("learning_rate", "qf_learning_rate", "noise_kind", "noise_std", "tau", "batch_size_pow", "net_arch", "train_freq"):
-        assert f" {knob}: " in output
+    knobs = "learning_rate qf_learning_rate noise_kind noise_std tau batch_size_pow net_arch train_freq"
+    assert all(f" {knob}: " in output for knob in knobs.split())
     output = train(tmp_path, "--trial-id", 1, *storage)
     assert "Loading from Optuna study" in output
 

@@ -116,7 +116,7 @@ def evaluate(args: argparse.Namespace, model_path: str, params_path: str) -> Eva
         seed=train_args["seed"],
         mean_return=float(np.mean(returns)),
         std_return=float(np.std(returns)),
-        episodes=len(returns),
+        episodes=args.n_episodes,
         threshold=gym.spec(args.env).reward_threshold,
         train_episodes=len(training),
         train_steps=int(training["l"].sum()),
@@ -149,7 +149,7 @@ def draw_learning_curve(log_path: str, evaluation: Evaluation, path: Path) -> No
     axes.plot(steps, returns, ".", markersize=4, alpha=0.4, label="training episode, with exploration noise")
     axes.plot(steps, returns.rolling(window, min_periods=1).mean(), linewidth=2, label=f"mean of the last {window}")
     if evaluation.threshold is not None:
-        axes.axhline(evaluation.threshold, color="black", linewidth=1, linestyle="--", label=f"threshold {evaluation.threshold:g}")
+        axes.axhline(evaluation.threshold, color="black", linestyle="--", label=f"threshold {evaluation.threshold:g}")
     axes.plot(
         [steps.iloc[-1]], [evaluation.mean_return], "*", markersize=14, color="tab:red", clip_on=False,
         label=f"trained agent, without noise: {evaluation.mean_return:.1f}",

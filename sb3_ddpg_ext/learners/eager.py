@@ -20,8 +20,8 @@ class EagerLearner:
         self.actor_parameters = list(policy.actor.parameters())
         online, target = (policy.critic, policy.actor), (policy.critic_target, policy.actor_target)
         # A features extractor that actor and critic share is one set of tensors: a dict keeps it once, in order.
-        self.parameters = list(dict.fromkeys(p for net in online for p in net.parameters()))
-        self.target_parameters = list(dict.fromkeys(p for net in target for p in net.parameters()))
+        self.parameters: list[th.Tensor] = list(dict.fromkeys(p for net in online for p in net.parameters()))
+        self.target_parameters: list[th.Tensor] = list(dict.fromkeys(p for net in target for p in net.parameters()))
         self.buffers = list(dict.fromkeys(b for net in online for b in net.buffers()))
         self.target_buffers = list(dict.fromkeys(b for net in target for b in net.buffers()))
 

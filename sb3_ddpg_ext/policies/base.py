@@ -3,6 +3,7 @@
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import ContinuousCritic
@@ -52,12 +53,13 @@ class DDPGPolicy(TD3Policy):
     :param net_arch: hidden units of actor and critic, ``[400, 300]`` by default (``[256, 256]`` after a CNN);
         ``dict(pi=[...], qf=[...])`` for different ones
     :param n_critics: number of Q networks; 1 is DDPG, 2 adds clipped double Q-learning
-    :param args: further arguments of Stable-Baselines3's ``TD3Policy``, in its order
-    :param kwargs: the same by name: ``activation_fn``, ``features_extractor_class``, ``features_extractor_kwargs``,
-        ``normalize_images``, ``optimizer_class``, ``optimizer_kwargs``, ``share_features_extractor``
+    :param kwargs: further arguments of Stable-Baselines3's ``TD3Policy``: ``activation_fn``, ``features_extractor_class``,
+        ``features_extractor_kwargs``, ``normalize_images``, ``optimizer_class``, ``optimizer_kwargs``,
+        ``share_features_extractor``
     :raises ValueError: if ``net_arch`` or ``n_critics`` is not positive
     """
 
+    action_space: spaces.Box
     critic: Critic
     critic_target: Critic
 
@@ -67,13 +69,17 @@ class DDPGPolicy(TD3Policy):
         action_space: spaces.Box,
         lr_schedule: Schedule,
         net_arch: list[int] | dict[str, list[int]] | None = None,
-        *args: Any,
+        *,
         n_critics: int = 1,
         **kwargs: Any,
     ):
-        check_net_arch("policy_kwargs['net_arch']", net_arch)
+        net_arch = check_net_arch("policy_kwargs['net_arch']", net_arch)
         n_critics = check_integer("policy_kwargs['n_critics']", n_critics, at_least=1)
-        super().__init__(observation_space, action_space, lr_schedule, net_arch, *args, n_critics=n_critics, **kwargs)
+        super().__init__(observation_space, action_space, lr_schedule, net_arch, n_critics=n_critics, **kwargs)
+
+    def unscale_action(self, scaled_action: np.ndarray) -> np.ndarray:
+        """From [-1, 1] to the bounds of the action space, which rounding in float32 must not leave."""
+        return np.clip(super().unscale_action(scaled_action), self.action_space.low, self.action_space.high)
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> Critic:
         return Critic(**self._update_features_extractor(self.critic_kwargs, features_extractor)).to(self.device)

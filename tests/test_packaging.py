@@ -1,0 +1,91 @@
+"""The wheel and the sdist hold what they must, and work where they are installed."""
+
+import configparser
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import sb3_ddpg_ext
+
+ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.slow
+
+
+def run(*command, cwd, **env):
+    result = subprocess.run(
+        [str(part) for part in command], cwd=cwd, env=os.environ | env, capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory):
+    """A folder with the sdist and the wheel that was built from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
+    return folder
+
+
+def test_wheel_contents(dist):
+    """YAML, type marker, licence, entry point; neither tests nor examples."""
+    (wheel,) = dist.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {"sb3_ddpg_ext/hyperparams/ddpg_ext.yml", "sb3_ddpg_ext/py.typed", "sb3_ddpg_ext/cli/report.py"} <= set(names)
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert {name.split("/")[0] for name in names} == {"sb3_ddpg_ext", f"sb3_ddpg_ext-{sb3_ddpg_ext.__version__}.dist-info"}
+
+
+def test_sdist_contents(dist):
+    """Tests, examples and the tried versions travel with the source."""
+    (sdist,) = dist.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.split("/", 1)[-1] for name in archive.getnames()}
+    assert {"tests/test_eager.py", "examples/pendulum.py", "constraints.txt", "hyperparams/ddpg_ext.yml", "Makefile"} <= names
+
+
+@pytest.mark.parametrize("pattern", ["*.whl", "*.tar.gz"])
+def test_installed_copy_trains_by_the_plain_command(dist, tmp_path, pattern):
+    """Installed elsewhere, it is that copy that rl_zoo3 finds, with the YAML inside it."""
+    (archive,) = dist.glob(pattern)
+    site = tmp_path / "site"
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"]
+    run(*pip, "--target", site, archive, cwd=tmp_path)
+    output = run(
+        Path(sys.executable).with_name("rl_zoo3"), "train", "--algo", "ddpg_ext", "--env", "Pendulum-v1", "-n", "5",
+        "--eval-freq", "-1", cwd=tmp_path, PYTHONPATH=str(site),
+    )  # fmt: skip
+    assert f"Loading hyperparameters from: {site}/sb3_ddpg_ext/hyperparams/ddpg_ext.yml" in output
+
+
+def test_extras_and_version():
+    """The extras that the README names exist, and the version is written once."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    extras = {"zoo", "mujoco", "box2d", "pybullet", "robotics", "plots", "export", "ray", "bench", "tests", "all"}
+    assert set(config["options.extras_require"]) == extras
+    assert config["metadata"]["version"] == "attr: sb3_ddpg_ext.__version__"
+
+
+def test_constraints_pin_what_is_installed():
+    """Every installed package that constraints.txt names has the version it names."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from packaging.requirements import Requirement
+
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    requirements = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    assert len(requirements) > 20
+    for requirement in requirements:
+        assert next(iter(requirement.specifier)).operator == "=="
+        if requirement.marker is None or requirement.marker.evaluate():
+            try:
+                installed = version(requirement.name)
+            except PackageNotFoundError:
+                continue
+            assert requirement.specifier.contains(installed.split("+")[0]), (str(requirement), installed)
