@@ -110,6 +110,21 @@ def test_report(trained):
     assert (trained[0] / "a/film.gif").read_bytes().startswith(b"GIF89a")
 
 
+def test_weights_and_biases_flags(tmp_path):
+    """``--track`` reaches wandb with the run's arguments and our hyperparameters (a stand-in records the calls)."""
+    (tmp_path / "wandb.py").write_text(
+        "import json, types\n"
+        "def init(**kwargs):\n"
+        "    print('INIT', kwargs['project'], kwargs['config']['algo'])\n"
+        "    return types.SimpleNamespace(config=types.SimpleNamespace(setdefaults=lambda args: print(\n"
+        "        'CONFIG', json.dumps(args['saved_hyperparams']['gamma']))))\n"
+    )
+    output = train(tmp_path, "--track", "--wandb-project-name", "mine", steps=10, env={"PYTHONPATH": str(tmp_path)})
+    assert "INIT mine ddpg_ext" in output
+    assert "CONFIG 0.98" in output
+    assert list(tmp_path.glob("runs/Pendulum-v1__ddpg_ext__0__*"))
+
+
 @pytest.mark.parametrize("variable", ["SB3_DDPG_EXT_AUTOLOAD", "TORCH_DEVICE_BACKEND_AUTOLOAD"])
 def test_registration_can_be_switched_off(tmp_path, variable):
     """Either variable leaves rl_zoo3 as it was."""
