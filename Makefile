@@ -1,7 +1,9 @@
-# make train | test | quick | lint | dist | results.  PYTHON chooses the interpreter (>= 3.10), ENV the task.
+# make train | test | quick | lint | dist | results.  PYTHON chooses the interpreter (>= 3.10), ENV the task and
+# EXTRAS what it needs: make train ENV=HalfCheetah-v5 EXTRAS=zoo,mujoco
 PYTHON ?= python3
 VENV ?= .venv
 ENV ?= MountainCarContinuous-v0
+EXTRAS ?= zoo
 ALGO ?= ddpg_ext
 SEED ?= 0
 SEEDS ?= 0 1 2 3 4 5 6 7 8 9
@@ -14,19 +16,19 @@ REPORT = $(BIN)/python -m sb3_ddpg_ext report --algo $(ALGO) --env $(ENV) -f $(L
 
 .PHONY: train results test quick lint dist clean
 
-train: $(VENV)/.zoo
+train: $(VENV)/.$(EXTRAS)
 	$(BIN)/rl_zoo3 train --algo ddpg_ext --env $(ENV) --seed $(SEED) --num-threads 1 --eval-freq -1 -f $(LOGS) --progress
 	$(REPORT) --png results/$(ENV).png --gif results/$(ENV).gif
 
 # The rows behind the README's table, appended to results/ENV.csv. ALGO=ddpg takes SB3's own class.
-results: $(VENV)/.zoo
+results: $(VENV)/.$(EXTRAS)
 	for seed in $(SEEDS); do $(TRAIN) --seed $$seed --verbose 0 && $(REPORT) --csv results/$(ENV).csv || exit; done
 
 test: lint $(VENV)/.tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 quick: $(VENV)/.tests
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 lint: $(VENV)/.tests
 	$(BIN)/ruff check .
@@ -39,6 +41,7 @@ dist: $(VENV)/.tests
 # The tried set is in constraints.txt. A stamp file says which extra is installed.
 $(VENV)/.%: setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip  # older ones take minutes to choose versions
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$*]'
 	touch $@
 

@@ -1,6 +1,8 @@
 """Deep Deterministic Policy Gradient as a Stable-Baselines3 algorithm."""
 
 import inspect
+from io import BufferedIOBase
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -9,7 +11,7 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
@@ -42,10 +44,18 @@ EQUIVALENT_POLICIES: dict[type[BasePolicy], type[DDPGPolicy]] = {
     sb3_policies.CnnPolicy: CnnPolicy,
     sb3_policies.MultiInputPolicy: MultiInputPolicy,
 }
+# Chosen by the observation space and n_steps, where none is given.
+DEFAULT_BUFFERS = (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer)
 # Attributes in such a zip that mean nothing here.
 TD3_ATTRIBUTES = ("policy_delay", "target_noise_clip", "target_policy_noise") + tuple(
     f"{net}_batch_norm_stats{suffix}" for net in ("actor", "critic") for suffix in ("", "_target")
 )
+
+
+def takes_argument(cls: type, name: str) -> bool:
+    """Whether the constructor of a class, or of one it may hand its keyword arguments on to, names this argument."""
+    constructors = (vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base) and base is not object)
+    return any(name in inspect.signature(constructor).parameters for constructor in constructors)
 
 
 class DDPG(OffPolicyAlgorithm):
@@ -71,8 +81,8 @@ class DDPG(OffPolicyAlgorithm):
     :param replay_buffer_class: chosen by the observation space and ``n_steps`` if None
     :param replay_buffer_kwargs: further arguments of the replay buffer
     :param optimize_memory_usage: passed to the replay buffer
-    :param n_steps: length of the returns in the critic's target. A ``replay_buffer_class`` of your own is given ``n_steps``
-        and ``gamma``, and must take them.
+    :param n_steps: length of the returns in the critic's target. A ``replay_buffer_class`` of your own that takes ``n_steps``
+        is given it, and ``gamma``.
     :param stats_window_size: episodes in the means that are logged
     :param tensorboard_log: directory for TensorBoard; None for no log
     :param policy_kwargs: arguments of the policy, see :class:`DDPGPolicy`
@@ -128,7 +138,7 @@ class DDPG(OffPolicyAlgorithm):
         check_instance("replay_buffer_kwargs", replay_buffer_kwargs, (dict, type(None)), "a dict or None")
         if env is not None:  # None while a model is loaded for prediction only
             env = maybe_make_env(env, verbose)
-            check_action_space(env.action_space)
+            check_action_space(env)
         elif _init_setup_model:
             raise ValueError("env=None must be an environment, or the id of one")
         super().__init__(
@@ -167,7 +177,7 @@ class DDPG(OffPolicyAlgorithm):
             if policy not in self.policy_aliases:
                 raise ValueError(f"policy={policy!r} is unknown; it must be {allowed}")
         elif not (isinstance(policy, type) and (issubclass(policy, DDPGPolicy) or policy in EQUIVALENT_POLICIES)):
-            raise TypeError(f"policy={policy!r} must be {allowed}")
+            raise TypeError(f"policy={policy!r} must be {allowed} (a subclass of SB3's TD3Policy: derive it from DDPGPolicy)")
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -179,10 +189,7 @@ class DDPG(OffPolicyAlgorithm):
     def _setup_model(self) -> None:
         """Build buffer, networks and learner from the attributes, which may come from the constructor or from a saved file."""
         if self.policy_class in EQUIVALENT_POLICIES:
-            self.policy_class = EQUIVALENT_POLICIES[self.policy_class]
-            self.policy_kwargs.setdefault("n_critics", 2)  # the default of TD3's policies
-            for name in TD3_ATTRIBUTES:
-                self.__dict__.pop(name, None)
+            self._convert_from_sb3()
         self._check_arguments()
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
@@ -197,6 +204,16 @@ class DDPG(OffPolicyAlgorithm):
         self._loss_sums: dict[str, th.Tensor] = {}
         self._n_summed = 0
 
+    def _convert_from_sb3(self) -> None:
+        """From the policy class of SB3, and from what else a zip of its DDPG or TD3 has brought, to ours."""
+        self.policy_class = EQUIVALENT_POLICIES[self.policy_class]
+        if "policy_delay" in self.__dict__:  # a zip: one by DDPG says n_critics=1, one by TD3 means its policy's default
+            self.policy_kwargs.setdefault("n_critics", 2)
+        for name in TD3_ATTRIBUTES:
+            self.__dict__.pop(name, None)
+        for name in ("n_steps", "gamma") if self.replay_buffer_class is NStepReplayBuffer else ():
+            self.replay_buffer_kwargs.pop(name, None)  # SB3 writes them there; ours come from the model
+
     def _check_arguments(self) -> None:
         minimum = dict(buffer_size=1, learning_starts=0, batch_size=1, gradient_steps=-1, n_steps=1)
         for name, at_least in minimum.items():
@@ -205,7 +222,16 @@ class DDPG(OffPolicyAlgorithm):
         self.tau = check_real("tau", self.tau, 0, 1)
         self.gamma = check_real("gamma", self.gamma, 0, 1)
         self.train_freq = check_train_freq(self.train_freq, self.n_envs)  # type: ignore[assignment]
+        if self.seed is not None:
+            self.seed = check_integer("seed", self.seed, at_least=0)
+        if isinstance(self.action_noise, VectorizedActionNoise) and self.action_noise.n_envs != self.n_envs:
+            self.action_noise = self.action_noise.base_noise  # loaded with another number of environments
         self.action_noise = make_action_noise(self.action_noise, int(np.prod(self.action_space.shape or ())))
+        is_dict = isinstance(self.observation_space, spaces.Dict)
+        if issubclass(self.policy_class, MultiInputPolicy) and not is_dict:
+            raise ValueError(f"policy='MultiInputPolicy' needs a Dict observation space, not {self.observation_space}")
+        if issubclass(self.policy_class, CnnPolicy) and len(self.observation_space.shape or ()) != 3:
+            raise ValueError(f"policy='CnnPolicy' needs images as observations, not {self.observation_space}")
 
     def _setup_lr_schedule(self) -> None:
         qf_learning_rate = self.learning_rate if self.qf_learning_rate is None else self.qf_learning_rate
@@ -213,40 +239,53 @@ class DDPG(OffPolicyAlgorithm):
         self.qf_lr_schedule = FloatSchedule(make_schedule("qf_learning_rate", qf_learning_rate))
 
     def _make_replay_buffer(self) -> ReplayBuffer:
-        n_step_kwargs = {"n_steps": self.n_steps, "gamma": self.gamma} if self.n_steps > 1 else {}
-        if self.replay_buffer_class is None:
+        kwargs = dict(self.replay_buffer_kwargs)
+        n_steps = kwargs.get("n_steps", self.n_steps)
+        if self.replay_buffer_class in (None, *DEFAULT_BUFFERS):
             if isinstance(self.observation_space, spaces.Dict):
                 self.replay_buffer_class = DictReplayBuffer
             else:
-                self.replay_buffer_class = NStepReplayBuffer if self.n_steps > 1 else ReplayBuffer
-        check_instance("replay_buffer_class", self.replay_buffer_class, type, "a ReplayBuffer class or None")
-        if not issubclass(self.replay_buffer_class, ReplayBuffer):
-            raise TypeError(f"replay_buffer_class={self.replay_buffer_class!r} must be a subclass of ReplayBuffer")
-        name = self.replay_buffer_class.__name__
-        if n_step_kwargs and not n_step_kwargs.keys() <= inspect.signature(self.replay_buffer_class).parameters.keys():
+                self.replay_buffer_class = NStepReplayBuffer if n_steps > 1 else ReplayBuffer
+        buffer_class = self.replay_buffer_class
+        if not (isinstance(buffer_class, type) and issubclass(buffer_class, ReplayBuffer)):
+            raise TypeError(f"replay_buffer_class={buffer_class!r} must be a subclass of ReplayBuffer or None")
+        if takes_argument(buffer_class, "n_steps"):
+            kwargs |= {"n_steps": n_steps, "gamma": kwargs.get("gamma", self.gamma)}
+            for name, own in (("n_steps", self.n_steps), ("gamma", self.gamma)):
+                if kwargs[name] != own and (name, own) != ("n_steps", 1):
+                    raise ValueError(f"replay_buffer_kwargs[{name!r}]={kwargs[name]!r} must equal the model's {name}={own}")
+        elif n_steps > 1:
             raise ValueError(
-                f"n_steps={self.n_steps}: {name} does not take the arguments n_steps and gamma; "
-                "n_steps must be 1 with it (Dict observations and HER among others)"
+                f"n_steps={n_steps} must be 1 with {buffer_class.__name__}, which does not take the argument n_steps"
             )
-        for key, value in n_step_kwargs.items():
-            if self.replay_buffer_kwargs.get(key, value) != value:
-                raise ValueError(
-                    f"replay_buffer_kwargs[{key!r}]={self.replay_buffer_kwargs[key]!r} must equal the model's {key}={value}"
-                )
-        # The environment is added here, not to replay_buffer_kwargs, which are pickled with the model.
-        env_kwargs: dict[str, Any] = {"env": self.env} if issubclass(self.replay_buffer_class, HerReplayBuffer) else {}
-        if env_kwargs and self.env is None:
-            raise ValueError(f"env=None must be an environment with {name}, whose goals need compute_reward")
-        return self.replay_buffer_class(
+        if issubclass(buffer_class, HerReplayBuffer):
+            if self.env is None or not isinstance(self.observation_space, spaces.Dict):
+                raise ValueError(f"{buffer_class.__name__} needs an environment with Dict observations, here env={self.env}")
+            kwargs["env"] = self.env  # here, not in replay_buffer_kwargs, which are pickled with the model
+        return buffer_class(
             self.buffer_size,
             self.observation_space,
             self.action_space,
             device=self.device,
             n_envs=self.n_envs,
             optimize_memory_usage=self.optimize_memory_usage,
-            **env_kwargs,
-            **(self.replay_buffer_kwargs | n_step_kwargs),
+            **kwargs,
         )
+
+    def load_replay_buffer(self, path: str | Path | BufferedIOBase, truncate_last_traj: bool = True) -> None:
+        """
+        Load what ``save_replay_buffer`` saved.
+
+        :raises ValueError: if it was filled by another number of environments; the present buffer stays
+        """
+        before = self.replay_buffer
+        super().load_replay_buffer(path, truncate_last_traj)
+        assert self.replay_buffer is not None
+        if self.replay_buffer.n_envs != self.n_envs:
+            loaded, self.replay_buffer = self.replay_buffer, before
+            raise ValueError(
+                f"the replay buffer in {path} has n_envs={loaded.n_envs}; it must be the model's n_envs={self.n_envs}"
+            )
 
     def learn(
         self: SelfDDPG,
@@ -257,7 +296,9 @@ class DDPG(OffPolicyAlgorithm):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfDDPG:
-        total_timesteps = check_integer("total_timesteps", total_timesteps, at_least=1)
+        total_timesteps = check_integer("total_timesteps", total_timesteps, at_least=0)
+        if log_interval is not None:
+            log_interval = check_integer("log_interval", log_interval, at_least=1)
         total_timesteps, callback = self._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
@@ -273,6 +314,7 @@ class DDPG(OffPolicyAlgorithm):
                 log_interval=log_interval,
             )
             if not rollout.continue_training:
+                self._last_obs = None  # a callback stopped before the last step was stored: go on with a new episode
                 break
             gradient_steps = self.gradient_steps if self.gradient_steps >= 0 else rollout.episode_timesteps
             if gradient_steps > 0 and self._is_warmed_up():
@@ -324,6 +366,9 @@ class DDPG(OffPolicyAlgorithm):
         """Refuse what is not finite, so that the buffer and the model stay as good as they were, then store."""
         self._check_observation("observation", new_obs)
         check_finite("reward", reward)
+        if self._vec_normalize_env is not None:  # which clips what is infinite
+            check_finite("observation", self._vec_normalize_env.get_original_obs())
+            check_finite("reward", self._vec_normalize_env.get_original_reward())
         for info, done in zip(infos, dones, strict=True):
             if done and info.get("terminal_observation") is not None:
                 check_finite("terminal_observation", info["terminal_observation"])

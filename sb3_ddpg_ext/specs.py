@@ -3,7 +3,12 @@
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.noise import ActionNoise, NormalActionNoise, OrnsteinUhlenbeckActionNoise
+from stable_baselines3.common.noise import (
+    ActionNoise,
+    NormalActionNoise,
+    OrnsteinUhlenbeckActionNoise,
+    VectorizedActionNoise,
+)
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import LinearSchedule
 
@@ -31,8 +36,13 @@ def make_action_noise(spec: Any, action_dim: int) -> ActionNoise | None:
     :param spec: an ``ActionNoise`` (returned as it is), None, or a string such as ``"normal_0.1"`` or ``"ou_0.2"``
     :param action_dim: number of action dimensions; each gets the same standard deviation
     """
-    if spec is None or isinstance(spec, ActionNoise):
+    if isinstance(spec, ActionNoise):
+        mean = getattr(spec.base_noise if isinstance(spec, VectorizedActionNoise) else spec, "_mu", None)
+        if mean is not None and np.size(mean) != action_dim:
+            raise ValueError(f"action_noise={spec!r} has {np.size(mean)} dimensions; it must have the action's {action_dim}")
         return spec
+    if spec is None:
+        return None
     if not isinstance(spec, str):
         raise TypeError(f"action_noise={spec!r} must be an ActionNoise, None, or one of {NOISE_FORMS}")
     if spec.strip() == "none":

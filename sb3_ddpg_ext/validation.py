@@ -69,8 +69,11 @@ def check_train_freq(train_freq: Any, n_envs: int) -> TrainFreq:
     return TrainFreq(check_integer("train_freq", pair[0], at_least=1), TrainFrequencyUnit(unit))
 
 
-def check_action_space(space: spaces.Space) -> None:
+def check_action_space(env: Any) -> None:
     """DDPG acts in a bounded box: tanh output and noise are scaled to its bounds."""
+    space = getattr(env, "action_space", None)
+    if space is None:
+        raise TypeError(f"env={env!r} must be a gymnasium environment, the id of one, or a VecEnv")
     if not isinstance(space, spaces.Box):
         raise ValueError(f"env.action_space={space} must be a gymnasium.spaces.Box: DDPG's actions are continuous")
     if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
@@ -96,12 +99,14 @@ def check_shape(observation: Any, space: spaces.Space, leading: tuple[int, ...] 
         )
 
 
-def check_finite(name: str, value: np.ndarray | dict[str, np.ndarray]) -> None:
+def check_finite(name: str, value: Any) -> None:
     """Refuse NaN and infinity before they reach the replay buffer, where they would poison every later update."""
     if isinstance(value, dict):
         for key, entry in value.items():
             check_finite(f"{name}[{key!r}]", entry)
-    elif value.dtype.kind == "f" and not np.isfinite(value).all():
+        return
+    array = np.asarray(value)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ValueError(f"the environment returned {name}={value}, every entry must be finite")
 
 

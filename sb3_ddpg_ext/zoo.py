@@ -1,7 +1,7 @@
 """
 Registration in rl_zoo3 as the algorithm ``ddpg_ext``: the class, our hyperparameters and a search space for ``-optimize``.
 
-After ``pip install`` the ``rl_zoo3`` command does this by itself (:mod:`sb3_ddpg_ext._autoload`). The plain way is
+After ``pip install`` the ``rl_zoo3`` command does this by itself (``_sb3_ddpg_ext_autoload.py``). The plain way is
 ``python -m sb3_ddpg_ext.zoo train --algo ddpg_ext ...``, and in a program ``sb3_ddpg_ext.zoo.register()``.
 """
 
@@ -61,6 +61,9 @@ def convert_params(sampled: dict[str, Any]) -> dict[str, Any]:
     params = convert_offpolicy_params(sampled)
     kind, std = params.pop("noise_kind"), params.pop("noise_std")
     params["action_noise"] = "none" if kind == "none" else f"{kind}_{std}"
+    goals = {key: params.pop(key) for key in ("n_sampled_goal", "goal_selection_strategy") if key in params}
+    if goals:  # a stored trial has them side by side with the rest
+        params["replay_buffer_kwargs"] = goals
     params["gradient_steps"] = -1  # one update per transition, for any train_freq and number of environments
     return params
 
@@ -86,6 +89,7 @@ def register() -> None:
 
     # rl_zoo3 looks for ALGO.yml in its own folder alone. An explicit -conf still wins.
     original_init = ExperimentManager.__init__
+    original_preprocess = ExperimentManager._preprocess_action_noise
 
     @wraps(original_init)
     def init(self: Any, args: Any, algo: str, *rest: Any, **kwargs: Any) -> None:
@@ -93,7 +97,15 @@ def register() -> None:
         if algo == ALGO and kwargs.get("config") is None:
             self.config = str(hyperparams_path())
 
+    # rl_zoo3 would put its noise_type (of the YAML file) over an action_noise (of the command line, or of a stored trial).
+    @wraps(original_preprocess)
+    def preprocess(self: Any, hyperparams: dict[str, Any], *rest: Any) -> dict[str, Any]:
+        if self.algo == ALGO and "action_noise" in hyperparams:
+            hyperparams = {key: value for key, value in hyperparams.items() if key not in ("noise_type", "noise_std")}
+        return original_preprocess(self, hyperparams, *rest)
+
     ExperimentManager.__init__ = init  # type: ignore[method-assign]
+    ExperimentManager._preprocess_action_noise = preprocess  # type: ignore[method-assign, assignment]
 
 
 def main() -> None:

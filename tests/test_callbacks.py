@@ -117,11 +117,10 @@ def test_no_threshold_at_all_is_an_error(has_spec):
     assert model.num_timesteps == 0
 
 
-@pytest.mark.parametrize(
-    ("callback_class", "argument"), [(StopTrainingOnMeanReturn, 10), (SaveOnBestMeanReturn, "not written")]
-)
-def test_missing_monitor_is_an_error(callback_class, argument):
+@pytest.mark.parametrize(("callback_class", "argument"), [(StopTrainingOnMeanReturn, 10), (SaveOnBestMeanReturn, "folder")])
+def test_missing_monitor_is_an_error(callback_class, argument, tmp_path, monkeypatch):
     """Without a Monitor the callbacks name what to wrap, at the first end of an episode."""
+    monkeypatch.chdir(tmp_path)
     model = make_model(DummyVecEnv([lambda: ScriptedReturns([0])]))
     with pytest.raises(ValueError, match=rf"{callback_class.__name__}.*Monitor.*VecMonitor"):
         model.learn(20, callback=callback_class(argument))
@@ -180,7 +179,7 @@ def test_saved_model_is_the_one_that_had_the_best_mean(tmp_path):
     model = make_model(ScriptedReturns([1, 3, 2, 0]), learning_starts=0, batch_size=4, learning_rate=0.01)
     recorder = Recorder(lambda model: model.predict(OBS)[0])
     model.learn(8, callback=[SaveOnBestMeanReturn(tmp_path / "new" / "folder", n_episodes=1), recorder])
-    best = DDPG.load(tmp_path / "new" / "folder" / "best_mean_return.zip")
+    best = DDPG.load(tmp_path / "new" / "folder" / "best_mean_return.zip", device="cpu")
     assert best.num_timesteps == 4
     np.testing.assert_array_equal(best.predict(OBS)[0], recorder.at[4])
     assert not np.array_equal(model.predict(OBS)[0], recorder.at[4])

@@ -17,6 +17,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import BitFlippingEnv, FakeImageEnv
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_ddpg_ext import DDPG
@@ -31,6 +32,17 @@ def make_env(name):
 def assert_same_parameters(model, other):
     for key, value in model.policy.state_dict().items():
         assert th.equal(value, other.policy.state_dict()[key]), key
+
+
+class LinearExtractor(BaseFeaturesExtractor):
+    """One linear layer before the networks."""
+
+    def __init__(self, observation_space):
+        super().__init__(observation_space, features_dim=5)
+        self.linear = th.nn.Linear(observation_space.shape[0], 5)
+
+    def forward(self, observations):
+        return self.linear(observations)
 
 
 class RandomActionCounter(BaseCallback):
@@ -69,6 +81,16 @@ def test_same_actions_and_parameters_as_sb3(env_name, noise_class):
     assert ours._n_updates == theirs._n_updates == 200
     np.testing.assert_array_equal(ours.replay_buffer.actions[:300], theirs.replay_buffer.actions[:300])
     assert_same_parameters(ours, theirs)
+
+
+def test_same_parameters_as_sb3_under_vec_normalize():
+    """Observations and rewards are normalised when they are sampled, as SB3 does it."""
+    models = []
+    for cls in (DDPG, SB3DDPG):
+        env = VecNormalize(make_vec_env("Pendulum-v1", n_envs=2, seed=0))
+        models.append(cls("MlpPolicy", env, learning_starts=50, seed=3, **SMALL).learn(150))
+    assert models[0]._n_updates == models[1]._n_updates == 50
+    assert_same_parameters(*models)
 
 
 @pytest.mark.slow
@@ -228,6 +250,22 @@ def test_continues_as_sb3_would(tmp_path):
     assert_same_parameters(ours, theirs)
 
 
+def test_policies_of_sb3_stand_for_ours():
+    """The class that SB3's own DDPG would build with one critic, given as a class."""
+    from stable_baselines3.ddpg import MlpPolicy as SB3MlpPolicy
+
+    model = DDPG(SB3MlpPolicy, "Pendulum-v1", seed=0, **SMALL)
+    assert_same_parameters(model, SB3DDPG(SB3MlpPolicy, "Pendulum-v1", seed=0, **SMALL))
+    assert model.critic.n_critics == 1
+
+
+def test_n_steps_of_a_zip_by_sb3_can_be_changed(tmp_path):
+    """SB3 writes n_steps and gamma into replay_buffer_kwargs; here the model's own count."""
+    SB3DDPG("MlpPolicy", "Pendulum-v1", n_steps=3, **SMALL).save(tmp_path / "theirs")
+    model = DDPG.load(tmp_path / "theirs", device="cpu", gamma=0.9, n_steps=5)
+    assert (model.replay_buffer.n_steps, model.replay_buffer.gamma) == (5, 0.9)
+
+
 # --- environments -----------------------------------------------------------------------------------------------------------
 
 RULES = ((4, "terminated"), (3, "truncated"), (5, "both"))
@@ -307,11 +345,9 @@ def test_train_freq_in_episodes():
 
 @pytest.mark.parametrize("n_envs", [1, 2])
 def test_vec_normalize_and_evaluation(n_envs):
-    """Training under VecNormalize works, with normalised samples."""
+    """What was trained under VecNormalize is evaluated under it, with its statistics frozen."""
     env = VecNormalize(make_vec_env("Pendulum-v1", n_envs=n_envs, seed=0))
     model = DDPG("MlpPolicy", env, learning_starts=40, **SMALL).learn(120)
-    samples = model.replay_buffer.sample(256, env=env)
-    assert samples.rewards.min() > -12  # raw rewards go down to -16
     env.training = False
     assert np.isfinite(evaluate_policy(model, env, n_eval_episodes=1, warn=False)[0])
 
@@ -357,6 +393,71 @@ def test_n_steps_reach_the_buffer(buffer_class, recwarn):
     np.testing.assert_allclose(samples.rewards.flatten(), [1 + 0.9 * 2 + 0.81 * 3, 4 + 0.9 * 5, 5], rtol=1e-6)
     np.testing.assert_allclose(samples.discounts.flatten(), [0.9**3, 0.9**2, 0.9], rtol=1e-6)
     np.testing.assert_allclose(samples.dones.flatten(), [0, 1, 1])
+
+
+@pytest.mark.parametrize(("saved", "loaded", "cls"), [(3, 1, ReplayBuffer), (1, 3, NStepReplayBuffer)])
+def test_n_steps_can_change_on_load(tmp_path, saved, loaded, cls):
+    """The buffer class that was chosen once is chosen again."""
+    DDPG("MlpPolicy", "Pendulum-v1", n_steps=saved, gamma=0.9, **SMALL).save(tmp_path / "model")
+    assert type(DDPG.load(tmp_path / "model", device="cpu", n_steps=loaded).replay_buffer) is cls
+
+
+class HandsOn(NStepReplayBuffer):
+    """A class that takes anything and hands it on."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "expected"),
+    [
+        (dict(n_steps=3), (3, 0.9)),
+        (dict(), (1, 0.9)),
+        (dict(replay_buffer_kwargs=dict(n_steps=5)), (5, 0.9)),  # as SB3 recommends it
+        (dict(replay_buffer_kwargs=dict(n_steps=5, gamma=0.9)), (5, 0.9)),
+    ],
+)
+def test_n_step_buffer_has_the_gamma_of_the_model(kwargs, expected):
+    """However n_steps is given to a class of one's own, the discount is the model's."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", gamma=0.9, replay_buffer_class=HandsOn, **kwargs, **SMALL)
+    assert (model.replay_buffer.n_steps, model.replay_buffer.gamma) == expected
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_load_with_another_number_of_environments(tmp_path, n_envs):
+    """The noise is made for the new number; a buffer filled by the old one is refused and the empty one stays."""
+    model = DDPG("MlpPolicy", make_vec_env("Pendulum-v1", 3), action_noise="ou_0.2", learning_starts=30, **SMALL).learn(60)
+    model.save(tmp_path / "model")
+    model.save_replay_buffer(tmp_path / "buffer")
+    loaded = DDPG.load(tmp_path / "model", env=make_vec_env("Pendulum-v1", n_envs), device="cpu")
+    with pytest.raises(ValueError, match=rf"n_envs=3, it must be the model's {n_envs}|n_envs=3.*n_envs={n_envs}"):
+        loaded.load_replay_buffer(tmp_path / "buffer")
+    assert loaded.learn(40)._n_updates > model._n_updates
+    assert loaded.replay_buffer.n_envs == n_envs
+
+
+def test_frozen_features_extractor():
+    """Parameters without gradient, such as a pretrained encoder's, stay as they are while the rest learns."""
+    kwargs = SMALL | dict(policy_kwargs=dict(net_arch=[16], features_extractor_class=LinearExtractor))
+    model = DDPG("MlpPolicy", "Pendulum-v1", learning_starts=10, **kwargs)
+    model.actor.features_extractor.requires_grad_(False)
+    before = copy.deepcopy(model.actor.state_dict())
+    model.learn(20)
+    changed = {key for key, value in model.actor.state_dict().items() if not th.equal(value, before[key])}
+    assert changed == {key for key in before if key.startswith("mu.")}
+
+
+def test_training_goes_on_after_a_callback_stopped_it():
+    """The step at which it stopped was not stored, so a new episode begins: no transition skips a step."""
+    model = DDPG("MlpPolicy", CountingEnv(((50, "terminated"),)), learning_starts=1000, **SMALL)
+    model.learn(20, callback=lambda locals_, globals_: locals_["self"].num_timesteps < 7)
+    model.learn(10, reset_num_timesteps=False)
+    buffer = model.replay_buffer
+    stored = buffer.pos
+    assert stored == 16
+    np.testing.assert_array_equal(buffer.next_observations[:stored, 0, 1], buffer.observations[:stored, 0, 1] + 1)
+    assert model.learn(0).num_timesteps == 0
 
 
 def test_default_buffers():

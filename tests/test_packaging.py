@@ -2,6 +2,7 @@
 
 import configparser
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -27,8 +28,10 @@ def run(*command, cwd, **env):
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory):
     """A folder with the sdist and the wheel that was built from it."""
-    folder = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
+    folder, source = tmp_path_factory.mktemp("dist"), tmp_path_factory.mktemp("source") / "checkout"
+    leave_out = shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "logs", "__pycache__")
+    shutil.copytree(ROOT, source, ignore=leave_out)
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, source, cwd=folder)
     return folder
 
 
@@ -38,7 +41,8 @@ def test_wheel_contents(dist):
     names = zipfile.ZipFile(wheel).namelist()
     assert {"sb3_ddpg_ext/hyperparams/ddpg_ext.yml", "sb3_ddpg_ext/py.typed", "sb3_ddpg_ext/cli/report.py"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert {name.split("/")[0] for name in names} == {"sb3_ddpg_ext", f"sb3_ddpg_ext-{sb3_ddpg_ext.__version__}.dist-info"}
+    top = {"sb3_ddpg_ext", "_sb3_ddpg_ext_autoload.py", f"sb3_ddpg_ext-{sb3_ddpg_ext.__version__}.dist-info"}
+    assert {name.split("/")[0] for name in names} == top
 
 
 def test_sdist_contents(dist):

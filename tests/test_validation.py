@@ -9,7 +9,8 @@ from stable_baselines3 import SAC, HerReplayBuffer
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import BitFlippingEnv
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_ddpg_ext import DDPG
 
@@ -82,6 +83,17 @@ BAD_ARGUMENTS = [
     (dict(policy_kwargs=dict(n_critics=0)), ValueError, ["n_critics", "0", ">= 1"]),
     (dict(policy_kwargs=dict(network=[64])), TypeError, ["'network'"]),
     (dict(stats_window_size=0), ValueError, ["stats_window_size=0", ">= 1"]),
+    (dict(env=5), TypeError, ["env=5", "gymnasium environment"]),
+    (dict(seed="a"), TypeError, ["seed='a'", "integer"]),
+    (dict(policy="CnnPolicy"), ValueError, ["policy='CnnPolicy'", "images", "Box"]),
+    (dict(policy="MultiInputPolicy"), ValueError, ["policy='MultiInputPolicy'", "Dict", "Box"]),
+    (dict(replay_buffer_class=HerReplayBuffer), ValueError, ["HerReplayBuffer", "Dict"]),
+    (dict(action_noise=NormalActionNoise(np.zeros(2), np.ones(2))), ValueError, ["action_noise=", "2 dimensions", "1"]),
+    (
+        dict(n_steps=3, replay_buffer_kwargs=dict(n_steps=2)),
+        ValueError,
+        ["replay_buffer_kwargs['n_steps']=2", "n_steps=3"],
+    ),
 ]
 
 
@@ -115,7 +127,7 @@ def test_floats_without_fraction_are_integers():
     assert isinstance(model.learning_starts, int)
 
 
-@pytest.mark.parametrize(("total_timesteps", "error"), [(0, ValueError), (-5, ValueError), ("many", TypeError)])
+@pytest.mark.parametrize(("total_timesteps", "error"), [(-5, ValueError), (2.5, TypeError), ("many", TypeError)])
 def test_bad_total_timesteps(total_timesteps, error):
     """learn() refuses it."""
     with pytest.raises(error, match=f"total_timesteps={total_timesteps!r}"):
@@ -182,6 +194,31 @@ def test_bad_vectorised_environment(kwargs, error, texts):
     with pytest.raises(error) as info:
         model.learn(10)
     assert all(text in str(info.value) for text in texts)
+
+
+def test_infinity_is_not_hidden_by_vec_normalize():
+    """Which clips it, and keeps what the environment returned for the buffer."""
+    env = VecNormalize(DummyVecEnv([lambda: BrokenEnv(obs=INF)]), training=False)
+    model = DDPG("MlpPolicy", env, buffer_size=100, device="cpu")
+    with pytest.raises(ValueError, match=r"observation=.*inf"):
+        model.learn(10)
+
+
+@pytest.mark.parametrize("observation", [3, [0.5, 1.0]])
+def test_observations_need_not_be_arrays(observation):
+    """A DummyVecEnv hands on the last observation of an episode as the environment returned it."""
+    env = BrokenEnv(obs=observation, at_reset=True, end=True)
+    if isinstance(observation, int):
+        env.observation_space = spaces.Discrete(5)
+        env._obs = lambda: observation
+    assert DDPG("MlpPolicy", env, buffer_size=100, device="cpu").learn(8).replay_buffer.size() == 8
+
+
+def test_bad_log_interval():
+    """learn() refuses 0; None is for no log."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", buffer_size=10, device="cpu")
+    with pytest.raises(ValueError, match="log_interval=0 must be an integer >= 1"):
+        model.learn(5, log_interval=0)
 
 
 def test_dict_observation_with_a_missing_key():

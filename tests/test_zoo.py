@@ -11,6 +11,10 @@ import optuna
 import pytest
 import yaml
 from gymnasium import spaces
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from stable_baselines3 import HerReplayBuffer
+from stable_baselines3.common.envs import BitFlippingEnv
 
 from sb3_ddpg_ext import DDPG, zoo
 from sb3_ddpg_ext.zoo import ALGO, convert_params, hyperparams_path, sample_params
@@ -150,7 +154,7 @@ def test_explicit_configuration_wins(tmp_path):
 
 
 def test_import_torch_survives_a_broken_library(tmp_path):
-    """With our package unimportable beyond its first file, torch and rl_zoo3's own algorithms work, and a warning says why."""
+    """With our package unimportable, torch and rl_zoo3's own algorithms work, and a warning says why."""
     code = (
         "import sys; sys.modules['sb3_ddpg_ext.ddpg'] = None; import torch; from rl_zoo3.train import train; "
         "sys.argv = ['train', '--algo', 'ddpg', '--env', 'Pendulum-v1', '-n', '5', '--eval-freq', '-1']; train()"
@@ -160,10 +164,32 @@ def test_import_torch_survives_a_broken_library(tmp_path):
 
 
 def test_registration_loads_nothing_by_itself(tmp_path):
-    """``import torch`` imports two small files of ours, and not SB3."""
-    ours_or_heavy = "('sb3_ddpg_ext', 'stable_baselines3', 'rl_zoo3')"
+    """``import torch`` imports one small file of ours, neither the package nor SB3."""
+    ours_or_heavy = "('sb3_ddpg_ext', '_sb3_ddpg_ext', 'stable_baselines3', 'rl_zoo3')"
     code = f"import sys, torch; print(*sorted(name for name in sys.modules if name.startswith({ours_or_heavy})))"
-    assert run(sys.executable, "-c", code, cwd=tmp_path).strip() == "sb3_ddpg_ext sb3_ddpg_ext._autoload"
+    assert run(sys.executable, "-c", code, cwd=tmp_path).strip() == "_sb3_ddpg_ext_autoload"
+
+
+def test_import_torch_survives_a_file_of_our_name(tmp_path):
+    """A script's folder may hold a sb3_ddpg_ext.py."""
+    (tmp_path / "sb3_ddpg_ext.py").write_text("raise RuntimeError")
+    run(sys.executable, "-c", "import torch", cwd=tmp_path)
+
+
+def test_looking_for_the_module_does_not_use_up_the_hook(tmp_path):
+    """``importlib.util.find_spec`` on rl_zoo3's module, then its import: registered, and the finder gone."""
+    code = (
+        "import sys, torch; from importlib.util import find_spec; find_spec('rl_zoo3.exp_manager'); "
+        "import rl_zoo3.exp_manager as m; print('ddpg_ext' in m.ALGOS, [f for f in sys.meta_path if 'Register' in str(f)])"
+    )
+    assert run(sys.executable, "-c", code, cwd=tmp_path).strip().endswith("True []")
+
+
+def test_noise_of_the_command_line_wins(tmp_path):
+    """``-params action_noise`` replaces the noise of the YAML file."""
+    train(tmp_path, "action_noise:'ou_0.3'", steps=5)  # QUICK ends with -params
+    noise = DDPG.load(tmp_path / "logs/ddpg_ext/Pendulum-v1_1/Pendulum-v1.zip").action_noise
+    assert (type(noise).__name__, noise._sigma) == ("OrnsteinUhlenbeckActionNoise", 0.3)
 
 
 def test_register_twice_is_once():
@@ -188,8 +214,14 @@ def test_optimize(tmp_path):
     assert "Number of finished trials:  2" in output
     knobs = "learning_rate qf_learning_rate noise_kind noise_std tau batch_size_pow net_arch train_freq"
     assert all(f" {knob}: " in output for knob in knobs.split())
-    output = train(tmp_path, "--trial-id", 1, *storage)
-    assert "Loading from Optuna study" in output
+    study = optuna.load_study(study_name="pendulum", storage=JournalStorage(JournalFileBackend(str(tmp_path / "study.log"))))
+    for trial in study.trials[1:]:  # rl_zoo3 takes --trial-id 0 for none
+        train(tmp_path, "--trial-id", trial.number, *storage, steps=5)
+        model = DDPG.load(tmp_path / f"logs/ddpg_ext/Pendulum-v1_{trial.number}/Pendulum-v1.zip")
+        assert model.lr_schedule(1) == trial.params["learning_rate"]
+        assert model.qf_lr_schedule(1) == trial.params["qf_learning_rate"]
+        sigma = "none" if model.action_noise is None else model.action_noise._sigma[0]
+        assert sigma == ("none" if trial.params["noise_kind"] == "none" else pytest.approx(trial.params["noise_std"]))
 
 
 @pytest.mark.parametrize("her", [False, True])
@@ -201,12 +233,14 @@ def test_every_sample_makes_a_model(her):
     for _ in range(8):
         trial = study.ask()
         params = sample_params(trial, n_actions=1, n_envs=1, additional_args=additional_args)
-        assert params.pop("replay_buffer_kwargs", None) is not None or not her
-        model = DDPG("MlpPolicy", "Pendulum-v1", buffer_size=10, device="cpu", **params)
-        kinds.add(type(model.action_noise).__name__)
         study.tell(trial, 0.0)
-        if not her:
-            assert convert_params(study.trials[-1].params) == params
+        assert convert_params(study.trials[-1].params) == params
+        env, policy = "Pendulum-v1", "MlpPolicy"
+        if her:
+            env, policy = BitFlippingEnv(n_bits=2, continuous=True), "MultiInputPolicy"
+            params["replay_buffer_class"] = HerReplayBuffer
+        model = DDPG(policy, env, buffer_size=10, device="cpu", **params)
+        kinds.add(type(model.action_noise).__name__)
     assert kinds == {"NoneType", "NormalActionNoise", "OrnsteinUhlenbeckActionNoise"}
 
 
@@ -244,9 +278,6 @@ def test_default_fits_any_box_environment():
 @pytest.mark.parametrize("env_id", CONFIG)
 def test_every_block_makes_a_model(env_id):
     """The keys are known to rl_zoo3 or to the constructor, and the values pass its checks."""
-    from stable_baselines3 import HerReplayBuffer  # noqa: F401  # named in the file, as rl_zoo3 evaluates it
-    from stable_baselines3.common.envs import BitFlippingEnv
-
     config = dict(CONFIG[env_id])
     assert int(config.pop("n_timesteps")) > 0
     assert config.pop("noise_type") in ("normal", "ornstein-uhlenbeck")

@@ -62,7 +62,10 @@ def run(args: argparse.Namespace) -> None:
         raise SystemExit(f"report needs rl_zoo3 ({error}): pip install 'sb3_ddpg_ext[zoo]'") from error
 
     env_name = EnvironmentName(args.env)
-    _, model_path, log_path = get_model_path(args.exp_id, args.folder, args.algo, env_name, args.load_best)
+    try:
+        _, model_path, log_path = get_model_path(args.exp_id, args.folder, args.algo, env_name, args.load_best)
+    except (AssertionError, ValueError) as error:
+        raise SystemExit(f"no agent to report on: {error}") from error
     evaluation = evaluate(args, model_path, os.path.join(log_path, env_name))
     if args.csv:
         append_row(evaluation, args.csv)
@@ -80,10 +83,18 @@ def make_env(env_id: str, params_path: str, seed: int, env_kwargs: dict[str, Any
     from rl_zoo3.utils import create_test_env, get_saved_hyperparams
 
     hyperparams, stats_path = get_saved_hyperparams(params_path, test_mode=True)
-    env_kwargs = hyperparams.pop("env_kwargs", {}) | (env_kwargs or {})
+    env_kwargs = hyperparams.pop("env_kwargs", {}) | (train_arguments(params_path)["env_kwargs"] or {}) | (env_kwargs or {})
     return create_test_env(
         env_id, stats_path=stats_path, seed=seed, should_render=False, hyperparams=hyperparams, env_kwargs=env_kwargs
     )
+
+
+def train_arguments(params_path: str) -> dict[str, Any]:
+    """The command line of the training."""
+    import yaml
+
+    with open(os.path.join(params_path, "args.yml")) as file:
+        return yaml.load(file, Loader=yaml.UnsafeLoader)  # an OrderedDict that rl_zoo3 wrote
 
 
 def load_model(algo: str, model_path: str, env: Any) -> Any:
@@ -98,7 +109,6 @@ def load_model(algo: str, model_path: str, env: Any) -> Any:
 def evaluate(args: argparse.Namespace, model_path: str, params_path: str) -> Evaluation:
     """Deterministic episodes with rl_zoo3's environment, and the training's figures from its Monitor files."""
     import gymnasium as gym
-    import yaml
     from stable_baselines3.common.evaluation import evaluate_policy
     from stable_baselines3.common.monitor import load_results
 
@@ -108,12 +118,10 @@ def evaluate(args: argparse.Namespace, model_path: str, params_path: str) -> Eva
     )
     env.close()
     training = load_results(str(Path(params_path).parent))
-    with open(os.path.join(params_path, "args.yml")) as file:
-        train_args = yaml.load(file, Loader=yaml.UnsafeLoader)  # an OrderedDict that rl_zoo3 wrote
     return Evaluation(
         env=args.env,
         algo=args.algo,
-        seed=train_args["seed"],
+        seed=train_arguments(params_path)["seed"],
         mean_return=float(np.mean(returns)),
         std_return=float(np.std(returns)),
         episodes=args.n_episodes,

@@ -44,7 +44,8 @@ class EagerLearner:
         # The sampled policy gradient, eq. 6: 1/N sum_i grad_a Q(s_i, mu(s_i)) grad_theta mu(s_i).
         actor_loss = -critic.value(batch.observations, actor(batch.observations)).mean()
         actor.optimizer.zero_grad()
-        actor_loss.backward(inputs=self.actor_parameters)  # through the critic, whose parameters take no gradient
+        # Through the critic, whose parameters take no gradient; nor do frozen ones of the actor.
+        actor_loss.backward(inputs=[p for p in self.actor_parameters if p.requires_grad])
         actor.optimizer.step()
 
         self.update_targets()

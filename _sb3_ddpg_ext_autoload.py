@@ -4,7 +4,8 @@ Makes the plain ``rl_zoo3`` command know ``ddpg_ext``.
 rl_zoo3 has no plugin hook of its own, so this uses one of PyTorch's: at the end of ``import torch`` every entry point of the
 group ``torch.backends`` is called, here :func:`arm`. It puts a finder on ``sys.meta_path`` that waits for
 ``rl_zoo3.exp_manager`` and registers us when that module has been loaded. Until then nothing but the standard library is
-imported. ``SB3_DDPG_EXT_AUTOLOAD=0`` switches it off, and so does PyTorch's own ``TORCH_DEVICE_BACKEND_AUTOLOAD=0``.
+imported: that is why this module lies outside the package. ``SB3_DDPG_EXT_AUTOLOAD=0`` switches it off, and so does
+PyTorch's own ``TORCH_DEVICE_BACKEND_AUTOLOAD=0``.
 """
 
 import os
@@ -20,16 +21,23 @@ TRIGGER = "rl_zoo3.exp_manager"
 class RegisterAfterImport:
     """A meta path finder that finds nothing itself: it lets the others find ``TRIGGER``, and adds a step to its loading."""
 
+    def __init__(self) -> None:
+        self.is_asking_others = False
+
     def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name != TRIGGER:
+        if name != TRIGGER or self.is_asking_others:
             return None
-        sys.meta_path.remove(self)  # once is enough, and find_spec below must not come back here
-        spec = find_spec(name)
+        self.is_asking_others = True
+        try:
+            spec = find_spec(name)
+        finally:
+            self.is_asking_others = False
         if spec is not None and spec.loader is not None:
             exec_module = spec.loader.exec_module
 
             def exec_and_register(module: ModuleType) -> None:
                 exec_module(module)
+                sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self]
                 try:
                     from sb3_ddpg_ext.zoo import register
 
