@@ -280,6 +280,7 @@ def test_every_block_makes_a_model(env_id):
     """The keys are known to rl_zoo3 or to the constructor, and the values pass its checks."""
     config = dict(CONFIG[env_id])
     assert int(config.pop("n_timesteps")) > 0
+    assert isinstance(eval(config.pop("normalize", "{}")), dict)
     assert config.pop("noise_type") in ("normal", "ornstein-uhlenbeck")
     assert config.pop("noise_std") > 0
     for key in ("policy_kwargs", "replay_buffer_kwargs", "replay_buffer_class"):
