@@ -1,6 +1,5 @@
 """Deep Deterministic Policy Gradient as a Stable-Baselines3 algorithm."""
 
-import inspect
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -9,7 +8,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
-from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -22,6 +21,7 @@ from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 from stable_baselines3.td3 import policies as sb3_policies
 
 from sb3_ddpg_ext.batch import Batch
+from sb3_ddpg_ext.buffers import choose_buffer, n_step_kwargs
 from sb3_ddpg_ext.learners import EagerLearner
 from sb3_ddpg_ext.policies import CnnPolicy, DDPGPolicy, MlpPolicy, MultiInputPolicy
 from sb3_ddpg_ext.specs import make_action_noise, make_schedule
@@ -44,18 +44,10 @@ EQUIVALENT_POLICIES: dict[type[BasePolicy], type[DDPGPolicy]] = {
     sb3_policies.CnnPolicy: CnnPolicy,
     sb3_policies.MultiInputPolicy: MultiInputPolicy,
 }
-# Chosen by the observation space and n_steps, where none is given.
-DEFAULT_BUFFERS = (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer)
 # Attributes in such a zip that mean nothing here.
 TD3_ATTRIBUTES = ("policy_delay", "target_noise_clip", "target_policy_noise") + tuple(
     f"{net}_batch_norm_stats{suffix}" for net in ("actor", "critic") for suffix in ("", "_target")
 )
-
-
-def takes_argument(cls: type, name: str) -> bool:
-    """Whether the constructor of a class, or of one it may hand its keyword arguments on to, names this argument."""
-    constructors = (vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base) and base is not object)
-    return any(name in inspect.signature(constructor).parameters for constructor in constructors)
 
 
 class DDPG(OffPolicyAlgorithm):
@@ -209,10 +201,10 @@ class DDPG(OffPolicyAlgorithm):
         self.policy_class = EQUIVALENT_POLICIES[self.policy_class]
         if "policy_delay" in self.__dict__:  # a zip: one by DDPG says n_critics=1, one by TD3 means its policy's default
             self.policy_kwargs.setdefault("n_critics", 2)
+            if self.replay_buffer_class is NStepReplayBuffer and self.n_steps > 1:
+                self.replay_buffer_kwargs = {}  # where SB3 has written n_steps and gamma; ours come from the model
         for name in TD3_ATTRIBUTES:
             self.__dict__.pop(name, None)
-        for name in ("n_steps", "gamma") if self.replay_buffer_class is NStepReplayBuffer else ():
-            self.replay_buffer_kwargs.pop(name, None)  # SB3 writes them there; ours come from the model
 
     def _check_arguments(self) -> None:
         minimum = dict(buffer_size=1, learning_starts=0, batch_size=1, gradient_steps=-1, n_steps=1)
@@ -227,11 +219,11 @@ class DDPG(OffPolicyAlgorithm):
         if isinstance(self.action_noise, VectorizedActionNoise) and self.action_noise.n_envs != self.n_envs:
             self.action_noise = self.action_noise.base_noise  # loaded with another number of environments
         self.action_noise = make_action_noise(self.action_noise, int(np.prod(self.action_space.shape or ())))
-        is_dict = isinstance(self.observation_space, spaces.Dict)
-        if issubclass(self.policy_class, MultiInputPolicy) and not is_dict:
-            raise ValueError(f"policy='MultiInputPolicy' needs a Dict observation space, not {self.observation_space}")
-        if issubclass(self.policy_class, CnnPolicy) and len(self.observation_space.shape or ()) != 3:
-            raise ValueError(f"policy='CnnPolicy' needs images as observations, not {self.observation_space}")
+        if "features_extractor_class" not in self.policy_kwargs:
+            if self.policy_class is MultiInputPolicy and not isinstance(self.observation_space, spaces.Dict):
+                raise ValueError(f"policy='MultiInputPolicy' needs a Dict observation space, not {self.observation_space}")
+            if self.policy_class is CnnPolicy and len(self.observation_space.shape or ()) != 3:
+                raise ValueError(f"policy='CnnPolicy' needs images as observations, not {self.observation_space}")
 
     def _setup_lr_schedule(self) -> None:
         qf_learning_rate = self.learning_rate if self.qf_learning_rate is None else self.qf_learning_rate
@@ -240,24 +232,10 @@ class DDPG(OffPolicyAlgorithm):
 
     def _make_replay_buffer(self) -> ReplayBuffer:
         kwargs = dict(self.replay_buffer_kwargs)
-        n_steps = kwargs.get("n_steps", self.n_steps)
-        if self.replay_buffer_class in (None, *DEFAULT_BUFFERS):
-            if isinstance(self.observation_space, spaces.Dict):
-                self.replay_buffer_class = DictReplayBuffer
-            else:
-                self.replay_buffer_class = NStepReplayBuffer if n_steps > 1 else ReplayBuffer
-        buffer_class = self.replay_buffer_class
-        if not (isinstance(buffer_class, type) and issubclass(buffer_class, ReplayBuffer)):
-            raise TypeError(f"replay_buffer_class={buffer_class!r} must be a subclass of ReplayBuffer or None")
-        if takes_argument(buffer_class, "n_steps"):
-            kwargs |= {"n_steps": n_steps, "gamma": kwargs.get("gamma", self.gamma)}
-            for name, own in (("n_steps", self.n_steps), ("gamma", self.gamma)):
-                if kwargs[name] != own and (name, own) != ("n_steps", 1):
-                    raise ValueError(f"replay_buffer_kwargs[{name!r}]={kwargs[name]!r} must equal the model's {name}={own}")
-        elif n_steps > 1:
-            raise ValueError(
-                f"n_steps={n_steps} must be 1 with {buffer_class.__name__}, which does not take the argument n_steps"
-            )
+        n_steps = max(self.n_steps, kwargs.get("n_steps", 1))
+        buffer_class = choose_buffer(self.replay_buffer_class, self.observation_space, n_steps)
+        kwargs |= n_step_kwargs(buffer_class, kwargs, self.n_steps, self.gamma)
+        self.replay_buffer_class = buffer_class
         if issubclass(buffer_class, HerReplayBuffer):
             if self.env is None or not isinstance(self.observation_space, spaces.Dict):
                 raise ValueError(f"{buffer_class.__name__} needs an environment with Dict observations, here env={self.env}")
