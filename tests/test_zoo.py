@@ -13,6 +13,7 @@ import yaml
 from gymnasium import spaces
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from rl_zoo3.utils import get_callback_list
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.envs import BitFlippingEnv
 
@@ -281,6 +282,7 @@ def test_every_block_makes_a_model(env_id):
     config = dict(CONFIG[env_id])
     assert int(config.pop("n_timesteps")) > 0
     assert isinstance(eval(config.pop("normalize", "{}")), dict)
+    assert len(get_callback_list({"callback": config.pop("callback", None)})) <= 1
     assert config.pop("noise_type") in ("normal", "ornstein-uhlenbeck")
     assert config.pop("noise_std") > 0
     for key in ("policy_kwargs", "replay_buffer_kwargs", "replay_buffer_class"):
