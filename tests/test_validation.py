@@ -98,7 +98,7 @@ BAD_ARGUMENTS = [
 
 
 def name_of(value):
-    return str(value)[:60] if isinstance(value, dict) else ""
+    return "+".join(value) if isinstance(value, dict) else ""
 
 
 @pytest.mark.parametrize(("kwargs", "error", "texts"), BAD_ARGUMENTS, ids=name_of)
