@@ -216,9 +216,9 @@ def test_optimize(tmp_path):
     knobs = "learning_rate qf_learning_rate noise_kind noise_std tau batch_size_pow net_arch train_freq"
     assert all(f" {knob}: " in output for knob in knobs.split())
     study = optuna.load_study(study_name="pendulum", storage=JournalStorage(JournalFileBackend(str(tmp_path / "study.log"))))
-    for trial in study.trials[1:]:  # rl_zoo3 takes --trial-id 0 for none
+    for trial in study.trials[1:]:  # rl_zoo3 takes --trial-id 0 for none; -optimize made the first folder
         train(tmp_path, "--trial-id", trial.number, *storage, steps=5)
-        model = DDPG.load(tmp_path / f"logs/ddpg_ext/Pendulum-v1_{trial.number}/Pendulum-v1.zip")
+        model = DDPG.load(tmp_path / f"logs/ddpg_ext/Pendulum-v1_{trial.number + 1}/Pendulum-v1.zip")
         assert model.lr_schedule(1) == trial.params["learning_rate"]
         assert model.qf_lr_schedule(1) == trial.params["qf_learning_rate"]
         sigma = "none" if model.action_noise is None else model.action_noise._sigma[0]
