@@ -8,7 +8,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
-from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -22,17 +22,17 @@ from stable_baselines3.td3 import policies as sb3_policies
 
 from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.buffers import choose_buffer, n_step_kwargs
-from sb3_ddpg_ext.learners import EagerLearner
+from sb3_ddpg_ext.collection import Collection
+from sb3_ddpg_ext.learners import LEARNERS, Learner, TorchSettings, choose_learner, warn_if_oversubscribed
 from sb3_ddpg_ext.policies import CnnPolicy, DDPGPolicy, MlpPolicy, MultiInputPolicy
 from sb3_ddpg_ext.specs import make_action_noise, make_schedule
 from sb3_ddpg_ext.validation import (
     ShapeCheck,
     check_action_space,
-    check_finite,
+    check_choice,
     check_instance,
     check_integer,
     check_real,
-    check_shape,
     check_train_freq,
 )
 
@@ -45,18 +45,17 @@ EQUIVALENT_POLICIES: dict[type[BasePolicy], type[DDPGPolicy]] = {
     sb3_policies.MultiInputPolicy: MultiInputPolicy,
 }
 # Attributes in such a zip that mean nothing here.
-TD3_ATTRIBUTES = ("policy_delay", "target_noise_clip", "target_policy_noise") + tuple(
-    f"{net}_batch_norm_stats{suffix}" for net in ("actor", "critic") for suffix in ("", "_target")
-)
+TD3_ATTRIBUTES = tuple(f"{net}_batch_norm_stats{suffix}" for net in ("actor", "critic") for suffix in ("", "_target"))
 
 
-class DDPG(OffPolicyAlgorithm):
+class DDPG(Collection):
     """
     Deep Deterministic Policy Gradient, Lillicrap et al. (2016), https://arxiv.org/abs/1509.02971, Algorithm 1.
 
     Every argument of Stable-Baselines3's ``DDPG`` has the same name, default and meaning here; with those alone the two take
-    the same actions and learn the same parameters. ``qf_learning_rate`` and ``repeat_warmup`` are added, and strings where
-    a YAML file cannot hold an object. ``DDPG.load`` also reads what Stable-Baselines3's DDPG and TD3 have saved.
+    the same actions and learn the same parameters, bit for bit with ``learner="eager"``, to rounding with the others. What
+    stands after ``_init_setup_model`` is added, and strings where a YAML file cannot hold an object. ``DDPG.load`` also reads
+    what Stable-Baselines3's DDPG and TD3 have saved.
 
     :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"`` or a subclass of :class:`DDPGPolicy`
     :param env: a gymnasium environment or its id, or a ``VecEnv``, with a bounded ``Box`` action space
@@ -85,6 +84,17 @@ class DDPG(OffPolicyAlgorithm):
     :param qf_learning_rate: learning rate of the critic, in the forms of ``learning_rate``; None for the same
     :param repeat_warmup: take the random warm-up again at each ``learn()`` that resets the timesteps, also with a trained
         model, as Stable-Baselines3 does. By default only an untrained model acts at random.
+    :param policy_delay: updates of the critic for each of the actor and the targets, Fujimoto et al. (2018), section 5.2;
+        1 is DDPG
+    :param target_policy_noise: standard deviation of the noise that smooths the target's actions, the same, section 5.3;
+        0 is DDPG
+    :param target_noise_clip: bound of that noise
+    :param learner: ``"eager"`` is the update by autograd, ``"fused"`` the same with its gradients written out, for plain
+        multilayer perceptrons on the CPU, ``"cuda_graph"`` the eager one recorded once and replayed on a GPU; ``"auto"`` takes
+        the fastest of eager and fused that can train the model
+    :param precision: ``"float32"``, or ``"bf16"`` to compute large matrix products in bfloat16
+    :param n_threads: of torch during updates; None for one with small networks, torch's own number with large ones or
+        convolutions. More than one is faster on an idle machine, much slower on a busy one.
     :raises ValueError: for a value outside what is allowed, or an observation or reward that is not finite
     :raises TypeError: for a value of the wrong type
     """
@@ -95,7 +105,6 @@ class DDPG(OffPolicyAlgorithm):
         "MultiInputPolicy": MultiInputPolicy,
     }
     policy: DDPGPolicy
-    learner: EagerLearner
 
     def __init__(
         self,
@@ -124,6 +133,12 @@ class DDPG(OffPolicyAlgorithm):
         stats_window_size: int = 100,
         qf_learning_rate: float | Schedule | str | None = None,
         repeat_warmup: bool = False,
+        policy_delay: int = 1,
+        target_policy_noise: float = 0.0,
+        target_noise_clip: float = 0.5,
+        learner: str = "auto",
+        precision: str = "float32",
+        n_threads: int | None = None,
     ):
         self._check_policy(policy)
         check_instance("policy_kwargs", policy_kwargs, (dict, type(None)), "a dict or None")
@@ -160,6 +175,12 @@ class DDPG(OffPolicyAlgorithm):
         )
         self.qf_learning_rate = qf_learning_rate
         self.repeat_warmup = repeat_warmup
+        self.policy_delay = policy_delay
+        self.target_policy_noise = target_policy_noise
+        self.target_noise_clip = target_noise_clip
+        self.learner = learner
+        self.precision = precision
+        self.n_threads = n_threads
         if _init_setup_model:
             self._setup_model()
 
@@ -192,9 +213,21 @@ class DDPG(OffPolicyAlgorithm):
         ).to(self.device)
         self.actor, self.actor_target = self.policy.actor, self.policy.actor_target
         self.critic, self.critic_target = self.policy.critic, self.policy.critic_target
-        self.learner = EagerLearner(self.policy, self.tau)
+        self._learner = None
+        self._choose_learner()
         self._loss_sums: dict[str, th.Tensor] = {}
-        self._n_summed = 0
+        self._n_summed: dict[str, int] = {}
+        self._warned = False
+
+    def _choose_learner(self) -> None:
+        """By ``learner``, and by what the policy is made of now. What it has learnt stays where it was, in the policy."""
+        chosen, refused = choose_learner(self.learner, self.policy, self.precision)
+        self._settings: dict[int, TorchSettings] = {}
+        if type(self._learner) is chosen and self._learner.policy is self.policy:
+            return
+        self._learner = chosen(self.policy, self.tau, precision=self.precision)
+        if self.verbose > 0:
+            print(f"Learner: {chosen.name}", *(f"({name} not: {reason})" for name, reason in refused.items()))
 
     def _convert_from_sb3(self) -> None:
         """From the policy class of SB3, and from what else a zip of its DDPG or TD3 has brought, to ours."""
@@ -203,16 +236,24 @@ class DDPG(OffPolicyAlgorithm):
             self.policy_kwargs.setdefault("n_critics", 2)
             if self.replay_buffer_class is NStepReplayBuffer and self.n_steps > 1:
                 self.replay_buffer_kwargs = {}  # where SB3 has written n_steps and gamma; ours come from the model
+            if self.replay_buffer_class in (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer):
+                self.replay_buffer_class = None  # SB3's choice, which is made anew here
         for name in TD3_ATTRIBUTES:
             self.__dict__.pop(name, None)
 
     def _check_arguments(self) -> None:
-        minimum = dict(buffer_size=1, learning_starts=0, batch_size=1, gradient_steps=-1, n_steps=1)
+        minimum = dict(buffer_size=1, learning_starts=0, batch_size=1, gradient_steps=-1, n_steps=1, policy_delay=1)
         for name, at_least in minimum.items():
             setattr(self, name, check_integer(name, getattr(self, name), at_least))
         self._stats_window_size = check_integer("stats_window_size", self._stats_window_size, at_least=1)
         self.tau = check_real("tau", self.tau, 0, 1)
         self.gamma = check_real("gamma", self.gamma, 0, 1)
+        self.target_policy_noise = check_real("target_policy_noise", self.target_policy_noise, 0)
+        self.target_noise_clip = check_real("target_noise_clip", self.target_noise_clip, 0)
+        check_choice("learner", self.learner, ["auto", *LEARNERS])
+        check_choice("precision", self.precision, ["float32", "bf16"])
+        if self.n_threads is not None:
+            self.n_threads = check_integer("n_threads", self.n_threads, at_least=1)
         self.train_freq = check_train_freq(self.train_freq, self.n_envs)  # type: ignore[assignment]
         if self.seed is not None:
             self.seed = check_integer("seed", self.seed, at_least=0)
@@ -235,7 +276,6 @@ class DDPG(OffPolicyAlgorithm):
         n_steps = max(self.n_steps, kwargs.get("n_steps", 1))
         buffer_class = choose_buffer(self.replay_buffer_class, self.observation_space, n_steps)
         kwargs |= n_step_kwargs(buffer_class, kwargs, self.n_steps, self.gamma)
-        self.replay_buffer_class = buffer_class
         if issubclass(buffer_class, HerReplayBuffer):
             if self.env is None or not isinstance(self.observation_space, spaces.Dict):
                 raise ValueError(f"{buffer_class.__name__} needs an environment with Dict observations, here env={self.env}")
@@ -280,6 +320,8 @@ class DDPG(OffPolicyAlgorithm):
         total_timesteps, callback = self._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
+        self._choose_learner()
+        self._warned = False
         callback.on_training_start(locals(), globals())
         while self.num_timesteps < total_timesteps:
             rollout = self.collect_rollouts(
@@ -321,66 +363,54 @@ class DDPG(OffPolicyAlgorithm):
         assert self.replay_buffer is not None
         return self.replay_buffer.full or self.replay_buffer.size() * self.n_envs > self.learning_starts
 
-    def _sample_action(
-        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Uniform random actions are for an untrained model; see ``repeat_warmup``."""
-        is_trained = self._n_updates > 0 and not self.repeat_warmup
-        return super()._sample_action(0 if is_trained else learning_starts, action_noise, n_envs)
-
-    def _check_observation(self, name: str, observation: Any) -> None:
-        check_shape(observation, self.observation_space, leading=(self.n_envs,))
-        check_finite(name, observation)
-
-    def _store_transition(
-        self,
-        replay_buffer: ReplayBuffer,
-        buffer_action: np.ndarray,
-        new_obs: np.ndarray | dict[str, np.ndarray],
-        reward: np.ndarray,
-        dones: np.ndarray,
-        infos: list[dict[str, Any]],
-    ) -> None:
-        """Refuse what is not finite, so that the buffer and the model stay as good as they were, then store."""
-        self._check_observation("observation", new_obs)
-        check_finite("reward", reward)
-        if self._vec_normalize_env is not None:  # which clips what is infinite
-            check_finite("observation", self._vec_normalize_env.get_original_obs())
-            check_finite("reward", self._vec_normalize_env.get_original_reward())
-        for info, done in zip(infos, dones, strict=True):
-            if done and info.get("terminal_observation") is not None:
-                check_finite("terminal_observation", info["terminal_observation"])
-        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
-
     def train(self, gradient_steps: int, batch_size: int) -> None:
         """
         :param gradient_steps: number of updates of critic, actor and targets
         :param batch_size: transitions in each minibatch
         """
-        self.policy.set_training_mode(True)
+        learner = self._learner
+        assert learner is not None
+        if learner.needs_modes:
+            self.policy.set_training_mode(True)
         for net, schedule in ((self.policy.actor, self.lr_schedule), (self.policy.critic, self.qf_lr_schedule)):
             update_learning_rate(net.optimizer, schedule(self._current_progress_remaining))
-        self.learner.tau = self.tau
-        for _ in range(gradient_steps):
-            samples = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
-            for name, loss in self.learner.update(Batch.from_samples(samples, self.gamma)).items():
-                self._loss_sums[name] = self._loss_sums[name] + loss if self._n_summed else loss
-            self._n_summed += 1
+        learner.tau, learner.policy_delay, learner.n_updates = self.tau, self.policy_delay, self._n_updates
+        learner.target_policy_noise, learner.target_noise_clip = self.target_policy_noise, self.target_noise_clip
+        with self._torch_settings(batch_size):
+            for _ in range(gradient_steps):
+                samples = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
+                self._sum_losses(learner.update(Batch.from_samples(samples, self.gamma)))
         self._n_updates += gradient_steps
+
+    def _torch_settings(self, batch_size: int) -> TorchSettings:
+        if batch_size not in self._settings:
+            self._settings[batch_size] = TorchSettings(self.policy, batch_size, self.n_threads)
+        return self._settings[batch_size]
+
+    def _sum_losses(self, losses: dict[str, th.Tensor]) -> None:
+        for name, loss in losses.items():
+            n_summed = self._n_summed.get(name, 0)
+            self._loss_sums[name] = self._loss_sums[name] + loss if n_summed else loss
+            self._n_summed[name] = n_summed + 1
 
     def dump_logs(self) -> None:
         """Write the log. Losses are means over the updates since the last time, turned into floats only here."""
-        if self._n_summed > 0:
-            for name, loss_sum in self._loss_sums.items():
-                self.logger.record(f"train/{name}", loss_sum.item() / self._n_summed)
-            self._n_summed = 0
+        if self._n_summed:
+            for name, n_summed in self._n_summed.items():
+                self.logger.record(f"train/{name}", self._loss_sums[name].item() / n_summed)
+            self._n_summed = {}
             self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
             self.logger.record("train/learning_rate", self.policy.actor.optimizer.param_groups[0]["lr"])
             self.logger.record("train/qf_learning_rate", self.policy.critic.optimizer.param_groups[0]["lr"])
+            self._warn_if_oversubscribed()
         super().dump_logs()
 
+    def _warn_if_oversubscribed(self) -> None:
+        if not self._warned and warn_if_oversubscribed(self._torch_settings(self.batch_size).n_threads):
+            self._warned = True
+
     def _excluded_save_params(self) -> list[str]:
-        derived = ["actor", "critic", "actor_target", "critic_target", "learner", "_loss_sums", "_n_summed"]
+        derived = ["actor", "critic", "actor_target", "critic_target", "_learner", "_loss_sums", "_n_summed", "_settings"]
         return super()._excluded_save_params() + derived
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:

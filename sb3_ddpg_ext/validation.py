@@ -38,6 +38,12 @@ def check_instance(name: str, value: Any, allowed: type | tuple[type, ...], desc
         raise TypeError(f"{name}={value!r} must be {description}")
 
 
+def check_choice(name: str, value: Any, allowed: list[str]) -> None:
+    """Raise unless ``value`` is one of some words."""
+    if value not in allowed:
+        raise ValueError(f"{name}={value!r} must be one of {allowed}")
+
+
 def check_net_arch(name: str, net_arch: Any) -> list[int] | dict[str, list[int]] | None:
     """Return ``[400, 300]`` or ``{"pi": [...], "qf": [...]}`` (or None, the default) as lists of ints."""
     if net_arch is None:

@@ -13,16 +13,17 @@ import sb3_ddpg_ext
 PACKAGE = Path(sb3_ddpg_ext.__file__).parent
 # A module imports only from layers above its own; modules of one layer do not import each other.
 LAYERS = [
-    ("batch", "validation"),
+    ("batch", "networks", "validation"),
     ("buffers", "policies", "specs"),
     ("learners",),
+    ("collection",),
     ("ddpg",),
     ("callbacks", "zoo"),
     ("cli",),
     ("__main__",),
 ]
 DEPTH = {module: depth for depth, layer in enumerate(LAYERS) for module in layer}
-CORE = ("batch", "buffers", "validation", "policies", "specs", "learners", "ddpg", "callbacks")
+CORE = ("batch", "networks", "buffers", "validation", "policies", "specs", "learners", "collection", "ddpg", "callbacks")
 CORE_MAY_IMPORT = {"gymnasium", "numpy", "torch", "stable_baselines3", "sb3_ddpg_ext"} | sys.stdlib_module_names
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py" and "hyperparams" not in path.parts)
 

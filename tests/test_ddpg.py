@@ -2,6 +2,7 @@
 
 import copy
 import io
+from functools import partial
 from pathlib import Path
 
 import gymnasium as gym
@@ -21,7 +22,9 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_ddpg_ext import DDPG
+from sb3_ddpg_ext.buffers import UniformReplayBuffer
 
+EAGER = partial(DDPG, learner="eager")  # equal to SB3 to the last bit, where the others agree to rounding
 SMALL = dict(policy_kwargs=dict(net_arch=[16, 16]), batch_size=32, buffer_size=2000, device="cpu")
 
 
@@ -73,7 +76,7 @@ class RandomActionCounter(BaseCallback):
 def test_same_actions_and_parameters_as_sb3(env_name, noise_class):
     """Through collection and 200 updates with SB3's default networks, ours and SB3's DDPG agree bit for bit."""
     models = []
-    for cls in (DDPG, SB3DDPG):
+    for cls in (EAGER, SB3DDPG):
         noise = noise_class(mean=np.zeros(1), sigma=0.2 * np.ones(1))
         policy = "MultiInputPolicy" if env_name == "dict" else "MlpPolicy"
         models.append(cls(policy, make_env(env_name), action_noise=noise, seed=3, buffer_size=1000, device="cpu").learn(300))
@@ -86,7 +89,7 @@ def test_same_actions_and_parameters_as_sb3(env_name, noise_class):
 def test_same_parameters_as_sb3_under_vec_normalize():
     """Observations and rewards are normalised when they are sampled, as SB3 does it."""
     models = []
-    for cls in (DDPG, SB3DDPG):
+    for cls in (EAGER, SB3DDPG):
         env = VecNormalize(make_vec_env("Pendulum-v1", n_envs=2, seed=0))
         models.append(cls("MlpPolicy", env, learning_starts=50, seed=3, **SMALL).learn(150))
     assert models[0]._n_updates == models[1]._n_updates == 50
@@ -98,7 +101,7 @@ def test_same_parameters_as_sb3_under_vec_normalize():
 def test_same_learning_curve_as_sb3(seed):
     """Over 1,500 updates, long after rounding differences would have grown, every return is that of SB3's DDPG."""
     curves = []
-    for cls in (DDPG, SB3DDPG):
+    for cls in (EAGER, SB3DDPG):
         noise = NormalActionNoise(np.zeros(1), 0.1 * np.ones(1))
         model = cls("MlpPolicy", "Pendulum-v1", action_noise=noise, seed=seed, **SMALL).learn(1600)
         curves.append([episode["r"] for episode in model.ep_info_buffer])
@@ -234,14 +237,16 @@ def test_loads_what_sb3_saved(tmp_path, cls, env_name):
     assert ours._n_updates == theirs._n_updates + 40  # after 20 transitions in an empty buffer
     ours.save(tmp_path / "ours")
     assert_same_parameters(DDPG.load(tmp_path / "ours", device="cpu"), ours)
-    assert not hasattr(ours, "policy_delay")
+    assert (ours.policy_delay, ours.target_noise_clip) == ((2, 0.5) if cls is TD3 else (1, 0.0))
+    assert not hasattr(ours, "actor_batch_norm_stats")
 
 
-def test_continues_as_sb3_would(tmp_path):
-    """With SB3's file and buffer, the next 100 updates are those of SB3's DDPG itself, optimiser state included."""
-    theirs = SB3DDPG("MlpPolicy", "Pendulum-v1", seed=0, **SMALL).learn(200)
+@pytest.mark.parametrize("cls", [SB3DDPG, TD3])
+def test_continues_as_sb3_would(tmp_path, cls):
+    """With SB3's file and buffer, the next 100 updates are those of SB3's DDPG or TD3 itself, optimiser state included."""
+    theirs = cls("MlpPolicy", "Pendulum-v1", seed=0, **SMALL).learn(200)
     theirs.save(tmp_path / "theirs")
-    ours = DDPG.load(tmp_path / "theirs", env=gym.make("Pendulum-v1"), device="cpu")
+    ours = DDPG.load(tmp_path / "theirs", env=gym.make("Pendulum-v1"), device="cpu", learner="eager")
     for model in (ours, theirs):
         model.replay_buffer = copy.deepcopy(theirs.replay_buffer)
         model._logger = theirs.logger
@@ -395,7 +400,7 @@ def test_n_steps_reach_the_buffer(buffer_class, recwarn):
     np.testing.assert_allclose(samples.dones.flatten(), [0, 1, 1])
 
 
-@pytest.mark.parametrize(("saved", "loaded", "cls"), [(3, 1, ReplayBuffer), (1, 3, NStepReplayBuffer)])
+@pytest.mark.parametrize(("saved", "loaded", "cls"), [(3, 1, UniformReplayBuffer), (1, 3, NStepReplayBuffer)])
 def test_n_steps_can_change_on_load(tmp_path, saved, loaded, cls):
     """The buffer class that was chosen once is chosen again."""
     DDPG("MlpPolicy", "Pendulum-v1", n_steps=saved, gamma=0.9, **SMALL).save(tmp_path / "model")
@@ -461,9 +466,13 @@ def test_training_goes_on_after_a_callback_stopped_it():
 
 
 def test_default_buffers():
-    """The observation space chooses SB3's buffer class."""
-    assert type(DDPG("MlpPolicy", "Pendulum-v1", **SMALL).replay_buffer) is ReplayBuffer
-    assert type(DDPG("MultiInputPolicy", make_env("dict"), **SMALL).replay_buffer) is DictReplayBuffer
+    """Ours for returns of one step, SB3's where they have several, and the user's choice where there is one."""
+    assert type(DDPG("MlpPolicy", "Pendulum-v1", **SMALL).replay_buffer) is UniformReplayBuffer
+    assert type(DDPG("MultiInputPolicy", make_env("dict"), **SMALL).replay_buffer) is UniformReplayBuffer
+    assert type(DDPG("MlpPolicy", "Pendulum-v1", n_steps=2, **SMALL).replay_buffer) is NStepReplayBuffer
+    for env_name, policy, cls in (("box", "MlpPolicy", ReplayBuffer), ("dict", "MultiInputPolicy", DictReplayBuffer)):
+        model = DDPG(policy, make_env(env_name), replay_buffer_class=cls, learning_starts=10, **SMALL).learn(30)
+        assert type(model.replay_buffer) is cls
 
 
 # --- logging ----------------------------------------------------------------------------------------------------------------
@@ -487,9 +496,9 @@ def test_log_is_written(tmp_path):
 def test_logged_loss_is_the_mean_since_the_last_log():
     """dump_logs() averages over all updates in between."""
     model = DDPG("MlpPolicy", "Pendulum-v1", seed=0, **SMALL).learn(150, log_interval=None)
-    model._n_summed, losses = 0, []
-    update = model.learner.update
-    model.learner.update = lambda batch: losses.append(update(batch)) or losses[-1]
+    model._n_summed, losses = {}, []
+    update = model._learner.update
+    model._learner.update = lambda batch: losses.append(update(batch)) or losses[-1]
     model.train(5, 32)
     recorded = {}
     model.logger.record = lambda key, value, exclude=None: recorded.update({key: value})

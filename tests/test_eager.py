@@ -24,6 +24,8 @@ def keep_float64(monkeypatch):
 def make_model(cls=DDPG, **kwargs):
     """A Pendulum model in float64."""
     kwargs = {"policy_kwargs": dict(net_arch=[8, 6]), "gamma": GAMMA, "tau": TAU, "learning_rate": LR, "seed": 0} | kwargs
+    if cls is DDPG:
+        kwargs["learner"] = "eager"
     model = cls("MlpPolicy", "Pendulum-v1", buffer_size=100, device="cpu", **kwargs)
     model.policy.double()
     return model
@@ -123,7 +125,7 @@ def test_update_equals_its_derivation_in_numpy():
         optimizer.param_groups[0]["lr"] = lr
     for _ in range(20):
         batch = Batch.from_samples(make_samples(rng), GAMMA)
-        losses = model.learner.update(batch)
+        losses = model._learner.update(batch)
         critic_loss, actor_loss = numpy_update(*nets, batch)
         assert losses["critic_loss"].item() == pytest.approx(critic_loss, abs=1e-9)
         assert losses["actor_loss"].item() == pytest.approx(actor_loss, abs=1e-9)
@@ -154,7 +156,7 @@ def test_actor_step_leaves_no_gradient_in_the_critic():
     with th.no_grad():
         target = model.critic_target.backup(batch, model.actor_target(batch.next_observations))
     expected = th.autograd.grad(model.critic.loss(batch, target), list(model.critic.parameters()))
-    model.learner.update(batch)
+    model._learner.update(batch)
     for parameter, gradient in zip(model.critic.parameters(), expected, strict=True):
         assert th.equal(parameter.grad, gradient)
 
@@ -164,7 +166,7 @@ def test_tau_at_its_ends(tau, moves):
     """tau = 0 leaves the targets alone, tau = 1 makes them copies."""
     model = make_model(tau=tau)
     before = [p.clone() for p in model.actor_target.parameters()]
-    model.learner.update(Batch.from_samples(make_samples(np.random.default_rng(3)), GAMMA))
+    model._learner.update(Batch.from_samples(make_samples(np.random.default_rng(3)), GAMMA))
     expected = before if moves == "not" else list(model.actor.parameters())
     assert all(th.equal(p, q) for p, q in zip(model.actor_target.parameters(), expected, strict=True))
 
@@ -174,10 +176,10 @@ def test_buffers_of_the_targets_are_copies():
     model = make_model()
     for actor in (model.actor, model.actor_target):
         actor.mu = th.nn.Sequential(th.nn.BatchNorm1d(OBS_DIM), *actor.mu).double()
-    model.learner = type(model.learner)(model.policy, TAU)
+    model._learner = type(model._learner)(model.policy, TAU)
     model.actor.train()
     model.actor_target.eval()
-    model.learner.update(Batch.from_samples(make_samples(np.random.default_rng(4)), GAMMA))
+    model._learner.update(Batch.from_samples(make_samples(np.random.default_rng(4)), GAMMA))
     assert model.actor.mu[0].running_mean.abs().max() > 0
     assert th.equal(model.actor_target.mu[0].running_mean, model.actor.mu[0].running_mean)
     assert th.equal(model.actor_target.mu[0].running_var, model.actor.mu[0].running_var)
@@ -190,7 +192,7 @@ def test_training_never_waits_for_the_device():
     model.policy.to("meta")
     for net in (model.actor, model.critic):
         net.optimizer = th.optim.Adam(net.parameters())
-    model.learner = type(model.learner)(model.policy, TAU)
+    model._learner = type(model._learner)(model.policy, TAU)
     samples = ReplayBufferSamples(*(x.to("meta") for x in make_samples(np.random.default_rng(5))[:5]))
     model.replay_buffer = SimpleNamespace(sample=lambda batch_size, env: samples)
     model.train(3, 16)

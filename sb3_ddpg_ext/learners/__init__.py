@@ -1,5 +1,17 @@
-"""Learners: one gradient step each, ``update(batch)``."""
+"""Learners: one gradient step each, ``update(batch)``. Which one, and with which settings of torch around it."""
 
+from sb3_ddpg_ext.learners.base import Learner
+from sb3_ddpg_ext.learners.choice import LEARNERS, choose_learner
 from sb3_ddpg_ext.learners.eager import EagerLearner
+from sb3_ddpg_ext.learners.fused import FusedLearner
+from sb3_ddpg_ext.learners.settings import TorchSettings, warn_if_oversubscribed
 
-__all__ = ["EagerLearner"]
+__all__ = [
+    "LEARNERS",
+    "EagerLearner",
+    "FusedLearner",
+    "Learner",
+    "TorchSettings",
+    "choose_learner",
+    "warn_if_oversubscribed",
+]

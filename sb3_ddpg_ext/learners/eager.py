@@ -1,22 +1,22 @@
 """The DDPG update, to be read beside Algorithm 1 of Lillicrap et al. (2016), arXiv 1509.02971."""
 
+import contextlib
+from typing import Any
+
 import torch as th
 
 from sb3_ddpg_ext.batch import Batch
+from sb3_ddpg_ext.learners.base import Learner
 from sb3_ddpg_ext.policies import DDPGPolicy
 
 
-class EagerLearner:
-    """
-    One gradient step of critic and actor, then the soft update of both targets.
+class EagerLearner(Learner):
+    """The update as the paper states it, by autograd, for any policy on any device: what the other learners must equal."""
 
-    :param policy: holds actor, critic, their targets and optimisers; changed in place
-    :param tau: coefficient of the soft target update, 0 (targets stay) to 1 (targets are copies)
-    """
+    name = "eager"
 
-    def __init__(self, policy: DDPGPolicy, tau: float):
-        self.policy = policy
-        self.tau = tau
+    def __init__(self, policy: DDPGPolicy, tau: float, **kwargs: Any):
+        super().__init__(policy, tau, **kwargs)
         self.actor_parameters = list(policy.actor.parameters())
         online, target = (policy.critic, policy.actor), (policy.critic_target, policy.actor_target)
         # A features extractor that actor and critic share is one set of tensors: a dict keeps it once, in order.
@@ -24,25 +24,35 @@ class EagerLearner:
         self.target_parameters: list[th.Tensor] = list(dict.fromkeys(p for net in target for p in net.parameters()))
         self.buffers = list(dict.fromkeys(b for net in online for b in net.buffers()))
         self.target_buffers = list(dict.fromkeys(b for net in target for b in net.buffers()))
+        bf16 = self.precision == "bf16"
+        self.autocast: Any = th.autocast(policy.device.type, th.bfloat16) if bf16 else contextlib.nullcontext()
+        for net in (policy.actor, policy.critic):  # all parameters at once: the same numbers in less time
+            for group in net.optimizer.param_groups:
+                if type(net.optimizer) is th.optim.Adam and group["foreach"] is None and not group["fused"]:
+                    group["foreach"] = True
+
+    @classmethod
+    def refusal(cls, policy: DDPGPolicy, precision: str) -> str | None:
+        return None
 
     def update(self, batch: Batch) -> dict[str, th.Tensor]:
-        """
-        :param batch: N transitions (s_i, a_i, r_i, s_i+1)
-        :return: the two losses, as scalar tensors on the policy's device
-        """
         actor, critic = self.policy.actor, self.policy.critic
         actor_target, critic_target = self.policy.actor_target, self.policy.critic_target
+        self.n_updates += 1
 
-        with th.no_grad():  # y_i = r_i + gamma Q'(s_i+1, mu'(s_i+1)), without the second term after a termination
-            target = critic_target.backup(batch, actor_target(batch.next_observations))
-
-        critic_loss = critic.loss(batch, target)  # L = 1/N sum_i (y_i - Q(s_i, a_i))^2
+        with self.autocast:
+            with th.no_grad():  # y_i = r_i + gamma Q'(s_i+1, mu'(s_i+1)), without the second term after a termination
+                target = critic_target.backup(batch, self.smooth(actor_target(batch.next_observations)))
+            critic_loss = critic.loss(batch, target)  # L = 1/N sum_i (y_i - Q(s_i, a_i))^2
         critic.optimizer.zero_grad()
         critic_loss.backward()
         critic.optimizer.step()
+        if self.n_updates % self.policy_delay:
+            return {"critic_loss": critic_loss.detach()}
 
         # The sampled policy gradient, eq. 6: 1/N sum_i grad_a Q(s_i, mu(s_i)) grad_theta mu(s_i).
-        actor_loss = -critic.value(batch.observations, actor(batch.observations)).mean()
+        with self.autocast:
+            actor_loss = -critic.value(batch.observations, actor(batch.observations)).mean()
         actor.optimizer.zero_grad()
         # Through the critic, whose parameters take no gradient; nor do frozen ones of the actor.
         actor_loss.backward(inputs=[p for p in self.actor_parameters if p.requires_grad])

@@ -1,7 +1,7 @@
 """Actor, critic, their target copies and their optimisers."""
 
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch as th
@@ -12,6 +12,8 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.td3.policies import TD3Policy
 from torch.nn import functional as F
 
+from sb3_ddpg_ext.networks import NotPlain
+from sb3_ddpg_ext.policies.acting import PlainActor
 from sb3_ddpg_ext.validation import check_integer, check_net_arch
 
 if TYPE_CHECKING:
@@ -75,11 +77,49 @@ class DDPGPolicy(TD3Policy):
     ):
         net_arch = check_net_arch("policy_kwargs['net_arch']", net_arch)
         n_critics = check_integer("policy_kwargs['n_critics']", n_critics, at_least=1)
+        self._acting: PlainActor | Literal[False] | None = None  # None: not looked at yet
         super().__init__(observation_space, action_space, lr_schedule, net_arch, n_critics=n_critics, **kwargs)
 
     def unscale_action(self, scaled_action: np.ndarray) -> np.ndarray:
         """From [-1, 1] to the bounds of the action space, which rounding in float32 must not leave."""
-        return np.clip(super().unscale_action(scaled_action), self.action_space.low, self.action_space.high)
+        low, high = self.action_space.low, self.action_space.high
+        action = low + (0.5 * (scaled_action + 1.0) * (high - low))
+        return np.minimum(np.maximum(action, low), high)
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """
+        The action mu(s), without noise, within the bounds of the action space.
+
+        :param observation: one observation, or several along a first dimension
+        :param state: returned as it is
+        :param episode_start: for recurrent policies
+        :param deterministic: for stochastic policies
+        """
+        actor = self._plain_actor()
+        if actor is not None and type(observation) is np.ndarray:
+            if observation.shape == actor.obs_shape:
+                return self._unscaled(actor(observation[None]))[0], state
+            if observation.shape[1:] == actor.obs_shape:
+                return self._unscaled(actor(observation)), state
+        return super().predict(observation, state, episode_start, deterministic)
+
+    def _plain_actor(self) -> PlainActor | None:
+        """The short way to the action, if this policy has one and nothing has been hung onto its networks since."""
+        if self._acting is None or (self._acting and not self._acting.is_current(self.actor)):
+            try:
+                self._acting = PlainActor(self.actor) if type(self)._predict is TD3Policy._predict else False
+            except NotPlain:
+                self._acting = False
+        return self._acting or None
+
+    def _unscaled(self, actions: np.ndarray) -> np.ndarray:
+        return self.unscale_action(actions.reshape(-1, *self.action_space.shape))
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> Critic:
         return Critic(**self._update_features_extractor(self.critic_kwargs, features_extractor)).to(self.device)

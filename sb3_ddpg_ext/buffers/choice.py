@@ -1,4 +1,4 @@
-"""Which of Stable-Baselines3's replay buffers, and with which n-step arguments."""
+"""Which replay buffer, and with which n-step arguments."""
 
 import inspect
 from typing import Any
@@ -6,20 +6,19 @@ from typing import Any
 from gymnasium import spaces
 from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 
-# Chosen by observation space and n_steps. One of these in a saved model is chosen anew.
-DEFAULT_BUFFERS = (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer)
+from sb3_ddpg_ext.buffers.uniform import UniformReplayBuffer
 
 
 def choose_buffer(buffer_class: Any, observation_space: spaces.Space, n_steps: int) -> type[ReplayBuffer]:
     """
     :param buffer_class: the user's, kept as it is, or None
-    :param observation_space: ``Dict`` spaces need a buffer of their own
+    :param observation_space: returns of several steps need a buffer of their own, and ``Dict`` spaces refuse them
     :param n_steps: length of the returns
     """
-    if buffer_class in (None, *DEFAULT_BUFFERS):
-        if isinstance(observation_space, spaces.Dict):
-            return DictReplayBuffer
-        return NStepReplayBuffer if n_steps > 1 else ReplayBuffer
+    if buffer_class is None:
+        if n_steps == 1:
+            return UniformReplayBuffer
+        return DictReplayBuffer if isinstance(observation_space, spaces.Dict) else NStepReplayBuffer
     if not (isinstance(buffer_class, type) and issubclass(buffer_class, ReplayBuffer)):
         raise TypeError(f"replay_buffer_class={buffer_class!r} must be a subclass of ReplayBuffer or None")
     return buffer_class

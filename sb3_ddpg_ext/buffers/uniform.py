@@ -1,0 +1,324 @@
+"""Uniform experience replay, stored as a learner wants it: each observation once, each batch one gather."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer, psutil
+from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
+from stable_baselines3.common.vec_env import VecNormalize
+
+Observation = np.ndarray | dict[str, np.ndarray]
+# What torch can gather: 64-bit floats would be rounded on their way into the network anyway.
+STORED_AS = {"float64": np.float32, "uint16": np.int32, "uint32": np.int64, "uint64": np.int64}
+
+
+class Column:
+    """
+    Rows of one shape and type in a tensor, on the CPU or on another device.
+
+    :param n_rows: how many
+    :param shape: of one row
+    :param dtype: of NumPy
+    :param device: where they lie
+    """
+
+    def __init__(self, n_rows: int, shape: tuple[int, ...], dtype: Any, device: th.device):
+        rows = th.from_numpy(np.zeros((n_rows, *shape), dtype))  # NumPy's zeros take no memory until they are written
+        self.tensor = rows.to(device)
+        self.view = self.tensor.numpy() if device.type == "cpu" else None
+
+    def write(self, rows: slice | np.ndarray, values: np.ndarray) -> None:
+        if self.view is not None:
+            self.view[rows] = values
+        else:
+            self.tensor[rows] = th.as_tensor(values).to(self.tensor.device, self.tensor.dtype)
+
+    def equal(self, rows: slice, others: slice) -> np.ndarray:
+        """Which of ``rows`` equal their counterparts in ``others``."""
+        if self.view is not None:
+            same = self.view[rows] == self.view[others]
+        else:
+            same = (self.tensor[rows] == self.tensor[others]).cpu().numpy()
+        return same.reshape(len(same), -1).all(1)
+
+    def numpy(self) -> np.ndarray:
+        return self.tensor.cpu().numpy() if self.view is None else self.view
+
+    def resized(self, n_rows: int) -> "Column":
+        """A copy with more rows, or with fewer."""
+        other = Column(n_rows, tuple(self.tensor.shape[1:]), self.numpy().dtype, self.tensor.device)
+        n_common = min(n_rows, len(self.tensor))
+        other.tensor[:n_common] = self.tensor[:n_common]
+        return other
+
+
+class UniformReplayBuffer(ReplayBuffer):
+    """
+    Replay memory sampled uniformly, Lin (1992), with the interface and the random draws of SB3's ``ReplayBuffer``.
+
+    An observation is stored once: the one that follows a transition is the one that the next transition starts from. Only
+    where no transition goes on from it (the end of an episode, a time limit, an interrupted training, the newest transition)
+    is it stored by itself. Images stay ``uint8``, 64-bit floats become 32-bit.
+
+    :param buffer_size: transitions, over all environments
+    :param observation_space: also ``Dict``
+    :param action_space: action space
+    :param device: where the samples go
+    :param n_envs: number of environments
+    :param optimize_memory_usage: for the signature only: the storage is economical, and right at time limits, in any case
+    :param handle_timeout_termination: count a time limit as not terminal
+    :param storage_device: where transitions are stored, e.g. ``"cuda"``; None for the CPU
+    :param pin_memory: hand samples to a GPU through page-locked memory, without waiting for the copy
+    """
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        device: th.device | str = "auto",
+        n_envs: int = 1,
+        optimize_memory_usage: bool = False,
+        handle_timeout_termination: bool = True,
+        storage_device: th.device | str | None = None,
+        pin_memory: bool = False,
+    ):
+        super(ReplayBuffer, self).__init__(buffer_size, observation_space, action_space, device, n_envs=n_envs)
+        self.buffer_size = max(buffer_size // n_envs, 1)
+        self.optimize_memory_usage = optimize_memory_usage
+        self.handle_timeout_termination = handle_timeout_termination
+        self.storage_device = th.device(storage_device or "cpu")
+        self.pin_memory = pin_memory and self.device.type == "cuda" and self.storage_device.type == "cpu"
+        self._n_rows = self.buffer_size * n_envs  # transition (pos, env) is row pos * n_envs + env
+        # Behind those rows: the observation after the newest transition of each environment, then those at ends.
+        self._newest = slice(self._n_rows, self._n_rows + n_envs)
+        self._n_used = self._newest.stop
+        self._newest_rows = np.arange(self._newest.start, self._newest.stop)
+        self._free: list[int] = []
+        self._allocate(self._n_used)
+        self._goes_on = np.zeros(n_envs, bool)  # whether the newest transition's next observation may start another
+        self._incoming = np.empty((n_envs, self.action_dim + 2), np.float32)
+        self._warn_if_too_large()
+
+    def _allocate(self, n_used: int) -> None:
+        space = self.observation_space
+        subspaces = space.spaces if isinstance(space, spaces.Dict) else {"": space}
+        shapes = self.obs_shape if isinstance(self.obs_shape, dict) else {"": self.obs_shape}
+        capacity = n_used + max(self._n_rows // 16, 16)
+        self._obs = {key: self._make_column(capacity, shapes[key], subspace.dtype) for key, subspace in subspaces.items()}
+        self._rest = self._make_column(self._n_rows, (self.action_dim + 2,), np.float32)  # action, reward, terminated
+        self._next = np.zeros(self._n_rows, np.int32)  # the row of the observation that follows
+        self._timeouts = np.zeros(self._n_rows, bool)
+
+    def _make_column(self, n_rows: int, shape: tuple[int, ...], dtype: Any) -> Column:
+        return Column(n_rows, shape, STORED_AS.get(np.dtype(dtype).name, dtype), self.storage_device)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of a full buffer."""
+        columns = [*self._obs.values(), self._rest]
+        return sum(column.tensor.nbytes for column in columns) + self._next.nbytes + self._timeouts.nbytes
+
+    def _warn_if_too_large(self) -> None:
+        if psutil is None or self.storage_device.type != "cpu":  # an optional dependency of SB3's
+            return
+        available = psutil.virtual_memory().available
+        if self.nbytes > available:
+            warnings.warn(
+                f"a full replay buffer of buffer_size={self.buffer_size * self.n_envs} takes {self.nbytes / 1e9:.2f} GB; "
+                f"{available / 1e9:.2f} GB of memory are available",
+                stacklevel=2,
+            )
+
+    def _write_obs(self, rows: slice, obs: Observation) -> None:
+        for key, column in self._obs.items():
+            values = obs[key] if isinstance(obs, Mapping) else obs
+            if values.ndim != column.tensor.ndim:  # Discrete observations have no dimension of their own
+                values = values.reshape(self.n_envs, *column.tensor.shape[1:])
+            column.write(rows, values)
+
+    def add(
+        self,
+        obs: Observation,  # type: ignore[override]
+        next_obs: Observation,  # type: ignore[override]
+        action: np.ndarray,
+        reward: np.ndarray,
+        done: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        rows = slice(self.pos * self.n_envs, (self.pos + 1) * self.n_envs)
+        if self.full:
+            self._free.extend(row for row in self._next[rows].tolist() if row >= self._newest.stop)
+        self._write_obs(rows, obs)
+        self._link_previous(rows)
+        self._write_obs(self._newest, next_obs)
+        self._next[rows] = self._newest_rows
+        self._goes_on[:] = True
+        rest = self._incoming
+        rest[:, :-2] = action.reshape(self.n_envs, self.action_dim)
+        rest[:, -2] = reward
+        rest[:, -1] = done
+        self._timeouts[rows] = False
+        if done.any():
+            self._end_episodes(rows, done.reshape(self.n_envs), infos)
+        self._rest.write(rows, rest)
+        self.pos += 1
+        if self.pos == self.buffer_size:
+            self.full = True
+            self.pos = 0
+
+    def _link_previous(self, rows: slice) -> None:
+        """Let the transitions before ``rows`` end where these start, or keep their last observation elsewhere."""
+        if not self._goes_on.any() or self.buffer_size == 1:
+            return
+        same = [column.equal(rows, self._newest) for column in self._obs.values()]
+        first = (rows.start - self.n_envs) % self._n_rows
+        previous = slice(first, first + self.n_envs)
+        starts_there = self._goes_on if all(s.all() for s in same) else self._goes_on & np.all(same, axis=0)
+        if starts_there.all():
+            self._next[previous] = np.arange(rows.start, rows.stop) if self.n_envs > 1 else rows.start
+            return
+        for env in np.flatnonzero(self._goes_on).tolist():
+            self._next[first + env] = rows.start + env if starts_there[env] else self._keep_newest(env)
+
+    def _end_episodes(self, rows: slice, done: np.ndarray, infos: list[dict[str, Any]]) -> None:
+        for env in np.flatnonzero(done).tolist():
+            self._next[rows.start + env] = self._keep_newest(env)
+            self._goes_on[env] = False
+            if self.handle_timeout_termination and infos[env].get("TimeLimit.truncated", False):
+                self._timeouts[rows.start + env] = True
+                self._incoming[env, -1] = 0.0
+
+    def _keep_newest(self, env: int) -> int:
+        """Copy the observation after the newest transition to a row of its own, and return that."""
+        if self._free:
+            row = self._free.pop()
+        else:
+            row = self._n_used
+            self._n_used += 1
+            if row == len(next(iter(self._obs.values())).tensor):
+                larger = row + max(self._n_rows // 8, 16)
+                self._obs = {key: column.resized(larger) for key, column in self._obs.items()}
+        for column in self._obs.values():
+            column.tensor[row] = column.tensor[self._newest.start + env]
+        return row
+
+    def sample(  # type: ignore[override]
+        self, batch_size: int, env: VecNormalize | None = None
+    ) -> ReplayBufferSamples | DictReplayBufferSamples:
+        """
+        :param batch_size: number of transitions, drawn with replacement
+        :param env: normalises observations and rewards with its present statistics
+        :raises ValueError: if the buffer is empty
+        """
+        n_filled = self.buffer_size if self.full else self.pos
+        if n_filled == 0:
+            raise ValueError("the replay buffer is empty: nothing can be sampled from it")
+        return self._get_samples(np.random.randint(0, n_filled, size=batch_size), env)
+
+    def _get_samples(  # type: ignore[override]
+        self, batch_inds: np.ndarray, env: VecNormalize | None = None
+    ) -> ReplayBufferSamples | DictReplayBufferSamples:
+        n = len(batch_inds)
+        rows = batch_inds
+        if self.n_envs > 1:  # else SB3's draw of the environment takes nothing from the stream
+            rows = batch_inds * self.n_envs + np.random.randint(0, self.n_envs, size=n)
+        both = th.from_numpy(np.concatenate((rows, self._next[rows]))).to(self.storage_device)
+        rest = self._to_device(self._gather_rest(both[:n], env))
+        # One gather gives (2 n, ...): first the observations, then those that follow.
+        observations = {key: self._to_device(obs) for key, obs in self._gather_obs(both, env).items()}
+        actions, rewards, dones = rest[:, :-2], rest[:, -2:-1], rest[:, -1:]
+        if isinstance(self.observation_space, spaces.Dict):
+            before, after = ({key: obs[half] for key, obs in observations.items()} for half in (slice(n), slice(n, None)))
+            return DictReplayBufferSamples(before, actions, after, dones, rewards)
+        obs = observations[""]
+        return ReplayBufferSamples(obs[:n], actions, obs[n:], dones, rewards)
+
+    def _gather_obs(self, rows: th.Tensor, env: VecNormalize | None) -> dict[str, th.Tensor]:
+        observations = {key: column.tensor.index_select(0, rows) for key, column in self._obs.items()}
+        if env is None:
+            return observations
+        arrays = {key: obs.cpu().numpy() for key, obs in observations.items()}
+        normalized = env.normalize_obs(arrays if isinstance(self.observation_space, spaces.Dict) else arrays[""])
+        by_key = normalized if isinstance(normalized, Mapping) else {"": normalized}
+        return {key: th.from_numpy(obs) for key, obs in by_key.items()}
+
+    def _gather_rest(self, rows: th.Tensor, env: VecNormalize | None) -> th.Tensor:
+        rest = self._rest.tensor.index_select(0, rows)
+        if env is not None:
+            rewards = rest[:, -2].cpu().numpy()
+            rest[:, -2] = th.from_numpy(env.normalize_reward(rewards).astype(np.float32)).to(rest.device)
+        return rest
+
+    def _to_device(self, tensor: th.Tensor) -> th.Tensor:
+        if tensor.device == self.device:
+            return tensor
+        if self.pin_memory:
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
+
+    def _array(self, column: Column, rows: slice | np.ndarray) -> np.ndarray:
+        array = column.numpy()[rows]
+        return array.reshape(self.buffer_size, self.n_envs, *array.shape[1:])
+
+    def _observation_arrays(self, rows: slice | np.ndarray) -> Any:
+        arrays = {key: self._array(column, rows) for key, column in self._obs.items()}
+        return arrays if isinstance(self.observation_space, spaces.Dict) else arrays[""]
+
+    @property
+    def observations(self) -> Any:  # type: ignore[override]
+        """The observations, (buffer_size, n_envs, ...), or a dict of such arrays."""
+        return self._observation_arrays(slice(self._n_rows))
+
+    @property
+    def next_observations(self) -> Any:  # type: ignore[override]
+        """A copy of those that follow."""
+        return self._observation_arrays(self._next)
+
+    @property
+    def actions(self) -> np.ndarray:  # type: ignore[override]
+        """(buffer_size, n_envs, action_dim), on the [-1, 1] scale."""
+        return self._array(self._rest, slice(None))[..., :-2]
+
+    @property
+    def rewards(self) -> np.ndarray:  # type: ignore[override]
+        """(buffer_size, n_envs)."""
+        return self._array(self._rest, slice(None))[..., -2]
+
+    @property
+    def timeouts(self) -> np.ndarray:  # type: ignore[override]
+        """Whether an episode was cut by its time limit, (buffer_size, n_envs)."""
+        return self._timeouts.reshape(self.buffer_size, self.n_envs).astype(np.float32)
+
+    @property
+    def dones(self) -> np.ndarray:  # type: ignore[override]
+        """Whether an episode ended, by termination or by its time limit, (buffer_size, n_envs)."""
+        return np.maximum(self._array(self._rest, slice(None))[..., -1], self.timeouts)
+
+    def reset(self) -> None:
+        super().reset()
+        self._goes_on[:] = False
+        self._n_used, self._free = self._newest.stop, []
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What has been written, without the room for more."""
+        n_written = self._n_rows if self.full else self.pos * self.n_envs
+        rows = np.r_[:n_written, self._n_rows : self._n_used]
+        state = self.__dict__ | {"_next": self._next[:n_written], "_timeouts": self._timeouts[:n_written]}
+        state["_obs"] = {key: column.numpy()[rows] for key, column in self._obs.items()}
+        state["_rest"] = self._rest.numpy()[:n_written]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        written = {name: state.pop(name) for name in ("_obs", "_rest", "_next", "_timeouts")}
+        self.__dict__.update(state)
+        n_written = len(written["_next"])
+        self._allocate(self._n_used)
+        self._next[:n_written], self._timeouts[:n_written] = written["_next"], written["_timeouts"]
+        self._rest.write(slice(n_written), written["_rest"])
+        for key, column in self._obs.items():
+            column.write(np.r_[:n_written, self._n_rows : self._n_used], written["_obs"][key])

@@ -1,0 +1,136 @@
+"""The way of a transition from the environment to the replay buffer."""
+
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.type_aliases import RolloutReturn, TrainFreq
+from stable_baselines3.common.utils import should_collect_more_steps
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_ddpg_ext.buffers import UniformReplayBuffer
+from sb3_ddpg_ext.learners import Learner
+from sb3_ddpg_ext.policies import DDPGPolicy
+from sb3_ddpg_ext.validation import check_finite, check_shape
+
+
+class Collection(OffPolicyAlgorithm):
+    """
+    ``OffPolicyAlgorithm`` whose ``collect_rollouts`` does the same for callbacks, noise, buffer and log in less time.
+
+    What an environment returns is checked before it is stored, so that the buffer and the model stay as good as they were.
+    """
+
+    policy: DDPGPolicy
+    _learner: Learner | None
+    repeat_warmup: bool
+
+    def collect_rollouts(
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        train_freq: TrainFreq,
+        replay_buffer: ReplayBuffer,
+        action_noise: ActionNoise | None = None,
+        learning_starts: int = 0,
+        log_interval: int | None = None,
+    ) -> RolloutReturn:
+        """
+        Act and store, for ``train_freq`` steps or episodes. Names of local variables are those that SB3's callbacks know.
+
+        :param env: the training environments
+        :param callback: called at each step, and at the beginning and the end
+        :param train_freq: how much to collect
+        :param replay_buffer: takes the transitions
+        :param action_noise: added to the actions, on the [-1, 1] scale
+        :param learning_starts: steps of an untrained model with random actions
+        :param log_interval: episodes between two log entries
+        """
+        if self._learner is None or self._learner.needs_modes:
+            self.policy.set_training_mode(False)
+        num_collected_steps, num_collected_episodes = 0, 0
+        continue_training = True
+        callback.on_rollout_start()
+        while should_collect_more_steps(train_freq, num_collected_steps, num_collected_episodes):
+            actions, buffer_actions = self._sample_action(learning_starts, action_noise, env.num_envs)
+            new_obs, rewards, dones, infos = env.step(actions)
+            self.num_timesteps += env.num_envs
+            num_collected_steps += 1
+
+            callback.update_locals(locals())
+            if not callback.on_step():
+                return RolloutReturn(num_collected_steps * env.num_envs, num_collected_episodes, continue_training=False)
+
+            self._update_info_buffer(infos, dones)
+            self._store_transition(replay_buffer, buffer_actions, new_obs, rewards, dones, infos)  # type: ignore[arg-type]
+            self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
+            self._on_step()
+            if dones.any():
+                num_collected_episodes += self._end_episodes(np.flatnonzero(dones), action_noise, log_interval)
+        callback.on_rollout_end()
+        return RolloutReturn(num_collected_steps * env.num_envs, num_collected_episodes, continue_training)
+
+    def _end_episodes(self, ended: np.ndarray, action_noise: ActionNoise | None, log_interval: int | None) -> int:
+        """Reset the noise of the environments whose episode has ended, and log where it is due. Returns their number."""
+        for env in ended:
+            self._episode_num += 1
+            if action_noise is not None:
+                action_noise.reset(**(dict(indices=[env]) if self.n_envs > 1 else {}))
+            if log_interval is not None and self._episode_num % log_interval == 0:
+                self.dump_logs()
+        return len(ended)
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Random at first, then by the policy, with noise. Uniform random actions are for an untrained model; see
+        ``repeat_warmup``.
+
+        :return: the actions for the environments, and for the buffer: the same on the [-1, 1] scale
+        """
+        is_trained = self._n_updates > 0 and not self.repeat_warmup
+        if self.num_timesteps < learning_starts and not is_trained:
+            actions = np.array([self.action_space.sample() for _ in range(n_envs)])
+        else:
+            actions, _ = self.predict(self._last_obs, deterministic=False)  # type: ignore[arg-type]
+        scaled = self.policy.scale_action(actions)
+        if action_noise is not None:
+            scaled = np.minimum(np.maximum(scaled + action_noise(), -1), 1)
+        return self.policy.unscale_action(scaled), scaled
+
+    def _check_observation(self, name: str, observation: Any) -> None:
+        check_shape(observation, self.observation_space, leading=(self.n_envs,))
+        check_finite(name, observation)
+
+    def _check_transition(self, new_obs: Any, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
+        self._check_observation("observation", new_obs)
+        check_finite("reward", rewards)
+        if self._vec_normalize_env is not None:  # which clips what is infinite
+            check_finite("observation", self._vec_normalize_env.get_original_obs())
+            check_finite("reward", self._vec_normalize_env.get_original_reward())
+        if dones.any():
+            for env in np.flatnonzero(dones):
+                if infos[env].get("terminal_observation") is not None:
+                    check_finite("terminal_observation", infos[env]["terminal_observation"])
+
+    def _store_transition(
+        self,
+        replay_buffer: ReplayBuffer,
+        buffer_action: np.ndarray,
+        new_obs: np.ndarray | dict[str, np.ndarray],
+        reward: np.ndarray,
+        dones: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        """Refuse what is not finite, so that the buffer and the model stay as good as they were, then store."""
+        self._check_transition(new_obs, reward, dones, infos)
+        own_buffer = type(replay_buffer) is UniformReplayBuffer  # which copies what it is given, as it is given
+        if self._vec_normalize_env is not None or not own_buffer or dones.any():
+            super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+            return
+        replay_buffer.add(self._last_obs, new_obs, buffer_action, reward, dones, infos)  # type: ignore[arg-type]
+        self._last_original_obs, self._last_obs = self._last_obs, new_obs  # type: ignore[assignment]

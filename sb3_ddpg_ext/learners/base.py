@@ -1,0 +1,64 @@
+"""What every learner is: one gradient step on a batch."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch as th
+
+from sb3_ddpg_ext.batch import Batch
+from sb3_ddpg_ext.policies import DDPGPolicy
+
+
+class Learner(ABC):
+    """
+    One gradient step of critic and actor, then the soft update of both targets.
+
+    The parameters stay in the policy's modules and Adam's moments in its optimisers, whatever the learner: saving, acting and
+    a change of learner need nothing from it.
+
+    :param policy: holds actor, critic, their targets and optimisers; changed in place
+    :param tau: coefficient of the soft target update, 0 (targets stay) to 1 (targets are copies)
+    :param policy_delay: updates of the critic for each of the actor and the targets; 1 is DDPG
+    :param target_policy_noise: standard deviation of the noise on the target actions; 0 is DDPG
+    :param target_noise_clip: bound of that noise
+    :param precision: ``"float32"``, or ``"bf16"`` for matrix products in bfloat16
+    """
+
+    name: ClassVar[str]
+    needs_modes: ClassVar[bool] = True  # whether its networks may behave differently in training and evaluation
+
+    def __init__(
+        self,
+        policy: DDPGPolicy,
+        tau: float,
+        policy_delay: int = 1,
+        target_policy_noise: float = 0.0,
+        target_noise_clip: float = 0.5,
+        precision: str = "float32",
+    ):
+        self.policy = policy
+        self.tau = tau
+        self.policy_delay = policy_delay
+        self.target_policy_noise = target_policy_noise
+        self.target_noise_clip = target_noise_clip
+        self.precision = precision
+        self.n_updates = 0
+
+    @classmethod
+    @abstractmethod
+    def refusal(cls, policy: DDPGPolicy, precision: str) -> str | None:
+        """Why this learner cannot train ``policy``, or None if it can."""
+
+    @abstractmethod
+    def update(self, batch: Batch) -> dict[str, th.Tensor]:
+        """
+        :param batch: N transitions (s_i, a_i, r_i, s_i+1)
+        :return: the losses, as scalar tensors on the policy's device; ``actor_loss`` only where the actor was updated
+        """
+
+    def smooth(self, next_actions: th.Tensor) -> th.Tensor:
+        """Target policy smoothing: clipped noise on mu'(s'), Fujimoto et al. (2018), eq. 14. The identity by default."""
+        if self.target_policy_noise == 0 or self.target_noise_clip == 0:
+            return next_actions
+        noise = th.empty_like(next_actions, memory_format=th.contiguous_format).normal_(0, self.target_policy_noise)
+        return (next_actions + noise.clamp_(-self.target_noise_clip, self.target_noise_clip)).clamp_(-1, 1)

@@ -1,0 +1,115 @@
+"""The parameters of several networks in one contiguous tensor, so that Adam and Polyak averaging are one call each."""
+
+from collections.abc import Iterable
+
+import torch as th
+from torch.nn import Parameter
+
+ALIGNMENT = 16  # elements: a cache line of float32, where the rows of a weight begin best
+
+
+class Flat:
+    """
+    Parameters as views of one tensor, ``values``, and their gradients of another.
+
+    :param parameters: all of one type, on the CPU; each ``Parameter`` stays the object it was, only its memory moves
+    :param with_gradients: whether to give them any
+    """
+
+    def __init__(self, parameters: Iterable[Parameter], with_gradients: bool):
+        self.parameters = list(parameters)
+        self.slices: list[slice] = []
+        end = 0
+        for parameter in self.parameters:
+            self.slices.append(slice(end, end + parameter.numel()))
+            end += -(-parameter.numel() // ALIGNMENT) * ALIGNMENT
+        self.values = self.parameters[0].new_zeros(end, requires_grad=False)
+        for parameter, value in zip(self.parameters, self.views(self.values), strict=True):
+            value.copy_(parameter.data)
+            parameter.data = value
+        if with_gradients:
+            self.gradients = th.zeros_like(self.values)
+            for parameter, gradient in zip(self.parameters, self.views(self.gradients), strict=True):
+                parameter.grad = gradient
+        self._pointers = [p.data_ptr() for p in self.parameters]
+
+    def views(self, flat: th.Tensor) -> list[th.Tensor]:
+        """``flat``, which lies as ``values`` do, cut into tensors of the parameters' shapes."""
+        return [flat[where].view(p.shape) for p, where in zip(self.parameters, self.slices, strict=True)]
+
+    def holds(self) -> bool:
+        """Whether the parameters still are views of ``values``; ``module.to(...)`` for example gives them new memory."""
+        return [p.data_ptr() for p in self.parameters] == self._pointers
+
+
+class FlatAdam:
+    """
+    ``torch.optim.Adam`` (or AdamW) over all the parameters of an optimiser in one call.
+
+    The moments are views of two flat tensors too, and stay in ``optimizer.state``, where the optimiser itself can go on from.
+
+    :param optimizer: see :meth:`refusal` for what it must be
+    :param flat: the memory that holds its parameters
+    :param start: where they begin in it
+    """
+
+    def __init__(self, optimizer: th.optim.Optimizer, flat: Flat, parameters: list[Parameter]):
+        self.optimizer = optimizer
+        where = {id(p): i for i, p in enumerate(flat.parameters)}
+        indices = [where[id(p)] for p in parameters]
+        begin, end = flat.slices[indices[0]].start, flat.slices[indices[-1]].stop
+        values, gradients = flat.values[begin:end], flat.gradients[begin:end]
+        averages, squares = th.zeros_like(values), th.zeros_like(values)
+        steps = th.zeros(len(parameters))
+        for i, (parameter, index) in enumerate(zip(parameters, indices, strict=True)):
+            old = optimizer.state[parameter]
+            inside = slice(flat.slices[index].start - begin, flat.slices[index].stop - begin)
+            new = {
+                "step": steps[i],
+                "exp_avg": averages[inside].view(parameter.shape),
+                "exp_avg_sq": squares[inside].view(parameter.shape),
+            }
+            for key, value in old.items():
+                new[key].copy_(value)
+            optimizer.state[parameter] = new
+        self.steps = steps
+        self._arguments: tuple[list[th.Tensor], ...] = ([values], [gradients], [averages], [squares], [], [steps[0]])
+        self._state = optimizer.state
+
+    @staticmethod
+    def refusal(optimizer: th.optim.Optimizer) -> str | None:
+        """Why this optimiser cannot be replaced by one call, or None."""
+        if type(optimizer) not in (th.optim.Adam, th.optim.AdamW):
+            return f"the optimiser is {type(optimizer).__name__}, not Adam or AdamW"
+        if len(optimizer.param_groups) != 1:
+            return "the optimiser has several parameter groups"
+        group = optimizer.param_groups[0]
+        for name in ("amsgrad", "maximize", "differentiable", "capturable"):
+            if group[name]:
+                return f"the optimiser has {name}=True"
+        steps = {float(state["step"]) for state in optimizer.state.values() if "step" in state}
+        if len(steps) > 1 or (steps and len(optimizer.state) < len(group["params"])):
+            return "the optimiser has taken different numbers of steps for its parameters"
+        if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
+            return "the optimiser has hooks"
+        return None
+
+    def holds(self) -> bool:
+        """Whether the optimiser's moments still are the views made here; ``load_state_dict`` brings others."""
+        return self.optimizer.state is self._state
+
+    def step(self) -> None:
+        group = self.optimizer.param_groups[0]
+        self.steps.add_(1)
+        adam = th._fused_adamw_ if group["decoupled_weight_decay"] else th._fused_adam_
+        beta1, beta2 = group["betas"]
+        adam(
+            *self._arguments,
+            lr=group["lr"],
+            beta1=beta1,
+            beta2=beta2,
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            amsgrad=False,
+            maximize=False,
+        )

@@ -1,0 +1,106 @@
+"""How torch computes during an update: threads, denormal numbers and the library of the matrix products."""
+
+import functools
+import os
+import warnings
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch as th
+
+from sb3_ddpg_ext.policies import DDPGPolicy
+
+# Multiply-adds in one pass through actor and critic, above which an update uses all the threads of torch. Below, OpenMP's
+# threads cost more in the worst case (a busy machine, where they wait for each other spinning) than they bring in the best.
+LARGE_UPDATE = 250e6
+WIDE = 128  # sizes of batch and layer from which oneDNN's float32 kernels beat MKL's on AMD
+MATMUL: Any = getattr(th.backends.mkldnn, "matmul", None)  # None before torch 2.9
+TINY = np.float32(1e-40)  # denormal
+
+
+def choose_n_threads(policy: DDPGPolicy, batch_size: int) -> int:
+    """
+    One thread for the networks that DDPG mostly has, torch's number for convolutions and for large networks.
+
+    :param policy: its actor and critic
+    :param batch_size: transitions in a minibatch
+    """
+    modules = [module for net in (policy.actor, policy.critic) for module in net.modules()]
+    convolves = any(isinstance(module, th.nn.modules.conv._ConvNd) for module in modules)
+    n_weights = sum(module.weight.numel() for module in modules if isinstance(module, th.nn.Linear))
+    return th.get_num_threads() if convolves or n_weights * batch_size > LARGE_UPDATE else 1
+
+
+class TorchSettings:
+    """
+    A context in which an update runs. Everything is as before after it.
+
+    Denormal numbers are taken as zero: Adam's moments of a unit that has died decay to them, and processors by Intel then take
+    a hundred times as long. No parameter changes by it, since they are far below the rounding of the smallest step.
+
+    :param policy: the networks that are updated
+    :param batch_size: transitions in a minibatch
+    :param n_threads: of torch; None for :func:`choose_n_threads`
+    """
+
+    def __init__(self, policy: DDPGPolicy, batch_size: int, n_threads: int | None = None):
+        self.n_threads = choose_n_threads(policy, batch_size) if n_threads is None else n_threads
+        widths = [module.weight.shape for module in policy.actor.modules() if isinstance(module, th.nn.Linear)]
+        wide = batch_size >= WIDE and any(min(shape) >= WIDE for shape in widths)
+        self.onednn = policy.device.type == "cpu" and wide and prefers_onednn()
+
+    def __enter__(self) -> None:
+        self._n_threads_before = th.get_num_threads()
+        if self._n_threads_before != self.n_threads:
+            th.set_num_threads(self.n_threads)
+        self._flushed_before = not TINY * np.float32(1)  # torch tells nobody
+        th.set_flush_denormal(True)
+        if self.onednn:
+            self._precision_before = MATMUL.fp32_precision
+            MATMUL.fp32_precision = "bf16"
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._n_threads_before != self.n_threads:
+            th.set_num_threads(self._n_threads_before)
+        th.set_flush_denormal(self._flushed_before)
+        if self.onednn:
+            MATMUL.fp32_precision = self._precision_before
+
+
+@functools.cache
+def prefers_onednn() -> bool:
+    """
+    Whether to leave float32 matrix products to oneDNN: on AMD with AVX-512, where MKL, torch's default, uses AVX2.
+
+    torch routes them there only where a lower precision is allowed. oneDNN makes no use of that permission without AMX;
+    that is checked on one product.
+    """
+    try:
+        info = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
+    except OSError:
+        return False
+    if MATMUL is None or "AuthenticAMD" not in info or "avx512f" not in info or "amx" in info:
+        return False
+    a = th.linspace(-1, 1, 256 * 256).sin().view(256, 256)
+    before = MATMUL.fp32_precision
+    MATMUL.fp32_precision = "bf16"
+    try:
+        error = ((a @ a).double() - a.double() @ a.double()).abs().max()
+    finally:
+        MATMUL.fp32_precision = before
+    return bool(error < 1e-4)
+
+
+def warn_if_oversubscribed(n_threads: int) -> bool:
+    """Warn, and return True, if an update of several threads shares the machine with more work than it has cores."""
+    cores = os.cpu_count() or 1
+    if n_threads == 1 or not hasattr(os, "getloadavg") or os.getloadavg()[0] <= cores + 0.5:
+        return False
+    warnings.warn(
+        f"each update uses n_threads={n_threads}, but {os.getloadavg()[0]:.1f} threads want this machine's {cores} cores. "
+        "torch's threads then wait for each other, which can make an update ten times slower: n_threads=1 avoids it.",
+        stacklevel=2,
+    )
+    return True

@@ -1,0 +1,64 @@
+"""Multilayer perceptrons as they stand in a policy: what they are made of."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from torch import nn
+from torch.nn.modules import module as nn_module
+
+# Alike in training and evaluation, and without random draws.
+ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.ELU, nn.SiLU)
+
+
+class Layer(NamedTuple):
+    """``activation(norm(linear(x)))``, the last two where they are not None."""
+
+    linear: nn.Linear
+    norm: nn.LayerNorm | None
+    activation: nn.Module | None
+
+
+class NotPlain(ValueError):
+    """A network that is more than Linear layers, LayerNorm and the known activations; the message says what."""
+
+
+def plain_layers(net: nn.Module) -> list[Layer]:
+    """
+    Take a ``Sequential`` of Linear, LayerNorm and activation apart.
+
+    :raises NotPlain: if it holds anything else, or has hooks that a direct computation would leave out
+    """
+    if type(net) is not nn.Sequential:
+        raise NotPlain(f"a {type(net).__name__} is not a plain Sequential")
+    layers: list[Layer] = []
+    for module in net:
+        if type(module) is nn.Linear and module.bias is not None:
+            layers.append(Layer(module, None, None))
+        elif type(module) is nn.LayerNorm and layers and _normalises(module, layers[-1]):
+            layers[-1] = layers[-1]._replace(norm=module)
+        elif type(module) in ACTIVATIONS and layers and layers[-1].activation is None:
+            layers[-1] = layers[-1]._replace(activation=module)
+        else:
+            raise NotPlain(f"{module} is not one of its Linear (with bias), LayerNorm, ReLU, Tanh, ELU, SiLU in that order")
+    if has_hooks(net.modules()):
+        raise NotPlain("its modules have forward or backward hooks")
+    return layers
+
+
+def _normalises(norm: nn.LayerNorm, layer: Layer) -> bool:
+    """Whether ``norm`` is over all outputs of a bare Linear, with weight and bias."""
+    is_bare = layer.norm is None and layer.activation is None
+    return (
+        is_bare and norm.normalized_shape == (layer.linear.out_features,) and norm.elementwise_affine and norm.bias is not None
+    )
+
+
+def has_hooks(modules: Iterable[nn.Module]) -> bool:
+    """Whether calling one of these modules would call something of the user's too."""
+    if nn_module._global_forward_hooks or nn_module._global_forward_pre_hooks:
+        return True
+    for module in modules:  # read from __dict__: this is asked at every step
+        attributes = module.__dict__
+        if attributes["_forward_hooks"] or attributes["_forward_pre_hooks"] or attributes["_backward_hooks"]:
+            return True
+    return False

@@ -1,0 +1,67 @@
+"""Acting with a plain actor in few calls, where the general way spends most of its time around them."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.td3.policies import Actor
+from torch import nn
+from torch.nn import functional as F
+
+from sb3_ddpg_ext.networks import NotPlain, has_hooks, plain_layers
+
+IN_PLACE: dict[type[nn.Module], Callable[[th.Tensor], th.Tensor]] = {nn.ReLU: th.relu_, nn.Tanh: th.tanh_}
+
+
+class PlainActor:
+    """
+    mu(s) of SB3's ``Actor``, bit for bit, for observations that need no preprocessing.
+
+    It reads the parameters where the modules hold them, at each call.
+
+    :param actor: a plain multilayer perceptron
+    :raises NotPlain: if calling it involves more than its layers
+    """
+
+    def __init__(self, actor: Actor):
+        if type(actor) is not Actor or type(actor.features_extractor) is not FlattenExtractor:
+            raise NotPlain(f"{type(actor).__name__} with {type(actor.features_extractor).__name__}")
+        space = actor.observation_space
+        if not isinstance(space, spaces.Box) or (actor.normalize_images and is_image_space(space)):
+            raise NotPlain(f"observations are preprocessed: {space}")
+        self.obs_shape = space.shape
+        self.actor = actor
+        self.net = actor.mu
+        self.children = list(actor.mu)
+        self.modules = [actor, actor.features_extractor, *actor.features_extractor.children(), actor.mu, *actor.mu]
+        self.steps = [
+            (layer.linear._parameters, layer.norm, layer.activation and IN_PLACE.get(type(layer.activation), layer.activation))
+            for layer in plain_layers(actor.mu)
+        ]
+
+    def is_current(self, actor: Actor) -> bool:
+        """Whether the actor still is the one this was made of."""
+        net = actor._modules["mu"]
+        same = actor is self.actor and net is self.net and list(net._modules.values()) == self.children
+        return same and not has_hooks(self.modules)
+
+    def __call__(self, observations: np.ndarray) -> np.ndarray:
+        """From observations (n, ...) to actions (n, action_dim) on the [-1, 1] scale."""
+        with th.inference_mode():
+            x = th.from_numpy(observations)
+            weight = self.steps[0][0]["weight"]
+            assert weight is not None
+            if x.dtype != weight.dtype or weight.device.type != "cpu":
+                x = x.to(weight.device, weight.dtype)
+            if x.ndim != 2:
+                x = x.flatten(1)
+            for parameters, norm, activation in self.steps:
+                x = F.linear(x, parameters["weight"], parameters["bias"])  # type: ignore[arg-type]
+                if norm is not None:
+                    x = norm(x)
+                if activation is not None:
+                    x = activation(x)
+            return x.cpu().numpy()
