@@ -1,5 +1,6 @@
 """The way of a transition from the environment to the replay buffer."""
 
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,36 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import RolloutReturn, TrainFreq
 from stable_baselines3.common.utils import should_collect_more_steps
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_ddpg_ext.buffers import UniformReplayBuffer
 from sb3_ddpg_ext.learners import Learner
 from sb3_ddpg_ext.policies import DDPGPolicy
 from sb3_ddpg_ext.validation import check_finite, check_shape
+
+IMMUTABLE = frozenset((bool, int, float, str, type(None), np.bool_, np.float32, np.float64, np.int32, np.int64))
+
+
+def step(env: VecEnv, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+    """``env.step(actions)``, for SB3's own ``DummyVecEnv`` without its deep copies of what cannot change."""
+    if type(env) is not DummyVecEnv or not env.__dict__.keys().isdisjoint(("step", "step_async", "step_wait")):
+        return env.step(actions)  # type: ignore[return-value]
+    env.actions = actions
+    for i, (single, action) in enumerate(zip(env.envs, actions, strict=True)):
+        obs, env.buf_rews[i], terminated, truncated, info = single.step(action)
+        env.buf_infos[i] = info
+        env.buf_dones[i] = terminated or truncated
+        info["TimeLimit.truncated"] = truncated and not terminated
+        if env.buf_dones[i]:
+            info["terminal_observation"] = obs
+            obs, env.reset_infos[i] = single.reset()
+        env._save_obs(i, obs)
+    new_obs = env.buf_obs[None].copy() if env.keys == [None] else env._obs_from_buf()
+    return new_obs, env.buf_rews.copy(), env.buf_dones.copy(), [_copy_info(info) for info in env.buf_infos]
+
+
+def _copy_info(info: dict[str, Any]) -> dict[str, Any]:
+    return {key: value if type(value) in IMMUTABLE else deepcopy(value) for key, value in info.items()}
 
 
 class Collection(OffPolicyAlgorithm):
@@ -56,7 +81,7 @@ class Collection(OffPolicyAlgorithm):
         callback.on_rollout_start()
         while should_collect_more_steps(train_freq, num_collected_steps, num_collected_episodes):
             actions, buffer_actions = self._sample_action(learning_starts, action_noise, env.num_envs)
-            new_obs, rewards, dones, infos = env.step(actions)
+            new_obs, rewards, dones, infos = step(env, actions)
             self.num_timesteps += env.num_envs
             num_collected_steps += 1
 
@@ -68,7 +93,7 @@ class Collection(OffPolicyAlgorithm):
             self._store_transition(replay_buffer, buffer_actions, new_obs, rewards, dones, infos)  # type: ignore[arg-type]
             self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
             self._on_step()
-            if dones.any():
+            if np.count_nonzero(dones):
                 num_collected_episodes += self._end_episodes(np.flatnonzero(dones), action_noise, log_interval)
         callback.on_rollout_end()
         return RolloutReturn(num_collected_steps * env.num_envs, num_collected_episodes, continue_training)
@@ -112,7 +137,7 @@ class Collection(OffPolicyAlgorithm):
         if self._vec_normalize_env is not None:  # which clips what is infinite
             check_finite("observation", self._vec_normalize_env.get_original_obs())
             check_finite("reward", self._vec_normalize_env.get_original_reward())
-        if dones.any():
+        if np.count_nonzero(dones):
             for env in np.flatnonzero(dones):
                 if infos[env].get("terminal_observation") is not None:
                     check_finite("terminal_observation", infos[env]["terminal_observation"])
@@ -129,7 +154,7 @@ class Collection(OffPolicyAlgorithm):
         """Refuse what is not finite, so that the buffer and the model stay as good as they were, then store."""
         self._check_transition(new_obs, reward, dones, infos)
         own_buffer = type(replay_buffer) is UniformReplayBuffer  # which copies what it is given, as it is given
-        if self._vec_normalize_env is not None or not own_buffer or dones.any():
+        if self._vec_normalize_env is not None or not own_buffer or np.count_nonzero(dones):
             super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
             return
         replay_buffer.add(self._last_obs, new_obs, buffer_action, reward, dones, infos)  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ from stable_baselines3.td3 import policies as sb3_policies
 from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.buffers import choose_buffer, n_step_kwargs
 from sb3_ddpg_ext.collection import Collection
-from sb3_ddpg_ext.learners import LEARNERS, Learner, TorchSettings, choose_learner, warn_if_oversubscribed
+from sb3_ddpg_ext.learners import LEARNERS, TorchSettings, choose_learner, warn_if_oversubscribed
 from sb3_ddpg_ext.policies import CnnPolicy, DDPGPolicy, MlpPolicy, MultiInputPolicy
 from sb3_ddpg_ext.specs import make_action_noise, make_schedule
 from sb3_ddpg_ext.validation import (

@@ -40,7 +40,7 @@ def plain_layers(net: nn.Module) -> list[Layer]:
             layers[-1] = layers[-1]._replace(activation=module)
         else:
             raise NotPlain(f"{module} is not one of its Linear (with bias), LayerNorm, ReLU, Tanh, ELU, SiLU in that order")
-    if has_hooks(net.modules()):
+    if any(hooks_of(net.modules())):
         raise NotPlain("its modules have forward or backward hooks")
     return layers
 
@@ -53,12 +53,8 @@ def _normalises(norm: nn.LayerNorm, layer: Layer) -> bool:
     )
 
 
-def has_hooks(modules: Iterable[nn.Module]) -> bool:
-    """Whether calling one of these modules would call something of the user's too."""
-    if nn_module._global_forward_hooks or nn_module._global_forward_pre_hooks:
-        return True
-    for module in modules:  # read from __dict__: this is asked at every step
-        attributes = module.__dict__
-        if attributes["_forward_hooks"] or attributes["_forward_pre_hooks"] or attributes["_backward_hooks"]:
-            return True
-    return False
+def hooks_of(modules: Iterable[nn.Module]) -> list[dict]:
+    """The registers of what a user may have hung onto these modules, and onto all modules; empty ones too."""
+    own = [(m._forward_hooks, m._forward_pre_hooks, m._backward_hooks, m._backward_pre_hooks) for m in modules]
+    everyones = (nn_module._global_forward_hooks, nn_module._global_forward_pre_hooks)
+    return [register for registers in (everyones, *own) for register in registers]

@@ -37,13 +37,14 @@ class Column:
         else:
             self.tensor[rows] = th.as_tensor(values).to(self.tensor.device, self.tensor.dtype)
 
-    def equal(self, rows: slice, others: slice) -> np.ndarray:
-        """Which of ``rows`` equal their counterparts in ``others``."""
-        if self.view is not None:
-            same = self.view[rows] == self.view[others]
-        else:
-            same = (self.tensor[rows] == self.tensor[others]).cpu().numpy()
-        return same.reshape(len(same), -1).all(1)
+    def equal(self, rows: slice, others: slice) -> np.ndarray | bool:
+        """Which of ``rows`` equal their counterparts in ``others``; True for all."""
+        if self.view is None:
+            return (self.tensor[rows] == self.tensor[others]).flatten(1).all(1).cpu().numpy()
+        mine, its = self.view[rows], self.view[others]
+        if mine.tobytes() == its.tobytes():
+            return True
+        return (mine == its).reshape(len(mine), -1).all(1)
 
     def numpy(self) -> np.ndarray:
         return self.tensor.cpu().numpy() if self.view is None else self.view
@@ -97,6 +98,7 @@ class UniformReplayBuffer(ReplayBuffer):
         # Behind those rows: the observation after the newest transition of each environment, then those at ends.
         self._newest = slice(self._n_rows, self._n_rows + n_envs)
         self._n_used = self._newest.stop
+        self._is_dict = isinstance(observation_space, spaces.Dict)
         self._newest_rows = np.arange(self._newest.start, self._newest.stop)
         self._free: list[int] = []
         self._allocate(self._n_used)
@@ -136,7 +138,7 @@ class UniformReplayBuffer(ReplayBuffer):
 
     def _write_obs(self, rows: slice, obs: Observation) -> None:
         for key, column in self._obs.items():
-            values = obs[key] if isinstance(obs, Mapping) else obs
+            values = obs[key] if self._is_dict else obs
             if values.ndim != column.tensor.ndim:  # Discrete observations have no dimension of their own
                 values = values.reshape(self.n_envs, *column.tensor.shape[1:])
             column.write(rows, values)
@@ -163,7 +165,7 @@ class UniformReplayBuffer(ReplayBuffer):
         rest[:, -2] = reward
         rest[:, -1] = done
         self._timeouts[rows] = False
-        if done.any():
+        if np.count_nonzero(done):
             self._end_episodes(rows, done.reshape(self.n_envs), infos)
         self._rest.write(rows, rest)
         self.pos += 1
@@ -173,15 +175,14 @@ class UniformReplayBuffer(ReplayBuffer):
 
     def _link_previous(self, rows: slice) -> None:
         """Let the transitions before ``rows`` end where these start, or keep their last observation elsewhere."""
-        if not self._goes_on.any() or self.buffer_size == 1:
+        if not np.count_nonzero(self._goes_on) or self.buffer_size == 1:
             return
         same = [column.equal(rows, self._newest) for column in self._obs.values()]
         first = (rows.start - self.n_envs) % self._n_rows
-        previous = slice(first, first + self.n_envs)
-        starts_there = self._goes_on if all(s.all() for s in same) else self._goes_on & np.all(same, axis=0)
-        if starts_there.all():
-            self._next[previous] = np.arange(rows.start, rows.stop) if self.n_envs > 1 else rows.start
+        if all(s is True for s in same) and np.count_nonzero(self._goes_on) == self.n_envs:
+            self._next[first : first + self.n_envs] = np.arange(rows.start, rows.stop) if self.n_envs > 1 else rows.start
             return
+        starts_there = np.logical_and.reduce([np.broadcast_to(s, self.n_envs) for s in same])
         for env in np.flatnonzero(self._goes_on).tolist():
             self._next[first + env] = rows.start + env if starts_there[env] else self._keep_newest(env)
 
@@ -231,19 +232,19 @@ class UniformReplayBuffer(ReplayBuffer):
         rest = self._to_device(self._gather_rest(both[:n], env))
         # One gather gives (2 n, ...): first the observations, then those that follow.
         observations = {key: self._to_device(obs) for key, obs in self._gather_obs(both, env).items()}
-        actions, rewards, dones = rest[:, :-2], rest[:, -2:-1], rest[:, -1:]
-        if isinstance(self.observation_space, spaces.Dict):
+        actions, rewards, dones = rest.split((self.action_dim, 1, 1), dim=1)
+        if self._is_dict:
             before, after = ({key: obs[half] for key, obs in observations.items()} for half in (slice(n), slice(n, None)))
             return DictReplayBufferSamples(before, actions, after, dones, rewards)
-        obs = observations[""]
-        return ReplayBufferSamples(obs[:n], actions, obs[n:], dones, rewards)
+        before, after = observations[""].split(n)
+        return ReplayBufferSamples(before, actions, after, dones, rewards)
 
     def _gather_obs(self, rows: th.Tensor, env: VecNormalize | None) -> dict[str, th.Tensor]:
         observations = {key: column.tensor.index_select(0, rows) for key, column in self._obs.items()}
         if env is None:
             return observations
         arrays = {key: obs.cpu().numpy() for key, obs in observations.items()}
-        normalized = env.normalize_obs(arrays if isinstance(self.observation_space, spaces.Dict) else arrays[""])
+        normalized = env.normalize_obs(arrays if self._is_dict else arrays[""])
         by_key = normalized if isinstance(normalized, Mapping) else {"": normalized}
         return {key: th.from_numpy(obs) for key, obs in by_key.items()}
 
@@ -267,7 +268,7 @@ class UniformReplayBuffer(ReplayBuffer):
 
     def _observation_arrays(self, rows: slice | np.ndarray) -> Any:
         arrays = {key: self._array(column, rows) for key, column in self._obs.items()}
-        return arrays if isinstance(self.observation_space, spaces.Dict) else arrays[""]
+        return arrays if self._is_dict else arrays[""]
 
     @property
     def observations(self) -> Any:  # type: ignore[override]

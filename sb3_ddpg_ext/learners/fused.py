@@ -31,7 +31,7 @@ class FusedLearner(Learner):
 
     def __init__(self, policy: DDPGPolicy, tau: float, **kwargs: Any):
         super().__init__(policy, tau, **kwargs)
-        self._link()
+        self.memory: tuple[Flat | FlatAdam, ...] = ()  # none before the first update
 
     @classmethod
     def refusal(cls, policy: DDPGPolicy, precision: str) -> str | None:
@@ -64,14 +64,14 @@ class FusedLearner(Learner):
         self.target = Flat([*policy.critic_target.parameters(), *policy.actor_target.parameters()], with_gradients=False)
         self.critic_adam = FlatAdam(policy.critic.optimizer, self.online, critic_parameters)
         self.actor_adam = FlatAdam(policy.actor.optimizer, self.online, actor_parameters)
+        self.memory = (self.online, self.target, self.critic_adam, self.actor_adam)
         self.actor, self.actor_target = FusedMLP(policy.actor.mu, bf16), FusedMLP(policy.actor_target.mu, bf16)
         self.critics = [FusedMLP(net, bf16) for net in policy.critic.q_networks]
         self.critics_target = [FusedMLP(net, bf16) for net in policy.critic_target.q_networks]
         self.x = self.online.values.new_empty(0, self.critics[0].layers[0].linear.in_features)
 
     def update(self, batch: Batch) -> dict[str, th.Tensor]:
-        parts = (self.online, self.target, self.critic_adam, self.actor_adam)
-        if not all(part.holds() for part in parts):  # the policy was moved, or its optimisers loaded
+        if not self.memory or not all(part.holds() for part in self.memory):  # the policy was moved, an optimiser loaded
             self._link()
         with th.inference_mode():
             return self._update(batch)

@@ -1,6 +1,7 @@
 """Acting with a plain actor in few calls, where the general way spends most of its time around them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch as th
@@ -11,7 +12,7 @@ from stable_baselines3.td3.policies import Actor
 from torch import nn
 from torch.nn import functional as F
 
-from sb3_ddpg_ext.networks import NotPlain, has_hooks, plain_layers
+from sb3_ddpg_ext.networks import NotPlain, hooks_of, plain_layers
 
 IN_PLACE: dict[type[nn.Module], Callable[[th.Tensor], th.Tensor]] = {nn.ReLU: th.relu_, nn.Tanh: th.tanh_}
 
@@ -36,7 +37,8 @@ class PlainActor:
         self.actor = actor
         self.net = actor.mu
         self.children = list(actor.mu)
-        self.modules = [actor, actor.features_extractor, *actor.features_extractor.children(), actor.mu, *actor.mu]
+        called = [actor, actor.features_extractor, *actor.features_extractor.children(), actor.mu, *actor.mu]
+        self.hooks = hooks_of(called)
         self.steps = [
             (layer.linear._parameters, layer.norm, layer.activation and IN_PLACE.get(type(layer.activation), layer.activation))
             for layer in plain_layers(actor.mu)
@@ -46,7 +48,7 @@ class PlainActor:
         """Whether the actor still is the one this was made of."""
         net = actor._modules["mu"]
         same = actor is self.actor and net is self.net and list(net._modules.values()) == self.children
-        return same and not has_hooks(self.modules)
+        return same and not any(self.hooks)
 
     def __call__(self, observations: np.ndarray) -> np.ndarray:
         """From observations (n, ...) to actions (n, action_dim) on the [-1, 1] scale."""
@@ -58,10 +60,17 @@ class PlainActor:
                 x = x.to(weight.device, weight.dtype)
             if x.ndim != 2:
                 x = x.flatten(1)
+            linear: Any = F.linear
+            if len(x) == 1:
+                x, linear = x[0], _matrix_times_vector
             for parameters, norm, activation in self.steps:
-                x = F.linear(x, parameters["weight"], parameters["bias"])  # type: ignore[arg-type]
+                x = linear(x, parameters["weight"], parameters["bias"])
                 if norm is not None:
                     x = norm(x)
                 if activation is not None:
                     x = activation(x)
-            return x.cpu().numpy()
+            return x.view(len(observations), -1).cpu().numpy()
+
+
+def _matrix_times_vector(x: th.Tensor, weight: th.Tensor, bias: th.Tensor) -> th.Tensor:
+    return th.addmv(bias, weight, x)

@@ -80,11 +80,24 @@ class DDPGPolicy(TD3Policy):
         self._acting: PlainActor | Literal[False] | None = None  # None: not looked at yet
         super().__init__(observation_space, action_space, lr_schedule, net_arch, n_critics=n_critics, **kwargs)
 
+    def scale_action(self, action: np.ndarray) -> np.ndarray:
+        """From the bounds of the action space to [-1, 1]."""
+        low, high = self.action_space.low, self.action_space.high
+        scaled = action - low  # SB3's operations in its order, without its temporary arrays
+        scaled /= high - low
+        scaled *= 2.0
+        scaled -= 1.0
+        return scaled
+
     def unscale_action(self, scaled_action: np.ndarray) -> np.ndarray:
         """From [-1, 1] to the bounds of the action space, which rounding in float32 must not leave."""
         low, high = self.action_space.low, self.action_space.high
-        action = low + (0.5 * (scaled_action + 1.0) * (high - low))
-        return np.minimum(np.maximum(action, low), high)
+        action = scaled_action + 1.0
+        action *= 0.5
+        action *= high - low
+        action += low
+        np.maximum(action, low, out=action)
+        return np.minimum(action, high, out=action)
 
     def predict(
         self,
@@ -119,7 +132,8 @@ class DDPGPolicy(TD3Policy):
         return self._acting or None
 
     def _unscaled(self, actions: np.ndarray) -> np.ndarray:
-        return self.unscale_action(actions.reshape(-1, *self.action_space.shape))
+        shape = self.action_space.shape
+        return self.unscale_action(actions if len(shape) == 1 else actions.reshape(-1, *shape))
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> Critic:
         return Critic(**self._update_features_extractor(self.critic_kwargs, features_extractor)).to(self.device)

@@ -1,0 +1,236 @@
+"""The uniform replay buffer against Stable-Baselines3's, which stores every observation twice."""
+
+import copy
+import pickle
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from conftest import CountingEnv
+from gymnasium import spaces
+from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from sb3_ddpg_ext import DDPG
+from sb3_ddpg_ext.buffers import UniformReplayBuffer
+
+ACTIONS = spaces.Box(-1, 1, (2,), np.float32)
+SPACES = {
+    "box": spaces.Box(-9, 9, (4,), np.float64),
+    "matrix": spaces.Box(-9, 9, (2, 3), np.float32),
+    "image": spaces.Box(0, 255, (3, 8, 8), np.uint8),
+    "discrete": spaces.Discrete(7),
+    "dict": spaces.Dict(image=spaces.Box(0, 255, (1, 4, 4), np.uint8), place=spaces.Box(-1, 1, (2,), np.float32)),
+}
+
+
+def draw_obs(rng, space, n_envs):
+    if isinstance(space, spaces.Dict):
+        return {key: draw_obs(rng, subspace, n_envs) for key, subspace in space.spaces.items()}
+    if isinstance(space, spaces.Discrete):
+        return rng.integers(0, space.n, n_envs)
+    if space.dtype == np.uint8:
+        return rng.integers(0, 255, (n_envs, *space.shape)).astype(np.uint8)
+    return rng.standard_normal((n_envs, *space.shape)).astype(space.dtype)
+
+
+def overwrite(obs, other, env):
+    if isinstance(obs, dict):
+        for key in obs:
+            obs[key][env] = other[key][env]
+    else:
+        obs[env] = other[env]
+
+
+def record(rng, buffers, space, n_envs, n_steps):
+    """Random transitions: ends and time limits in 15% of them, and a start from elsewhere (an interrupted run) in 10%."""
+    obs = draw_obs(rng, space, n_envs)
+    for _ in range(n_steps):
+        following = draw_obs(rng, space, n_envs)
+        next_obs = draw_obs(rng, space, n_envs) if rng.random() < 0.1 else copy.deepcopy(following)
+        done = rng.random(n_envs) < 0.15
+        infos = [{"TimeLimit.truncated": bool(rng.random() < 0.5)} if d else {} for d in done]
+        for env in np.flatnonzero(done):
+            overwrite(next_obs, draw_obs(rng, space, n_envs), env)
+        action, reward = rng.uniform(-1, 1, (n_envs, 2)).astype(np.float32), rng.standard_normal(n_envs)
+        for buffer in buffers:
+            buffer.add(obs, next_obs, action, reward, done, infos)
+        obs = following
+
+
+def assert_equal_samples(mine, its):
+    for name in ("observations", "next_observations", "actions", "rewards", "dones"):
+        a, b = getattr(mine, name), getattr(its, name)
+        for key in a if isinstance(a, dict) else [None]:
+            x, y = (a, b) if key is None else (a[key], b[key])
+            assert x.dtype == (th.float32 if y.dtype == th.float64 else y.dtype), name
+            assert th.equal(x, y.to(x.dtype)), name
+
+
+def sample_both(mine, its, *args):
+    """The same batch from both, drawn with the same random numbers; and as many of them are used up."""
+    state = np.random.get_state()
+    samples = mine.sample(*args)
+    used = np.random.get_state()
+    np.random.set_state(state)
+    expected = its.sample(*args)
+    assert np.random.get_state()[2] == used[2]
+    np.testing.assert_array_equal(np.random.get_state()[1], used[1])
+    assert_equal_samples(samples, expected)
+
+
+@pytest.mark.parametrize("n_envs", [1, 2, 5])
+@pytest.mark.parametrize("size", [1, 2, 7, 200])
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_samples_are_those_of_sb3(space, size, n_envs):
+    """At ends, time limits, interruptions, around the ring, while being filled, after pickling: every sample is the same."""
+    rng = np.random.default_rng(0)
+    other = DictReplayBuffer if space == "dict" else ReplayBuffer
+    args = (size * n_envs, SPACES[space], ACTIONS, "cpu", n_envs)
+    mine, its = UniformReplayBuffer(*args), other(*args)
+    for i in range(12):
+        record(rng, (mine, its), SPACES[space], n_envs, n_steps=7)
+        sample_both(mine, its, 40)
+        assert (mine.pos, mine.full, mine.size()) == (its.pos, its.full, its.size())
+        if i % 4 == 3:
+            mine = pickle.loads(pickle.dumps(mine))
+    for name in ("actions", "rewards", "dones", "timeouts"):
+        np.testing.assert_array_equal(getattr(mine, name), getattr(its, name))
+    for name in ("observations", "next_observations"):
+        a, b = getattr(mine, name), getattr(its, name)
+        for key in a if space == "dict" else [None]:
+            x, y = (a, b) if key is None else (a[key], b[key])
+            filled = slice(None) if its.full else slice(its.pos)
+            np.testing.assert_array_equal(x[filled], y[filled].astype(x.dtype))
+
+
+def test_time_limits_can_count_as_terminations():
+    """handle_timeout_termination=False keeps them as dones."""
+    rng = np.random.default_rng(0)
+    buffers = [
+        cls(50, SPACES["box"], ACTIONS, "cpu", handle_timeout_termination=False) for cls in (UniformReplayBuffer, ReplayBuffer)
+    ]
+    record(rng, buffers, SPACES["box"], 1, 50)
+    np.testing.assert_array_equal(buffers[0].dones, buffers[1].dones)
+    sample_both(*buffers, 100)
+
+
+def test_room_for_last_observations_is_used_again():
+    """A hundred times around the ring, each transition an end: memory grows to that of two copies and no more."""
+    rng = np.random.default_rng(0)
+    buffer = UniformReplayBuffer(100, SPACES["box"], ACTIONS, "cpu")
+    sizes = []
+    for _ in range(100):
+        for _ in range(100):
+            obs, next_obs = (draw_obs(rng, SPACES["box"], 1) for _ in range(2))
+            buffer.add(obs, next_obs, np.zeros((1, 2)), np.zeros(1), np.ones(1, bool), [{}])
+        sizes.append(buffer.nbytes)
+    assert sizes[-1] == sizes[1] <= 2.2 * UniformReplayBuffer(100, SPACES["box"], ACTIONS, "cpu").nbytes
+
+
+def test_memory_is_at_most_55_percent_of_sb3():
+    """A million transitions of HalfCheetah: 17 observations of 64 bits, 6 actions; also filled, in episodes of 1,000."""
+    space, actions = spaces.Box(-np.inf, np.inf, (17,), np.float64), spaces.Box(-1, 1, (6,), np.float32)
+    mine, its = UniformReplayBuffer(1_000_000, space, actions, "cpu"), ReplayBuffer(1_000_000, space, actions, "cpu")
+    arrays = (its.observations, its.next_observations, its.actions, its.rewards, its.dones, its.timeouts)
+    assert mine.nbytes <= 0.55 * sum(array.nbytes for array in arrays)
+    small = UniformReplayBuffer(10_000, space, actions, "cpu")
+    before = small.nbytes
+    for i in range(25_000):
+        small.add(
+            np.full((1, 17), i), np.full((1, 17), i + 1), np.zeros((1, 6)), np.zeros(1), np.array([i % 1000 == 999]), [{}]
+        )
+    assert small.nbytes == before
+
+
+def test_saved_buffer_holds_what_was_written():
+    """A pickle of a large, nearly empty buffer is small."""
+    buffer = UniformReplayBuffer(1_000_000, SPACES["box"], ACTIONS, "cpu")
+    record(np.random.default_rng(0), [buffer], SPACES["box"], 1, 100)
+    assert len(pickle.dumps(buffer)) < 20_000
+    assert len(pickle.loads(pickle.dumps(buffer))._next) == 1_000_000
+
+
+def test_empty_buffer_refuses_to_sample():
+    with pytest.raises(ValueError, match="empty"):
+        UniformReplayBuffer(10, SPACES["box"], ACTIONS, "cpu").sample(1)
+
+
+def test_reset_empties():
+    """What was stored before a reset is gone, and what comes after it is right."""
+    rng = np.random.default_rng(0)
+    args = (20, SPACES["box"], ACTIONS, "cpu")
+    mine, its = UniformReplayBuffer(*args), ReplayBuffer(*args)
+    record(rng, [mine], SPACES["box"], 1, 30)
+    mine.reset()
+    assert mine.size() == 0
+    record(rng, (mine, its), SPACES["box"], 1, 30)
+    sample_both(mine, its, 50)
+
+
+def test_normalised_as_sb3_does():
+    """Observations and rewards of the batch go through VecNormalize with its statistics of the moment."""
+    env = VecNormalize(make_vec_env("Pendulum-v1", n_envs=2, seed=0))
+    env.reset()
+    args = (100, env.observation_space, env.action_space, "cpu", 2)
+    mine, its = UniformReplayBuffer(*args), ReplayBuffer(*args)
+    for _ in range(30):
+        obs, action = env.get_original_obs(), np.stack([env.action_space.sample() for _ in range(2)])
+        _, _, dones, infos = env.step(action)
+        for buffer in (mine, its):
+            buffer.add(obs, env.get_original_obs(), action, env.get_original_reward(), dones, infos)
+    sample_both(mine, its, 40, env)
+
+
+@pytest.mark.parametrize("n_envs", [1, 3])
+def test_transitions_of_an_environment(n_envs):
+    """Filled by learn(): each stored step is followed by the next of its episode, and bootstraps but for terminations."""
+    rules = ((4, "terminated"), (3, "truncated"), (5, "both"))
+    env = DummyVecEnv([lambda: CountingEnv(rules) for _ in range(n_envs)])
+    model = DDPG("MlpPolicy", env, buffer_size=40 * n_envs, learning_starts=10**6, device="cpu", seed=0).learn(150 * n_envs)
+    samples = model.replay_buffer.sample(500)
+    assert type(model.replay_buffer) is UniformReplayBuffer
+    episode, step = samples.observations.T
+    assert th.equal(samples.next_observations, th.stack((episode, step + 1), dim=1))
+    assert th.equal(samples.rewards[:, 0], step + 1)
+    length = th.tensor([4, 3, 5])[(episode % 3).long()]
+    terminates = th.tensor([1, 0, 1])[(episode % 3).long()]  # "both": a termination on the last step of the time limit
+    assert th.equal(samples.dones[:, 0], ((step + 1 == length) * terminates).float())
+
+
+def test_two_samples_do_not_share_memory():
+    """A batch that is kept stays what it was."""
+    buffer = UniformReplayBuffer(100, SPACES["box"], ACTIONS, "cpu")
+    record(np.random.default_rng(0), [buffer], SPACES["box"], 1, 50)
+    first = buffer.sample(8)
+    kept = first.observations.clone()
+    buffer.sample(8)
+    assert th.equal(first.observations, kept)
+
+
+def test_sb3_buffer_of_an_older_model_can_be_loaded(tmp_path):
+    """save_replay_buffer of a model with SB3's class, load_replay_buffer into one with ours."""
+    kwargs = dict(buffer_size=200, learning_starts=10, device="cpu", policy_kwargs=dict(net_arch=[8]))
+    DDPG("MlpPolicy", "Pendulum-v1", replay_buffer_class=ReplayBuffer, **kwargs).learn(30).save_replay_buffer(
+        tmp_path / "buffer"
+    )
+    model = DDPG("MlpPolicy", gym.make("Pendulum-v1"), **kwargs)
+    model.load_replay_buffer(tmp_path / "buffer")
+    assert model.learn(20).replay_buffer.size() == 50
+
+
+@pytest.mark.skipif(not th.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("kwargs", [dict(storage_device="cuda"), dict(pin_memory=True), {}], ids=str)
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_storage_for_a_gpu(space, kwargs):
+    """Stored on the GPU, or handed to it through page-locked memory: the samples are those of SB3."""
+    rng = np.random.default_rng(0)
+    other = DictReplayBuffer if space == "dict" else ReplayBuffer
+    args = (60, SPACES[space], ACTIONS, "cuda", 2)
+    mine, its = UniformReplayBuffer(*args, **kwargs), other(*args)
+    for _ in range(5):
+        record(rng, (mine, its), SPACES[space], 2, n_steps=17)
+        sample_both(mine, its, 40)
+    assert pickle.loads(pickle.dumps(mine)).sample(3).actions.device.type == "cuda"

@@ -1,0 +1,205 @@
+"""Collection without SB3's overhead: what it must not change."""
+
+import copy
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from conftest import CountingEnv, DictPendulum
+from stable_baselines3 import DDPG as SB3DDPG
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
+
+from sb3_ddpg_ext import DDPG
+from sb3_ddpg_ext.collection import step
+
+SMALL = dict(policy_kwargs=dict(net_arch=[16, 16]), batch_size=32, buffer_size=2000, device="cpu", seed=0)
+
+
+class WithInfo(gym.Wrapper):
+    """One dict, changed at each step, with an array inside."""
+
+    info = {"history": np.zeros(3), "step": 0}
+
+    def step(self, action):
+        obs, reward, terminated, truncated, _ = self.env.step(action)
+        self.info["step"] += 1
+        self.info["history"] += 1
+        return obs, reward, terminated, truncated, self.info
+
+
+class Recorder(BaseCallback):
+    """What callbacks can see at each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.calls = [], []
+
+    def _on_rollout_start(self):
+        self.calls.append("start")
+
+    def _on_rollout_end(self):
+        self.calls.append("end")
+
+    def _on_step(self):
+        visible = {key: value for key, value in self.locals.items() if key not in ("self", "env", "callback", "replay_buffer")}
+        self.seen.append(copy.deepcopy(visible))
+        self.calls.append(self.num_timesteps)
+        return True
+
+
+# --- the step of a DummyVecEnv ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("env_name", ["counting", "dict", "info"])
+def test_step_of_a_dummy_vec_env(env_name):
+    """Observations, rewards, dones and infos of 450 steps are those of its own step, also at ends of episodes."""
+    make = {
+        "counting": lambda: CountingEnv(((3, "terminated"), (4, "truncated"))),
+        "dict": lambda: DictPendulum(gym.make("Pendulum-v1")),
+        "info": lambda: WithInfo(gym.make("Pendulum-v1")),
+    }[env_name]
+    mine, its = (DummyVecEnv([make, make]) for _ in range(2))
+    if env_name == "info":
+        for i in range(2):
+            mine.envs[i].info, its.envs[i].info = (copy.deepcopy(WithInfo.info) for _ in range(2))
+    for env in (mine, its):
+        env.seed(0)
+        env.reset()
+    rng, kept = np.random.default_rng(0), []
+    for _ in range(450):
+        actions = rng.uniform(-1, 1, (2, 1)).astype(np.float32)
+        kept.append((step(mine, actions), its.step(actions)))
+    for a, b in kept:  # after the last step: nothing that was returned has been changed since
+        np.testing.assert_equal(a, b)
+    np.testing.assert_equal(mine.reset_infos, its.reset_infos)
+
+
+def test_step_of_other_vec_envs_is_their_own():
+    """A subclass, a wrapper, or a step that somebody has replaced is called."""
+    calls = []
+
+    class Own(DummyVecEnv):
+        def step_wait(self):
+            calls.append("own")
+            return super().step_wait()
+
+    make = [lambda: gym.make("Pendulum-v1")]
+    replaced = DummyVecEnv(make)
+    wait = replaced.step_wait
+    replaced.step_wait = lambda: calls.append("replaced") or wait()
+    for env in (Own(make), VecFrameStack(DummyVecEnv(make), 2), replaced):
+        env.reset()
+        step(env, np.zeros((1, 1), np.float32))
+    assert calls == ["own", "replaced"]
+    assert VecFrameStack(DummyVecEnv(make), 2).observation_space.shape == (6,)
+
+
+# --- collect_rollouts -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("train_freq", [1, (7, "step"), (2, "episode")], ids=str)
+@pytest.mark.parametrize("n_envs", [1, 3])
+def test_callbacks_see_what_sb3_shows(n_envs, train_freq):
+    """The same calls in the same order, with the same local variables of the same values."""
+    if n_envs > 1 and "episode" in str(train_freq):
+        pytest.skip("SB3 allows episodes with a single environment only")
+    recorders = []
+    for cls, kwargs in ((DDPG, dict(learner="eager")), (SB3DDPG, {})):
+        env = make_vec_env(lambda: CountingEnv(((5, "terminated"), (3, "truncated"))), n_envs=n_envs, seed=0)
+        noise = OrnsteinUhlenbeckActionNoise(np.zeros(1), np.ones(1))
+        model = cls("MlpPolicy", env, learning_starts=20, train_freq=train_freq, action_noise=noise, **SMALL, **kwargs)
+        recorders.append(Recorder())
+        model.learn(60, callback=recorders[-1])
+    mine, its = recorders
+    assert mine.calls == its.calls
+    for a, b in zip(mine.seen, its.seen, strict=True):
+        leftovers = {"idx", "done"}  # of the loop over environments in the step before
+        assert a.keys() >= b.keys() - leftovers
+        for key in b.keys() - leftovers:
+            if key == "infos":
+                for x, y in zip(a[key], b[key], strict=True):
+                    assert x.keys() == y.keys()
+            elif key != "action_noise":
+                np.testing.assert_equal(a[key], b[key], err_msg=key)
+
+
+def test_noise_is_reset_where_an_episode_ended():
+    """With several environments only the process of the one that ended starts anew."""
+    resets = []
+
+    class Noise(NormalActionNoise):
+        name = None
+
+        def reset(self):
+            resets.append(self.name)
+
+    env = DummyVecEnv([lambda n=n: CountingEnv(((n, "terminated"),)) for n in (3, 5)])
+    model = DDPG("MlpPolicy", env, learning_starts=100, action_noise=Noise(np.zeros(1), np.ones(1)), **SMALL).learn(0)
+    for name, noise in zip("ab", model.action_noise.noises, strict=True):
+        noise.name = name
+    resets.clear()
+    model.learn(30)
+    assert resets.count("a") - resets.count("b") == 5 - 3  # 15 steps each, beside the resets at the start
+
+
+# --- acting -----------------------------------------------------------------------------------------------------------------
+
+
+def general_predict(model, obs):
+    """What SB3 does for any policy."""
+    from stable_baselines3.td3.policies import TD3Policy
+
+    return super(TD3Policy, model.policy).predict(obs)[0]
+
+
+@pytest.mark.parametrize("activation_fn", [th.nn.ReLU, th.nn.Tanh, th.nn.ELU, th.nn.SiLU])
+@pytest.mark.parametrize("net_arch", [[400, 300], [16], []], ids=str)
+def test_short_way_to_an_action_is_exact(net_arch, activation_fn):
+    """For one observation, one in a batch, several, and one of 64 bits: the bits of the general way."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", device="cpu", buffer_size=10,
+                 policy_kwargs=dict(net_arch=net_arch, activation_fn=activation_fn))  # fmt: skip
+    assert model.policy._plain_actor() is not None
+    rng = np.random.default_rng(0)
+    for shape in ((3,), (1, 3), (6, 3)):
+        for dtype in (np.float32, np.float64):
+            obs = rng.standard_normal(shape).astype(dtype)
+            before = obs.copy()
+            action = model.predict(obs)[0]
+            np.testing.assert_array_equal(action, general_predict(model, obs))
+            np.testing.assert_array_equal(obs, before)
+            assert (action.dtype, action.shape) == (np.float32, (*shape[:-1], 1))
+
+
+def test_short_way_is_left_when_the_networks_change():
+    """Hooks, replaced and appended layers, and new memory of the parameters are seen by the next action."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", **SMALL)
+    obs, mu, calls = np.ones(3, np.float32), model.actor.mu, []
+    model.predict(obs)
+    assert model.policy._plain_actor() is not None
+
+    handle = mu[0].register_forward_hook(lambda *args: calls.append(1))
+    model.predict(obs)
+    assert calls == [1]
+    handle.remove()
+    model.policy.load_state_dict({key: value + 0.1 for key, value in model.policy.state_dict().items()})
+    np.testing.assert_array_equal(model.predict(obs)[0], general_predict(model, obs))
+    mu[0] = th.nn.Linear(3, 16)
+    np.testing.assert_array_equal(model.predict(obs)[0], general_predict(model, obs))
+    mu.append(th.nn.Dropout(0.9))
+    np.testing.assert_array_equal(model.predict(obs)[0], general_predict(model, obs))
+    del mu[-1]
+    mu[-2].weight.data = mu[-2].weight.data.double().float() * 2
+    np.testing.assert_array_equal(model.predict(obs)[0], general_predict(model, obs))
+
+
+def test_wrong_observations_are_refused():
+    """As SB3 does."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", **SMALL)
+    with pytest.raises(ValueError, match="Unexpected observation shape"):
+        model.predict(np.zeros(4, np.float32))
+    with pytest.raises(ValueError, match="mixing Gym API"):
+        model.predict((np.zeros(3, np.float32), {}))

@@ -1,0 +1,395 @@
+"""Every learner against the eager one, and what surrounds an update."""
+
+import copy
+import itertools
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from conftest import DictPendulum
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import nn
+
+from sb3_ddpg_ext import DDPG
+from sb3_ddpg_ext.batch import Batch
+from sb3_ddpg_ext.learners import LEARNERS, EagerLearner, choose_learner, settings
+from sb3_ddpg_ext.learners.settings import TorchSettings, warn_if_oversubscribed
+
+OBS_DIM, ACTION_DIM = 3, 1
+ACTIVATIONS = [nn.ReLU, nn.Tanh, nn.ELU, nn.SiLU]
+FAST = [learner for learner in LEARNERS.values() if learner is not EagerLearner]
+SMALL = dict(policy_kwargs=dict(net_arch=[16, 16]), batch_size=32, buffer_size=2000, device="cpu", seed=0)
+
+
+@pytest.fixture
+def keep_float64(monkeypatch):
+    """SB3 casts every observation to float32."""
+    monkeypatch.setattr("stable_baselines3.common.policies.preprocess_obs", lambda obs, *args, **kwargs: obs)
+
+
+def make_model(layer_norm=False, dtype=th.float64, policy_kwargs=None, **kwargs):
+    """A Pendulum model, with LayerNorm after every hidden Linear where asked."""
+    policy_kwargs = dict(net_arch=[16, 12]) | (policy_kwargs or {})
+    model = DDPG("MlpPolicy", "Pendulum-v1", policy_kwargs=policy_kwargs, buffer_size=100, device="cpu", seed=0, **kwargs)
+    policy = model.policy
+    if layer_norm:
+        for net in (policy.actor, policy.actor_target):
+            net.mu = with_layer_norm(net.mu)
+        for net in (policy.critic, policy.critic_target):
+            for i, q_network in enumerate(net.q_networks):
+                net.q_networks[i] = with_layer_norm(q_network)
+                setattr(net, f"qf{i}", net.q_networks[i])
+        policy.actor.optimizer = th.optim.Adam(policy.actor.parameters(), lr=1e-3)
+        policy.critic.optimizer = th.optim.Adam(policy.critic.parameters(), lr=1e-3)
+    policy.to(dtype)
+    return model
+
+
+def with_layer_norm(net):
+    """LayerNorm after each hidden Linear, away from its neutral values, the same in each copy."""
+    modules = []
+    for module, after in itertools.zip_longest(net, net[1:]):
+        modules.append(module)
+        if isinstance(module, nn.Linear) and isinstance(after, tuple(ACTIVATIONS)) and module.out_features > ACTION_DIM:
+            norm = nn.LayerNorm(module.out_features)
+            norm.weight.data = th.linspace(0.5, 1.5, module.out_features)
+            norm.bias.data = th.linspace(-0.2, 0.2, module.out_features)
+            modules.append(norm)
+    return nn.Sequential(*modules)
+
+
+def make_batch(generator, n, dtype=th.float64):
+    draw = lambda *shape: th.randn(*shape, generator=generator, dtype=dtype)  # noqa: E731
+    return Batch(
+        draw(n, OBS_DIM),
+        draw(n, ACTION_DIM).clamp(-1, 1),
+        draw(n, OBS_DIM),
+        (draw(n, 1) > 1).to(dtype),
+        draw(n, 1),
+        th.full((n, 1), 0.97, dtype=dtype),
+    )
+
+
+def train(model, learner_class, n_updates=50, batch_size=16, first=0, **kwargs):
+    """Updates with batches and smoothing noise that depend on ``first`` alone."""
+    learner = learner_class(model.policy, 0.02, **kwargs)
+    learner.n_updates = first
+    generator = th.Generator().manual_seed(first)
+    th.manual_seed(first)
+    losses = [learner.update(make_batch(generator, batch_size)) for _ in range(n_updates)]
+    return [{name: loss.item() for name, loss in loss.items()} for loss in losses]
+
+
+def state_of(model):
+    """Parameters, targets, and both optimisers' moments and steps."""
+    tensors = dict(model.policy.state_dict())
+    for name, net in (("actor", model.policy.actor), ("critic", model.policy.critic)):
+        for i, state in net.optimizer.state_dict()["state"].items():
+            tensors |= {f"{name}.optimizer.{i}.{key}": value for key, value in state.items()}
+    return tensors
+
+
+def assert_equal_states(model, other, tolerance=1e-12):
+    mine, its = state_of(model), state_of(other)
+    assert mine.keys() == its.keys()
+    for key, value in mine.items():
+        th.testing.assert_close(value, its[key], rtol=tolerance, atol=tolerance, msg=lambda text, key=key: f"{key}: {text}")
+
+
+# --- agreement with eager ---------------------------------------------------------------------------------------------------
+
+NETS = [[16, 12], [7], dict(pi=[5], qf=[9, 4, 6]), []]
+
+
+def compare(learner_class, layer_norm=False, policy_kwargs=None, batch_size=16, **kwargs):
+    models = [make_model(layer_norm, policy_kwargs=policy_kwargs) for _ in range(2)]
+    losses = [
+        train(m, cls, batch_size=batch_size, **kwargs) for m, cls in zip(models, (EagerLearner, learner_class), strict=True)
+    ]
+    assert_equal_states(*models)
+    for mine, its in zip(*losses, strict=True):
+        assert mine == pytest.approx(its, rel=1e-9, abs=1e-12)
+    initial = make_model(layer_norm, policy_kwargs=policy_kwargs)
+    assert not th.equal(initial.critic_target.q_networks[0][0].weight, models[0].critic_target.q_networks[0][0].weight)
+    return models
+
+
+@pytest.mark.usefixtures("keep_float64")
+@pytest.mark.parametrize("learner_class", FAST, ids=lambda cls: cls.name)
+class TestAgreement:
+    """In float64, after 50 updates, losses, parameters, targets, moments and steps are those of the eager learner."""
+
+    @pytest.mark.parametrize("layer_norm", [False, True], ids=["plain", "layer_norm"])
+    @pytest.mark.parametrize("activation_fn", ACTIVATIONS)
+    @pytest.mark.parametrize("n_critics", [1, 2, 3])
+    def test_networks(self, learner_class, n_critics, activation_fn, layer_norm):
+        compare(learner_class, layer_norm, dict(n_critics=n_critics, activation_fn=activation_fn))
+
+    @pytest.mark.parametrize("net_arch", NETS, ids=str)
+    def test_shapes(self, learner_class, net_arch):
+        compare(learner_class, policy_kwargs=dict(net_arch=net_arch))
+
+    @pytest.mark.parametrize("batch_size", [1, 7, 64, 256])
+    def test_batch_sizes(self, learner_class, batch_size):
+        compare(learner_class, policy_kwargs=dict(n_critics=2), batch_size=batch_size)
+
+    @pytest.mark.parametrize("policy_delay", [1, 2, 3])
+    @pytest.mark.parametrize("target_policy_noise", [0.0, 0.2])
+    def test_additions_of_td3(self, learner_class, policy_delay, target_policy_noise):
+        compare(
+            learner_class,
+            policy_kwargs=dict(n_critics=2),
+            policy_delay=policy_delay,
+            target_policy_noise=target_policy_noise,
+            target_noise_clip=0.3,
+        )
+
+    @pytest.mark.parametrize(
+        ("optimizer_class", "optimizer_kwargs"),
+        [
+            (th.optim.Adam, dict(betas=(0.5, 0.9), eps=1e-5)),
+            (th.optim.Adam, dict(weight_decay=1e-2)),
+            (th.optim.AdamW, dict(weight_decay=0.1)),
+        ],
+        ids=["betas", "weight_decay", "AdamW"],
+    )
+    def test_optimizers(self, learner_class, optimizer_class, optimizer_kwargs):
+        compare(learner_class, policy_kwargs=dict(optimizer_class=optimizer_class, optimizer_kwargs=optimizer_kwargs))
+
+    def test_batch_size_changes_between_updates(self, learner_class):
+        models = [make_model() for _ in range(2)]
+        for model, cls in zip(models, (EagerLearner, learner_class), strict=True):
+            learner, generator = cls(model.policy, 0.02), th.Generator().manual_seed(0)
+            for n in (16, 5, 16, 32, 1, 5):
+                learner.update(make_batch(generator, n))
+        assert_equal_states(*models)
+
+    def test_switching_in_the_middle(self, learner_class):
+        """Eager, this one, eager, this one, on one live policy: as if eager had gone on alone."""
+        switching, alone = make_model(), make_model()
+        for i, cls in enumerate((EagerLearner, learner_class, EagerLearner, learner_class)):
+            train(switching, cls, n_updates=10, first=10 * i)
+            train(alone, EagerLearner, n_updates=10, first=10 * i)
+        assert_equal_states(switching, alone)
+
+    @pytest.mark.parametrize("order", list(itertools.permutations(["this", "eager"])), ids="-".join)
+    def test_saved_by_one_loaded_by_the_other(self, learner_class, order, tmp_path):
+        classes = {"this": learner_class, "eager": EagerLearner}
+        model, alone = make_model(), make_model()
+        train(model, classes[order[0]], n_updates=20)
+        model.save(tmp_path / "model")
+        loaded = make_model(learner=classes[order[1]].name)
+        loaded.set_parameters(tmp_path / "model.zip")
+        train(loaded, classes[order[1]], n_updates=20, first=20)
+        train(alone, EagerLearner, n_updates=20)
+        train(alone, EagerLearner, n_updates=20, first=20)
+        assert_equal_states(loaded, alone)
+
+    def test_what_is_changed_outside_is_seen(self, learner_class):
+        """Loading parameters and optimisers into a live policy, and new memory for its modules."""
+        model, alone = make_model(), make_model()
+        learner, eager = learner_class(model.policy, 0.02), EagerLearner(alone.policy, 0.02)
+        generators = [th.Generator().manual_seed(0) for _ in range(2)]
+        saved = [copy.deepcopy((m.policy.state_dict(), m.critic.optimizer.state_dict())) for m in (model, alone)]
+        for step in range(12):
+            for m, own, generator, (parameters, optimizer) in zip(
+                (model, alone), (learner, eager), generators, saved, strict=True
+            ):
+                if step == 4:
+                    m.policy.load_state_dict(parameters)
+                if step == 6:
+                    m.critic.optimizer.load_state_dict(optimizer)
+                if step == 8:
+                    for parameter in m.policy.parameters():
+                        parameter.data = parameter.data.clone()
+                own.update(make_batch(generator, 8))
+        assert_equal_states(model, alone)
+
+
+@pytest.mark.parametrize("learner", [learner.name for learner in FAST])
+def test_training_agrees_to_rounding(learner):
+    """Through collection and 200 updates of float32 in the environment, parameters stay within rounding of eager's."""
+    models = [
+        DDPG("MlpPolicy", "Pendulum-v1", action_noise="normal_0.1", learner=name, **SMALL).learn(300)
+        for name in ("eager", learner)
+    ]
+    assert [m._n_updates for m in models] == [200, 200]
+    for key, value in models[0].policy.state_dict().items():
+        th.testing.assert_close(models[1].policy.state_dict()[key], value, rtol=1e-3, atol=1e-4)
+
+
+# --- which learner ----------------------------------------------------------------------------------------------------------
+
+
+class Extractor(BaseFeaturesExtractor):
+    def __init__(self, observation_space):
+        super().__init__(observation_space, features_dim=4)
+        self.linear = nn.Linear(OBS_DIM, 4)
+
+    def forward(self, observations):
+        return self.linear(observations)
+
+
+def frozen(model):
+    next(model.actor.parameters()).requires_grad_(False)
+
+
+def hooked(model):
+    model.actor.mu[0].register_forward_hook(lambda *args: None)
+
+
+def with_batch_norm(model):
+    model.actor.mu = nn.Sequential(nn.BatchNorm1d(OBS_DIM), *model.actor.mu)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "change", "reason"),
+    [
+        (dict(policy_kwargs=dict(features_extractor_class=Extractor)), None, "Extractor extracts features"),
+        (dict(policy_kwargs=dict(optimizer_class=th.optim.RMSprop)), None, "RMSprop, not Adam"),
+        (dict(policy_kwargs=dict(optimizer_kwargs=dict(amsgrad=True))), None, "amsgrad=True"),
+        (dict(policy_kwargs=dict(activation_fn=nn.GELU)), None, "GELU"),
+        ({}, frozen, "frozen"),
+        ({}, hooked, "hooks"),
+        ({}, with_batch_norm, "BatchNorm1d"),
+    ],
+    ids=["extractor", "optimizer", "amsgrad", "activation", "frozen", "hooks", "batch_norm"],
+)
+def test_fused_says_why_not(kwargs, change, reason):
+    """What has no gradients written out is left to eager by "auto"; with "fused" the reason is an error."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", buffer_size=100, device="cpu", **kwargs)
+    if change is not None:
+        change(model)
+    chosen, refused = choose_learner("auto", model.policy, "float32")
+    assert chosen is EagerLearner
+    assert reason in refused["fused"]
+    with pytest.raises(ValueError, match=f"learner='fused' cannot train this model: .*{reason}"):
+        choose_learner("fused", model.policy, "float32")
+
+
+def test_auto_is_announced(capsys):
+    """verbose=1 says which learner was chosen, and why a faster one was not."""
+    DDPG("MlpPolicy", "Pendulum-v1", verbose=1, **SMALL)
+    assert "Learner: fused" in capsys.readouterr().out
+    DDPG("MultiInputPolicy", DictPendulum(gym.make("Pendulum-v1")), verbose=1, **SMALL)
+    assert "Learner: eager (fused not: observations are preprocessed: Dict" in capsys.readouterr().out
+
+
+def test_learner_is_chosen_again_by_learn():
+    """A layer frozen between two trainings stays as it is."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", learning_starts=10, **SMALL).learn(30)
+    frozen(model)
+    before = next(model.actor.parameters()).clone()
+    model.learn(30, reset_num_timesteps=False)
+    assert th.equal(next(model.actor.parameters()), before)
+    assert model._n_updates == 50
+
+
+# --- precision, flags, threads ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("learner", ["eager", "fused"])
+def test_bf16_is_close_to_float32(learner):
+    """With wide layers, so that there is something to round: near the float32 update, but not equal to it."""
+    models = [
+        DDPG("MlpPolicy", "Pendulum-v1", learning_starts=10, learner=learner, precision=precision,
+             policy_kwargs=dict(net_arch=[160, 144]), **{k: v for k, v in SMALL.items() if k != "policy_kwargs"}).learn(40)
+        for precision in ("float32", "bf16")
+    ]  # fmt: skip
+    weights = [model.actor.mu[2].weight for model in models]
+    assert 0 < (weights[0] - weights[1]).abs().max() < 0.05
+    assert all(p.dtype == th.float32 for p in models[1].policy.parameters())
+
+
+def flags():
+    return (
+        th.get_num_threads(),
+        th.backends.mkldnn.matmul.fp32_precision,
+        th.backends.mkldnn.fp32_precision,
+        bool(np.float32(1e-40) * np.float32(1)),  # False where denormal numbers are flushed
+        th.is_grad_enabled(),
+        th.is_inference_mode_enabled(),
+        th.get_default_dtype(),
+    )
+
+
+@pytest.mark.parametrize("learner", ["eager", "fused"])
+@pytest.mark.parametrize("onednn", [False, True])
+def test_flags_of_torch_are_left_alone(learner, onednn, monkeypatch):
+    """Before and after training, after an error in it, and whatever flags are set in between."""
+    monkeypatch.setattr(settings, "prefers_onednn", lambda: onednn)
+    kwargs = SMALL | dict(policy_kwargs=dict(net_arch=[128, 128]), batch_size=128)
+    before, precision = flags(), th.get_float32_matmul_precision()
+    model = DDPG("MlpPolicy", "Pendulum-v1", learning_starts=10, learner=learner, n_threads=2, **kwargs).learn(20)
+    assert flags() == before
+    assert th.get_float32_matmul_precision() == precision
+    inside = []
+    monkeypatch.setattr(model._learner, "update", lambda batch: inside.append(flags()) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        model.train(1, 128)
+    assert flags() == before
+    assert inside[0][0] == 2
+    assert (inside[0][1] != before[1]) == onednn
+    assert inside[0][3] is False
+    th.set_flush_denormal(True)  # the user's own flag stays set
+    try:
+        with pytest.raises(ZeroDivisionError):
+            model.train(1, 128)
+        assert flags()[3] is False
+    finally:
+        th.set_flush_denormal(False)
+
+
+@pytest.mark.parametrize("learner", ["eager", "fused"])
+def test_denormal_numbers_do_not_arise(learner):
+    """Moments and parameters that have decayed below 1e-38 become zero, instead of slowing down every operation."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", learning_starts=10, learner=learner, **SMALL).learn(20)
+    tiny = 1e-39
+    with th.no_grad():
+        model.actor.mu[0].weight[:4] = tiny  # units that have died: nothing comes in, and nothing goes on
+        model.actor.mu[0].bias[:4] = -1
+        model.actor.mu[2].weight[:, :4] = tiny
+        for state in model.actor.optimizer.state.values():
+            state["exp_avg"][:4] = tiny
+            state["exp_avg_sq"][:4] = tiny
+    model.train(3, 32)
+    for state in model.actor.optimizer.state.values():
+        for key in ("exp_avg", "exp_avg_sq"):
+            magnitude = state[key].abs()
+            assert not ((magnitude > 0) & (magnitude < 1e-38)).any(), key
+
+
+def test_threads_by_size():
+    """One thread for the networks of the tutorials, torch's number for large ones, and what the user says in any case."""
+    small, large, images = (
+        DDPG("MlpPolicy", "Pendulum-v1", buffer_size=10, device="cpu", policy_kwargs=dict(net_arch=net)).policy
+        for net in ([400, 300], [1024, 1024], [256, 256])
+    )
+    before = th.get_num_threads()
+    try:
+        th.set_num_threads(2)
+        assert TorchSettings(small, 256).n_threads == 1
+        assert TorchSettings(large, 256).n_threads == 2
+        assert TorchSettings(large, 16).n_threads == 1
+        assert TorchSettings(images, 256).n_threads == 1
+        images.actor.mu.append(nn.Conv2d(1, 1, 1))
+        assert TorchSettings(images, 256).n_threads == 2
+        assert TorchSettings(small, 256, n_threads=5).n_threads == 5
+    finally:
+        th.set_num_threads(before)
+
+
+def test_busy_machine_is_warned_of_once(monkeypatch):
+    """Where several threads share the cores with other work; one thread, or an idle machine, is fine."""
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("os.getloadavg", lambda: (4.2, 0, 0))
+    assert not warn_if_oversubscribed(n_threads=1)
+    with pytest.warns(UserWarning, match="n_threads=2, but 4.2 threads want this machine's 2 cores.*n_threads=1"):
+        assert warn_if_oversubscribed(n_threads=2)
+    model = DDPG("MlpPolicy", "Pendulum-v1", n_threads=2, learning_starts=10, **SMALL)
+    with pytest.warns(UserWarning, match="n_threads=2") as record:
+        model.learn(650, log_interval=1)
+    assert len([w for w in record if "n_threads" in str(w.message)]) == 1
+    monkeypatch.setattr("os.getloadavg", lambda: (2.0, 0, 0))
+    assert not warn_if_oversubscribed(n_threads=2)
