@@ -1,5 +1,6 @@
 """What travels from the replay buffer to the learner."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch as th
@@ -29,5 +30,11 @@ class Batch(NamedTuple):
         """
         discounts = samples.discounts
         if discounts is None:
-            discounts = th.full_like(samples.rewards, gamma)
+            discounts = _constant(gamma, samples.rewards.shape, samples.rewards.dtype, samples.rewards.device)
         return cls(samples.observations, samples.actions, samples.next_observations, samples.dones, samples.rewards, discounts)
+
+
+@lru_cache(maxsize=8)
+def _constant(value: float, shape: th.Size, dtype: th.dtype, device: th.device) -> th.Tensor:
+    """A tensor that is made once, and never written to."""
+    return th.full(shape, value, dtype=dtype, device=device)

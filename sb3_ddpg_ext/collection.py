@@ -34,7 +34,7 @@ def step(env: VecEnv, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray,
             info["terminal_observation"] = obs
             obs, env.reset_infos[i] = single.reset()
         env._save_obs(i, obs)
-    new_obs = env.buf_obs[None].copy() if env.keys == [None] else env._obs_from_buf()
+    new_obs = env.buf_obs[None].copy() if env.keys == [None] else env._obs_from_buf()  # type: ignore[index]
     return new_obs, env.buf_rews.copy(), env.buf_dones.copy(), [_copy_info(info) for info in env.buf_infos]
 
 

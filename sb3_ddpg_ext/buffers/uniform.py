@@ -46,6 +46,12 @@ class Column:
             return True
         return (mine == its).reshape(len(mine), -1).all(1)
 
+    def gather(self, rows: np.ndarray) -> th.Tensor:
+        """Copies of ``rows``."""
+        if self.view is not None:
+            return th.from_numpy(self.view.take(rows, axis=0))
+        return self.tensor.index_select(0, th.from_numpy(rows).to(self.tensor.device))
+
     def numpy(self) -> np.ndarray:
         return self.tensor.cpu().numpy() if self.view is None else self.view
 
@@ -228,9 +234,9 @@ class UniformReplayBuffer(ReplayBuffer):
         rows = batch_inds
         if self.n_envs > 1:  # else SB3's draw of the environment takes nothing from the stream
             rows = batch_inds * self.n_envs + np.random.randint(0, self.n_envs, size=n)
-        both = th.from_numpy(np.concatenate((rows, self._next[rows]))).to(self.storage_device)
-        rest = self._to_device(self._gather_rest(both[:n], env))
+        rest = self._to_device(self._gather_rest(rows, env))
         # One gather gives (2 n, ...): first the observations, then those that follow.
+        both = np.concatenate((rows, self._next.take(rows)))
         observations = {key: self._to_device(obs) for key, obs in self._gather_obs(both, env).items()}
         actions, rewards, dones = rest.split((self.action_dim, 1, 1), dim=1)
         if self._is_dict:
@@ -239,8 +245,8 @@ class UniformReplayBuffer(ReplayBuffer):
         before, after = observations[""].split(n)
         return ReplayBufferSamples(before, actions, after, dones, rewards)
 
-    def _gather_obs(self, rows: th.Tensor, env: VecNormalize | None) -> dict[str, th.Tensor]:
-        observations = {key: column.tensor.index_select(0, rows) for key, column in self._obs.items()}
+    def _gather_obs(self, rows: np.ndarray, env: VecNormalize | None) -> dict[str, th.Tensor]:
+        observations = {key: column.gather(rows) for key, column in self._obs.items()}
         if env is None:
             return observations
         arrays = {key: obs.cpu().numpy() for key, obs in observations.items()}
@@ -248,8 +254,8 @@ class UniformReplayBuffer(ReplayBuffer):
         by_key = normalized if isinstance(normalized, Mapping) else {"": normalized}
         return {key: th.from_numpy(obs) for key, obs in by_key.items()}
 
-    def _gather_rest(self, rows: th.Tensor, env: VecNormalize | None) -> th.Tensor:
-        rest = self._rest.tensor.index_select(0, rows)
+    def _gather_rest(self, rows: np.ndarray, env: VecNormalize | None) -> th.Tensor:
+        rest = self._rest.gather(rows)
         if env is not None:
             rewards = rest[:, -2].cpu().numpy()
             rest[:, -2] = th.from_numpy(env.normalize_reward(rewards).astype(np.float32)).to(rest.device)

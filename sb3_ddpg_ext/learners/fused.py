@@ -65,10 +65,20 @@ class FusedLearner(Learner):
         self.critic_adam = FlatAdam(policy.critic.optimizer, self.online, critic_parameters)
         self.actor_adam = FlatAdam(policy.actor.optimizer, self.online, actor_parameters)
         self.memory = (self.online, self.target, self.critic_adam, self.actor_adam)
+        action_dim = policy.actor.mu[-2].out_features
+        of_actions = slice(-action_dim, None)
         self.actor, self.actor_target = FusedMLP(policy.actor.mu, bf16), FusedMLP(policy.actor_target.mu, bf16)
-        self.critics = [FusedMLP(net, bf16) for net in policy.critic.q_networks]
+        self.critics = [FusedMLP(net, bf16, of_actions) for net in policy.critic.q_networks]
         self.critics_target = [FusedMLP(net, bf16) for net in policy.critic_target.q_networks]
-        self.x = self.online.values.new_empty(0, self.critics[0].layers[0].linear.in_features)
+        self.x = self.online.values.new_empty(0)
+
+    def _allocate(self, n: int, obs_dim: int, action_dim: int) -> None:
+        """Memory for batches of ``n``. The critics' input holds that of the actor, and takes its output."""
+        for mlp in (self.actor, self.actor_target, *self.critics, *self.critics_target):
+            mlp.allocate(n)
+        self.x, self.next_x = (self.online.values.new_empty(n, obs_dim + action_dim) for _ in range(2))
+        self.obs, self.actions = self.x.split((obs_dim, action_dim), dim=1)
+        self.next_obs, self.next_actions = self.next_x.split((obs_dim, action_dim), dim=1)
 
     def update(self, batch: Batch) -> dict[str, th.Tensor]:
         if not self.memory or not all(part.holds() for part in self.memory):  # the policy was moved, an optimiser loaded
@@ -78,43 +88,43 @@ class FusedLearner(Learner):
 
     def _update(self, batch: Batch) -> dict[str, th.Tensor]:
         n = len(batch.rewards)
-        x, next_x = self._inputs(batch)  # (batch, obs + action), the critics' input
-        obs_dim = x.shape[1] - batch.actions.shape[1]
-        of_actions = slice(obs_dim, None)
         self.n_updates += 1
+        self._take(batch)
 
-        next_x[:, of_actions] = self.smooth(self.actor_target.forward(next_x[:, :obs_dim]))
-        next_q = reduce(th.minimum, [critic.forward(next_x) for critic in self.critics_target])
+        self.next_actions.copy_(self.smooth(self.actor_target.forward(self.next_obs)))
+        next_q = reduce(th.minimum, [critic.forward(self.next_x) for critic in self.critics_target])
         target = th.addcmul(batch.rewards, (1 - batch.dones).mul_(batch.discounts), next_q)
 
-        losses = {"critic_loss": th.zeros_like(target[0, 0])}
+        square_errors = []
         for critic in self.critics:
-            error = critic.forward(x).sub_(target).view(-1)
-            losses["critic_loss"] += th.dot(error, error).div_(n)
-            critic.backward(error.view(n, 1).mul_(2 / n))
+            error = th.sub(critic.forward(self.x), target, out=critic.grad)
+            square_errors.append(th.linalg.vecdot(error, error, dim=0))
+            error.mul_(2 / n)
+            critic.backward()
         self.critic_adam.step()
+        losses = {"critic_loss": reduce(th.add, square_errors)[0] / n}
         if self.n_updates % self.policy_delay:
             return losses
 
-        x[:, of_actions] = self.actor.forward(x[:, :obs_dim])
-        q = self.critics[0].forward(x)
-        losses["actor_loss"] = q.mean().neg_()
-        self.actor.backward(self.critics[0].backward(q.fill_(-1 / n), wrt_parameters=False, wrt_input=of_actions))
+        self.actions.copy_(self.actor.forward(self.obs))
+        critic = self.critics[0]
+        losses["actor_loss"] = critic.forward(self.x).mean().neg_()
+        critic.grad.fill_(-1 / n)
+        critic.backward(wrt_parameters=False, into=self.actor.grad)
+        self.actor.backward()
         self.actor_adam.step()
 
         self.target.values.lerp_(self.online.values, self.tau)
         return losses
 
-    def _inputs(self, batch: Batch) -> tuple[th.Tensor, th.Tensor]:
-        """What the critics see of (s, a), and of s' with room for mu'(s'): two tensors (batch, obs + action)."""
-        n, action_dim = batch.actions.shape
-        if len(self.x) != n:
-            self.x = self.online.values.new_empty(n, self.x.shape[1])
-            self.next_x = th.empty_like(self.x)
-        self.x[:, -action_dim:] = batch.actions
-        self.x[:, :-action_dim] = batch.observations.flatten(1)  # type: ignore[union-attr]
-        self.next_x[:, :-action_dim] = batch.next_observations.flatten(1)  # type: ignore[union-attr]
-        return self.x, self.next_x
+    def _take(self, batch: Batch) -> None:
+        """Copy the batch to where the networks read it, in their type."""
+        obs, next_obs = (o.flatten(1) if o.ndim != 2 else o for o in (batch.observations, batch.next_observations))  # type: ignore[union-attr]
+        if len(self.x) != len(obs):
+            self._allocate(len(obs), obs.shape[1], batch.actions.shape[1])
+        self.obs.copy_(obs)
+        self.actions.copy_(batch.actions)
+        self.next_obs.copy_(next_obs)
 
 
 def _sequentials(policy: DDPGPolicy) -> list[nn.Module]:

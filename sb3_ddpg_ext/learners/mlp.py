@@ -24,7 +24,6 @@ BACKWARD: dict[type, Callable[[th.Tensor, th.Tensor, Any], th.Tensor]] = {
     nn.ELU: lambda g, y, module: aten.elu_backward.grad_input(g, module.alpha, 1, 1, True, y, grad_input=g),
     nn.SiLU: lambda g, z, module: aten.silu_backward.grad_input(g, z, grad_input=g),
 }
-ALL, NONE = slice(None), slice(0, 0)
 WIDE = 128  # smallest side of a matrix product that is worth being rounded to bfloat16
 
 
@@ -34,30 +33,32 @@ class FusedLayer:
 
     :param layer: its modules; the parameters and, where they have one, the ``.grad`` are read and written in place
     :param bf16: compute its matrix products in bfloat16, if they are large enough
+    :param columns: of x, whose gradient ``backward`` can give
     """
 
-    def __init__(self, layer: Layer, bf16: bool):
-        self.linear, self.norm, self.activation = layer
-        self.weight, self.bias = layer.linear.weight.data, layer.linear.bias.data
-        self.weight_t = self.weight.t()
-        self.grad_weight: Any = layer.linear.weight.grad  # None in a target, which has no gradients
-        self.grad_bias: Any = layer.linear.bias.grad
+    def __init__(self, layer: Layer, bf16: bool, columns: slice):
+        linear, self.norm, self.activation = layer
+        self.weight, self.bias = linear.weight.data, linear.bias.data
+        self.weight_t, self.weight_columns = self.weight.t(), self.weight[:, columns]
+        self.grad_weight: Any = linear.weight.grad  # None in a target, which has no gradients
+        self.grad_bias: Any = linear.bias.grad
         self.grad_norm: list[Any] = [p.grad for p in layer.norm.parameters()] if layer.norm is not None else []
-        self.bf16 = bf16 and min(self.weight.shape) >= WIDE
+        self.bf16 = bf16 and min(self.weight_columns.shape) >= WIDE
         self.keeps_input = type(self.activation) is nn.SiLU
-        self.forward_activation = FORWARD.get(type(self.activation))
-        self.backward_activation = BACKWARD.get(type(self.activation))
+        self.activate = FORWARD.get(type(self.activation))
+        self.derive = BACKWARD.get(type(self.activation))
 
     def allocate(self, n: int) -> None:
-        """Memory for batches of ``n``."""
+        """Memory for batches of ``n``, among it ``grad``, where the gradient of the output is to be put."""
         n_out, n_in = self.weight.shape
-        self.z = self.weight.new_empty(n, n_out)
-        self.grad_x = self.weight.new_empty(n, n_in)
-        self.y = th.empty_like(self.z) if self.keeps_input else self.z
+        self.z, self.grad = self.weight.new_empty(n, n_out), self.weight.new_empty(n, n_out)
+        self.grad_t = self.grad.t()
+        if self.keeps_input:
+            self.y = th.empty_like(self.z)
         if self.bf16:
-            self.weight_16 = self.weight.bfloat16()
-            self.x_16, self.z_16, self.grad_16, self.grad_x_16, self.grad_weight_16 = (
-                th.empty(shape, dtype=th.bfloat16) for shape in ((n, n_in), (n, n_out), (n, n_out), (n, n_in), (n_out, n_in))
+            self.x_16, self.z_16, self.grad_16, self.grad_x_16, self.weight_16, self.grad_weight_16 = (
+                self.weight.new_empty(shape, dtype=th.bfloat16)
+                for shape in ((n, n_in), (n, n_out), (n, n_out), (n, n_in), (n_out, n_in), (n_out, n_in))
             )
 
     def forward(self, x: th.Tensor) -> th.Tensor:
@@ -66,58 +67,55 @@ class FusedLayer:
         if self.bf16:
             self.weight_16.copy_(self.weight)
             self.x_16.copy_(x)
-            self.z.copy_(th.mm(self.x_16, self.weight_16.t(), out=self.z_16)).add_(self.bias)
+            y = self.z.copy_(th.mm(self.x_16, self.weight_16.t(), out=self.z_16)).add_(self.bias)
         else:
-            th.addmm(self.bias, x, self.weight_t, out=self.z)
-        y = self.z
+            y = th.addmm(self.bias, x, self.weight_t, out=self.z)
         if self.norm is not None:
             norm = self.norm
             y, self.mean, self.rstd = th.native_layer_norm(y, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
         self.before = y
-        if self.forward_activation is not None:
-            if self.keeps_input:
-                y = self.y.copy_(y)
-            y = self.forward_activation(y, self.activation)
+        if self.activate is not None:
+            y = self.activate(self.y.copy_(y) if self.keeps_input else y, self.activation)
         self.after = y
         return y
 
-    def backward(self, grad: th.Tensor, wrt_parameters: bool, wrt_input: slice) -> th.Tensor:
+    def backward(self, wrt_parameters: bool, into: th.Tensor | None) -> None:
         """
-        :param grad: of the output (batch, out); overwritten
-        :param wrt_parameters: write the gradients of weight and bias
-        :param wrt_input: columns of x
-        :return: the gradient of those columns
-        """
-        if self.backward_activation is not None:
-            grad = self.backward_activation(grad, self.before if self.keeps_input else self.after, self.activation)
-        if self.norm is not None:
-            grad = self._norm_backward(grad, wrt_parameters)
-        if self.bf16:
-            self.grad_16.copy_(grad)
-        if wrt_parameters:
-            if self.bf16:
-                self.grad_weight.copy_(th.mm(self.grad_16.t(), self.x_16, out=self.grad_weight_16))
-            else:
-                th.mm(grad.t(), self.x, out=self.grad_weight)
-            th.sum(grad, 0, out=self.grad_bias)
-        if wrt_input == NONE:
-            return grad
-        if wrt_input != ALL:
-            return th.mm(grad, self.weight[:, wrt_input])
-        if self.bf16:
-            return self.grad_x.copy_(th.mm(self.grad_16, self.weight_16, out=self.grad_x_16))
-        return th.mm(grad, self.weight, out=self.grad_x)
+        From ``grad``, which is overwritten.
 
-    def _norm_backward(self, grad: th.Tensor, wrt_parameters: bool) -> th.Tensor:
+        :param wrt_parameters: write the gradients of the parameters
+        :param into: where the gradient of x's ``columns`` goes, if it is wanted
+        """
+        grad, grad_t = self.grad, self.grad_t
+        if self.derive is not None:
+            self.derive(grad, self.before if self.keeps_input else self.after, self.activation)
+        if self.norm is not None:
+            grad = self._norm_backward(wrt_parameters)
+            grad_t = grad.t()
+        if self.bf16:
+            grad = self.grad_16.copy_(grad)
+            if wrt_parameters:
+                th.sum(grad_t, 1, out=self.grad_bias)
+                self.grad_weight.copy_(th.mm(grad.t(), self.x_16, out=self.grad_weight_16))
+            if into is not None:
+                into.copy_(th.mm(grad, self.weight_16, out=self.grad_x_16))
+            return
+        if wrt_parameters:
+            th.mm(grad_t, self.x, out=self.grad_weight)
+            th.sum(grad, 0, out=self.grad_bias)
+        if into is not None:
+            th.mm(grad, self.weight_columns, out=into)
+
+    def _norm_backward(self, wrt_parameters: bool) -> th.Tensor:
         norm = self.norm
         assert norm is not None
-        grad_z, grad_weight, grad_bias = aten.native_layer_norm_backward(
-            grad, self.z, norm.normalized_shape, self.mean, self.rstd, norm.weight, norm.bias,
+        grad_z, *grad_norm = aten.native_layer_norm_backward(
+            self.grad, self.z, norm.normalized_shape, self.mean, self.rstd, norm.weight, norm.bias,
             [True, wrt_parameters, wrt_parameters],
         )  # fmt: skip
         if wrt_parameters:
-            self.grad_norm[0].copy_(grad_weight)
-            self.grad_norm[1].copy_(grad_bias)
+            for mine, grad in zip(self.grad_norm, grad_norm, strict=True):
+                mine.copy_(grad)
         return grad_z
 
 
@@ -127,30 +125,32 @@ class FusedMLP:
 
     :param net: see :func:`sb3_ddpg_ext.networks.plain_layers`
     :param bf16: compute large matrix products in bfloat16, the others and all that is stored in float32
+    :param columns: of the input, whose gradient ``backward`` can give
     """
 
-    def __init__(self, net: nn.Module, bf16: bool = False):
-        self.layers = [FusedLayer(layer, bf16) for layer in plain_layers(net)]
-        self.batch_size = -1
+    def __init__(self, net: nn.Module, bf16: bool = False, columns: slice = slice(None)):
+        layers = plain_layers(net)
+        self.layers = [FusedLayer(layer, bf16, columns if i == 0 else slice(None)) for i, layer in enumerate(layers)]
+
+    def allocate(self, n: int) -> None:
+        """Memory for batches of ``n``, among it ``grad``, where the gradient of the output is to be put."""
+        for layer in self.layers:
+            layer.allocate(n)
+        self.grad = self.layers[-1].grad  # (batch, out)
 
     def forward(self, x: th.Tensor) -> th.Tensor:
         """From x (batch, in) to (batch, out), which is overwritten by the next call."""
-        if len(x) != self.batch_size:
-            self.batch_size = len(x)
-            for layer in self.layers:
-                layer.allocate(self.batch_size)
         for layer in self.layers:
             x = layer.forward(x)
         return x
 
-    def backward(self, grad: th.Tensor, wrt_parameters: bool = True, wrt_input: slice = NONE) -> th.Tensor:
+    def backward(self, wrt_parameters: bool = True, into: th.Tensor | None = None) -> None:
         """
-        Gradients after the last ``forward``.
+        From ``grad``, after the last ``forward``.
 
-        :param grad: of the output (batch, out); overwritten
         :param wrt_parameters: write the gradients of the parameters into their ``.grad``
-        :param wrt_input: columns of x whose gradient to return
+        :param into: where the gradient of the input's ``columns`` goes, if it is wanted
         """
-        for i in reversed(range(len(self.layers))):
-            grad = self.layers[i].backward(grad, wrt_parameters, ALL if i > 0 else wrt_input)
-        return grad
+        for i in reversed(range(1, len(self.layers))):
+            self.layers[i].backward(wrt_parameters, self.layers[i - 1].grad)
+        self.layers[0].backward(wrt_parameters, into)

@@ -52,25 +52,20 @@ class PlainActor:
 
     def __call__(self, observations: np.ndarray) -> np.ndarray:
         """From observations (n, ...) to actions (n, action_dim) on the [-1, 1] scale."""
+        alone = len(observations) == 1  # a vector then: the same numbers from fewer calls
         with th.inference_mode():
-            x = th.from_numpy(observations)
-            weight = self.steps[0][0]["weight"]
-            assert weight is not None
-            if x.dtype != weight.dtype or weight.device.type != "cpu":
+            x = th.from_numpy(observations[0] if alone else observations)
+            weight: Any = self.steps[0][0]["weight"]
+            if x.dtype is not weight.dtype or not weight.is_cpu:
                 x = x.to(weight.device, weight.dtype)
-            if x.ndim != 2:
-                x = x.flatten(1)
-            linear: Any = F.linear
-            if len(x) == 1:
-                x, linear = x[0], _matrix_times_vector
+            if len(self.obs_shape) != 1:
+                x = x.flatten(0 if alone else 1)
             for parameters, norm, activation in self.steps:
-                x = linear(x, parameters["weight"], parameters["bias"])
+                weight, bias = parameters["weight"], parameters["bias"]
+                x = th.addmv(bias, weight, x) if alone else F.linear(x, weight, bias)
                 if norm is not None:
                     x = norm(x)
                 if activation is not None:
                     x = activation(x)
-            return x.view(len(observations), -1).cpu().numpy()
-
-
-def _matrix_times_vector(x: th.Tensor, weight: th.Tensor, bias: th.Tensor) -> th.Tensor:
-    return th.addmv(bias, weight, x)
+            actions = x.numpy() if x.is_cpu else x.cpu().numpy()
+            return actions[None] if alone else actions

@@ -79,25 +79,22 @@ class DDPGPolicy(TD3Policy):
         n_critics = check_integer("policy_kwargs['n_critics']", n_critics, at_least=1)
         self._acting: PlainActor | Literal[False] | None = None  # None: not looked at yet
         super().__init__(observation_space, action_space, lr_schedule, net_arch, n_critics=n_critics, **kwargs)
+        low, high = action_space.low, action_space.high
+        self._half_range, self._rounds_past_bounds = 0.5 * (high - low), False
+        for one in (np.float32(1), np.float64(1)):
+            if (self.unscale_action(one) > high).any() or (self.unscale_action(-one) < low).any():
+                self._rounds_past_bounds = True
 
     def scale_action(self, action: np.ndarray) -> np.ndarray:
         """From the bounds of the action space to [-1, 1]."""
-        low, high = self.action_space.low, self.action_space.high
-        scaled = action - low  # SB3's operations in its order, without its temporary arrays
-        scaled /= high - low
-        scaled *= 2.0
-        scaled -= 1.0
-        return scaled
+        return (action - self.action_space.low) / self._half_range - 1.0  # SB3's bits: halving is exact
 
-    def unscale_action(self, scaled_action: np.ndarray) -> np.ndarray:
+    def unscale_action(self, scaled_action: Any) -> np.ndarray:
         """From [-1, 1] to the bounds of the action space, which rounding in float32 must not leave."""
-        low, high = self.action_space.low, self.action_space.high
-        action = scaled_action + 1.0
-        action *= 0.5
-        action *= high - low
-        action += low
-        np.maximum(action, low, out=action)
-        return np.minimum(action, high, out=action)
+        action = (scaled_action + 1.0) * self._half_range + self.action_space.low
+        if self._rounds_past_bounds:
+            action = np.minimum(np.maximum(action, self.action_space.low), self.action_space.high)
+        return action
 
     def predict(
         self,
