@@ -1,7 +1,12 @@
 """Every learner against the eager one, and what surrounds an update."""
 
+import contextlib
 import copy
+import io
 import itertools
+import os
+import subprocess
+import sys
 
 import gymnasium as gym
 import numpy as np
@@ -13,12 +18,37 @@ from torch import nn
 
 from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.batch import Batch
-from sb3_ddpg_ext.learners import LEARNERS, EagerLearner, choose_learner, settings
+from sb3_ddpg_ext.learners import CudaGraphLearner, EagerLearner, FusedLearner, choose_learner, settings
 from sb3_ddpg_ext.learners.settings import TorchSettings, warn_if_oversubscribed
 
 OBS_DIM, ACTION_DIM = 3, 1
 ACTIVATIONS = [nn.ReLU, nn.Tanh, nn.ELU, nn.SiLU]
-FAST = [learner for learner in LEARNERS.values() if learner is not EagerLearner]
+
+
+class Replayed(CudaGraphLearner):
+    """A graph on the CPU: its replay runs the Python code again, with what was recorded."""
+
+    _side_stream = contextlib.nullcontext
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        for optimizer in self.optimizers:
+            optimizer.param_groups[0]["foreach"] = False  # which on the CPU takes no tensor as learning rate
+
+    def _record(self, update):
+        self.n_recorded = getattr(self, "n_recorded", 0) + 1
+        recorded_at = self.n_updates
+
+        def replay():  # the branch that was recorded, without Python's side effects
+            before, self.n_updates = self.n_updates, recorded_at
+            losses = update()
+            self.n_updates = before
+            return losses
+
+        return replay
+
+
+FAST = [FusedLearner, Replayed]
 SMALL = dict(policy_kwargs=dict(net_arch=[16, 16]), batch_size=32, buffer_size=2000, device="cpu", seed=0)
 
 
@@ -179,7 +209,7 @@ class TestAgreement:
         model, alone = make_model(), make_model()
         train(model, classes[order[0]], n_updates=20)
         model.save(tmp_path / "model")
-        loaded = make_model(learner=classes[order[1]].name)
+        loaded = make_model()
         loaded.set_parameters(tmp_path / "model.zip")
         train(loaded, classes[order[1]], n_updates=20, first=20)
         train(alone, EagerLearner, n_updates=20)
@@ -207,7 +237,7 @@ class TestAgreement:
         assert_equal_states(model, alone)
 
 
-@pytest.mark.parametrize("learner", [learner.name for learner in FAST])
+@pytest.mark.parametrize("learner", ["fused"])
 def test_training_agrees_to_rounding(learner):
     """Through collection and 200 updates of float32 in the environment, parameters stay within rounding of eager's."""
     models = [
@@ -217,6 +247,43 @@ def test_training_agrees_to_rounding(learner):
     assert [m._n_updates for m in models] == [200, 200]
     for key, value in models[0].policy.state_dict().items():
         th.testing.assert_close(models[1].policy.state_dict()[key], value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.usefixtures("keep_float64")
+def test_graphs_are_recorded_once_for_each_kind_of_update():
+    """With the actor and without, and again when a constant or the batch size changes; learning rates may change freely."""
+    model, alone = make_model(), make_model()
+    learners = Replayed(model.policy, 0.02, policy_delay=2), EagerLearner(alone.policy, 0.02, policy_delay=2)
+    generators = [th.Generator().manual_seed(0) for _ in range(2)]
+    recorded = []
+    for step in range(40):
+        for m, learner, generator in zip((model, alone), learners, generators, strict=True):
+            learner.tau = 0.02 if step < 20 else 0.1
+            for net in (m.policy.actor, m.policy.critic):
+                net.optimizer.param_groups[0]["lr"] = 1e-3 / (1 + step)
+            learner.update(make_batch(generator, 16))
+        recorded.append(getattr(learners[0], "n_recorded", 0))
+    assert (recorded[5], recorded[7], recorded[19], recorded[39]) == (0, 2, 2, 4)
+    assert_equal_states(model, alone)
+    group = model.actor.optimizer.param_groups[0]
+    assert (group["lr"], group["capturable"]) == (1e-3 / 40, False)
+
+
+@pytest.mark.skipif(not th.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("policy_delay", [1, 2])
+def test_cuda_graph_on_a_gpu(policy_delay):
+    """Recorded and replayed on a GPU: the parameters of the eager update to rounding, then saved and trained on by eager."""
+    models = [
+        DDPG("MlpPolicy", "Pendulum-v1", **SMALL | dict(device="cuda"), learner=name, policy_delay=policy_delay,
+             replay_buffer_kwargs=dict(storage_device="cuda")).learn(200)
+        for name in ("eager", "cuda_graph")
+    ]  # fmt: skip
+    for key, value in models[0].policy.state_dict().items():
+        th.testing.assert_close(models[1].policy.state_dict()[key], value, rtol=1e-2, atol=1e-3)
+    file = io.BytesIO()
+    models[1].save(file)
+    loaded = DDPG.load(io.BytesIO(file.getvalue()), env=gym.make("Pendulum-v1"), learner="eager")
+    assert loaded.learn(200, reset_num_timesteps=False)._n_updates > models[1]._n_updates
 
 
 # --- which learner ----------------------------------------------------------------------------------------------------------
@@ -393,3 +460,58 @@ def test_busy_machine_is_warned_of_once(monkeypatch):
     assert len([w for w in record if "n_threads" in str(w.message)]) == 1
     monkeypatch.setattr("os.getloadavg", lambda: (2.0, 0, 0))
     assert not warn_if_oversubscribed(n_threads=2)
+
+
+# --- in the long run, and beside others -------------------------------------------------------------------------------------
+
+TRAIN = """
+import sys, time
+from sb3_ddpg_ext import DDPG
+model = DDPG("MlpPolicy", "Pendulum-v1", learning_starts=100, device="cpu", buffer_size=2000).learn(110)
+print("ready", flush=True)
+sys.stdin.readline()
+start = time.perf_counter()
+model.train(150, 256)
+print(time.perf_counter() - start)
+"""
+
+
+def seconds_of(n_trainings):
+    """The slowest of some trainings that start at once, each with torch's default number of threads."""
+    pipe = subprocess.PIPE
+    runs = [subprocess.Popen([sys.executable, "-c", TRAIN], stdin=pipe, stdout=pipe, text=True) for _ in range(n_trainings)]
+    for run in runs:
+        assert run.stdout.readline() == "ready\n"
+    for run in runs:
+        run.stdin.write("go\n")
+        run.stdin.flush()
+    return max(float(run.communicate()[0]) for run in runs)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
+def test_two_trainings_side_by_side():
+    """Two processes on two cores take about as long as one alone: updates of one thread do not wait for each other.
+
+    With torch's own two threads in each, both would take some fifty times as long.
+    """
+    alone, both = min(seconds_of(1) for _ in range(2)), min(seconds_of(2) for _ in range(2))
+    assert both < 4 * alone  # other tests may run beside this one
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("learner", ["eager", "fused"])
+def test_memory_does_not_grow(learner):
+    """Between 3,000 and 9,000 steps with their updates, long after the buffer is full, the process stays as it was."""
+    code = (
+        "import resource\n"
+        "from sb3_ddpg_ext import DDPG\n"
+        "model = DDPG('MlpPolicy', 'Pendulum-v1', policy_kwargs=dict(net_arch=[16]), batch_size=16, buffer_size=1000,\n"
+        f"             learning_starts=10, device='cpu', learner={learner!r})\n"
+        "for steps in (3000, 6000):\n"
+        "    model.learn(steps, reset_num_timesteps=False, log_interval=None)\n"
+        "    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    before, after = map(int, out.split())  # KiB on Linux
+    assert after - before < 4000

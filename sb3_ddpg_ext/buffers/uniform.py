@@ -144,7 +144,7 @@ class UniformReplayBuffer(ReplayBuffer):
 
     def _write_obs(self, rows: slice, obs: Observation) -> None:
         for key, column in self._obs.items():
-            values = obs[key] if self._is_dict else obs
+            values: Any = obs[key] if self._is_dict else obs
             if values.ndim != column.tensor.ndim:  # Discrete observations have no dimension of their own
                 values = values.reshape(self.n_envs, *column.tensor.shape[1:])
             column.write(rows, values)

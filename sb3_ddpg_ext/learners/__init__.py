@@ -2,12 +2,14 @@
 
 from sb3_ddpg_ext.learners.base import Learner
 from sb3_ddpg_ext.learners.choice import LEARNERS, choose_learner
+from sb3_ddpg_ext.learners.cuda_graph import CudaGraphLearner
 from sb3_ddpg_ext.learners.eager import EagerLearner
 from sb3_ddpg_ext.learners.fused import FusedLearner
 from sb3_ddpg_ext.learners.settings import TorchSettings, warn_if_oversubscribed
 
 __all__ = [
     "LEARNERS",
+    "CudaGraphLearner",
     "EagerLearner",
     "FusedLearner",
     "Learner",

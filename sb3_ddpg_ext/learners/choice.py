@@ -1,11 +1,13 @@
 """Which learner."""
 
 from sb3_ddpg_ext.learners.base import Learner
+from sb3_ddpg_ext.learners.cuda_graph import CudaGraphLearner
 from sb3_ddpg_ext.learners.eager import EagerLearner
 from sb3_ddpg_ext.learners.fused import FusedLearner
 from sb3_ddpg_ext.policies import DDPGPolicy
 
-LEARNERS: dict[str, type[Learner]] = {learner.name: learner for learner in (EagerLearner, FusedLearner)}
+LEARNERS: dict[str, type[Learner]] = {learner.name: learner for learner in (EagerLearner, FusedLearner, CudaGraphLearner)}
+# For "auto". A CUDA graph is for those who ask for it: it has not been measured yet.
 FASTEST_FIRST: tuple[type[Learner], ...] = (FusedLearner, EagerLearner)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch as th
 
 from sb3_ddpg_ext.batch import Batch
-from sb3_ddpg_ext.learners.base import Learner
+from sb3_ddpg_ext.learners.base import Learner, settle_optimizer
 from sb3_ddpg_ext.policies import DDPGPolicy
 
 
@@ -26,10 +26,8 @@ class EagerLearner(Learner):
         self.target_buffers = list(dict.fromkeys(b for net in target for b in net.buffers()))
         bf16 = self.precision == "bf16"
         self.autocast: Any = th.autocast(policy.device.type, th.bfloat16) if bf16 else contextlib.nullcontext()
-        for net in (policy.actor, policy.critic):  # all parameters at once: the same numbers in less time
-            for group in net.optimizer.param_groups:
-                if type(net.optimizer) is th.optim.Adam and group["foreach"] is None and not group["fused"]:
-                    group["foreach"] = True
+        settle_optimizer(policy.actor.optimizer)
+        settle_optimizer(policy.critic.optimizer)
 
     @classmethod
     def refusal(cls, policy: DDPGPolicy, precision: str) -> str | None:

@@ -3,6 +3,7 @@
 from functools import reduce
 from typing import Any
 
+import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
@@ -65,8 +66,7 @@ class FusedLearner(Learner):
         self.critic_adam = FlatAdam(policy.critic.optimizer, self.online, critic_parameters)
         self.actor_adam = FlatAdam(policy.actor.optimizer, self.online, actor_parameters)
         self.memory = (self.online, self.target, self.critic_adam, self.actor_adam)
-        action_dim = policy.actor.mu[-2].out_features
-        of_actions = slice(-action_dim, None)
+        of_actions = slice(-int(np.prod(policy.action_space.shape)), None)
         self.actor, self.actor_target = FusedMLP(policy.actor.mu, bf16), FusedMLP(policy.actor_target.mu, bf16)
         self.critics = [FusedMLP(net, bf16, of_actions) for net in policy.critic.q_networks]
         self.critics_target = [FusedMLP(net, bf16) for net in policy.critic_target.q_networks]
@@ -119,7 +119,10 @@ class FusedLearner(Learner):
 
     def _take(self, batch: Batch) -> None:
         """Copy the batch to where the networks read it, in their type."""
-        obs, next_obs = (o.flatten(1) if o.ndim != 2 else o for o in (batch.observations, batch.next_observations))  # type: ignore[union-attr]
+        obs: Any = batch.observations
+        next_obs: Any = batch.next_observations
+        if obs.ndim != 2:
+            obs, next_obs = obs.flatten(1), next_obs.flatten(1)
         if len(self.x) != len(obs):
             self._allocate(len(obs), obs.shape[1], batch.actions.shape[1])
         self.obs.copy_(obs)

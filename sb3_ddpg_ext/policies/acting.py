@@ -55,13 +55,14 @@ class PlainActor:
         alone = len(observations) == 1  # a vector then: the same numbers from fewer calls
         with th.inference_mode():
             x = th.from_numpy(observations[0] if alone else observations)
+            bias: Any
             weight: Any = self.steps[0][0]["weight"]
             if x.dtype is not weight.dtype or not weight.is_cpu:
                 x = x.to(weight.device, weight.dtype)
             if len(self.obs_shape) != 1:
                 x = x.flatten(0 if alone else 1)
             for parameters, norm, activation in self.steps:
-                weight, bias = parameters["weight"], parameters["bias"]
+                weight, bias = parameters["weight"], parameters["bias"]  # never None: see plain_layers
                 x = th.addmv(bias, weight, x) if alone else F.linear(x, weight, bias)
                 if norm is not None:
                     x = norm(x)

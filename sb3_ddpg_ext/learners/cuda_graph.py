@@ -1,0 +1,119 @@
+"""The eager update, recorded once as a CUDA graph and replayed with one launch."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch as th
+
+from sb3_ddpg_ext.batch import Batch
+from sb3_ddpg_ext.learners.eager import EagerLearner
+from sb3_ddpg_ext.policies import DDPGPolicy
+
+N_WARM_UP = 3  # updates of each kind, before what they allocate and choose has settled enough to be recorded
+Losses = dict[str, th.Tensor]
+
+
+class CudaGraphLearner(EagerLearner):
+    """
+    :class:`EagerLearner` on a GPU without the time that Python takes to launch its some two hundred kernels.
+
+    The first updates are made by :class:`EagerLearner` itself. Then one is recorded for each kind of update: with the actor or
+    without (``policy_delay``), and for each shape of the batch. A batch is copied to where the recorded kernels read it.
+    """
+
+    name = "cuda_graph"
+
+    def __init__(self, policy: DDPGPolicy, tau: float, **kwargs: Any):
+        super().__init__(policy, tau, **kwargs)
+        self.optimizers = (policy.actor.optimizer, policy.critic.optimizer)
+        self.learning_rates = [self.parameters[0].new_zeros(()).detach() for _ in self.optimizers]
+        self.recorded: dict[Any, tuple[Batch, Callable[[], Losses]]] = {}
+        self.n_warmed_up: dict[Any, int] = {}
+
+    @classmethod
+    def refusal(cls, policy: DDPGPolicy, precision: str) -> str | None:
+        if policy.device.type != "cuda":
+            return f"the model is on {policy.device}, not on a GPU"
+        for net in (policy.actor, policy.critic):
+            if len(net.optimizer.param_groups) != 1 or "capturable" not in net.optimizer.param_groups[0]:
+                return f"{type(net.optimizer).__name__} cannot be recorded, or has several parameter groups"
+        return None
+
+    def update(self, batch: Batch) -> Losses:
+        kind = self._kind(batch)
+        if self.n_warmed_up.get(kind, 0) < N_WARM_UP:
+            self.n_warmed_up[kind] = self.n_warmed_up.get(kind, 0) + 1
+            with self._capturable(), self._side_stream():
+                return super().update(batch)
+        if kind not in self.recorded:
+            inputs = Batch(*(_map(th.clone, part) for part in batch))
+            with self._capturable():
+                n_updates = self.n_updates
+                self.recorded[kind] = (inputs, self._record(lambda: super(CudaGraphLearner, self).update(inputs)))
+                self.n_updates = n_updates
+        inputs, replay = self.recorded[kind]
+        for mine, given in zip(inputs, batch, strict=True):
+            _copy(mine, given)
+        for learning_rate, optimizer in zip(self.learning_rates, self.optimizers, strict=True):
+            learning_rate.fill_(optimizer.param_groups[0]["lr"])
+        losses = replay()
+        self.n_updates += 1
+        return {name: loss.clone() for name, loss in losses.items()}
+
+    def _kind(self, batch: Batch) -> tuple[Any, ...]:
+        """What makes an update a different sequence of kernels, or one with other constants or other memory."""
+        with_actor = (self.n_updates + 1) % self.policy_delay == 0
+        constants = (self.tau, self.target_policy_noise, self.target_noise_clip)
+        memory = tuple(p.data_ptr() for p in (*self.parameters, *self.target_parameters))
+        moments = tuple(id(optimizer.state) for optimizer in self.optimizers)
+        return (with_actor, len(batch.rewards), constants, memory, moments)
+
+    @contextmanager
+    def _capturable(self) -> Iterator[None]:
+        """Let the optimisers read their learning rates, and count their steps, on the device."""
+        groups = [optimizer.param_groups[0] for optimizer in self.optimizers]
+        before = [(group["lr"], group["capturable"]) for group in groups]
+        for optimizer, group, learning_rate in zip(self.optimizers, groups, self.learning_rates, strict=True):
+            group["lr"], group["capturable"] = learning_rate.fill_(group["lr"]), self.policy.device.type == "cuda"
+            for state in optimizer.state.values():
+                if state["step"].device != self.policy.device:
+                    state["step"] = state["step"].to(self.policy.device)
+        try:
+            yield
+        finally:
+            for group, (learning_rate, capturable) in zip(groups, before, strict=True):
+                group["lr"], group["capturable"] = learning_rate, capturable
+
+    @contextmanager
+    def _side_stream(self) -> Iterator[None]:
+        stream = th.cuda.Stream()
+        stream.wait_stream(th.cuda.current_stream())
+        with th.cuda.stream(stream):
+            yield
+        th.cuda.current_stream().wait_stream(stream)
+
+    def _record(self, update: Callable[[], Losses]) -> Callable[[], Losses]:
+        """Record the kernels of ``update``; the function returned launches them, and gives where the losses will be."""
+        graph = th.cuda.CUDAGraph()
+        with th.cuda.graph(graph):
+            losses = update()
+
+        def replay() -> Losses:
+            graph.replay()
+            return losses
+
+        return replay
+
+
+def _map(function: Callable[[th.Tensor], th.Tensor], part: Any) -> Any:
+    """``function`` of a tensor, or of each in a dict."""
+    return {key: function(value) for key, value in part.items()} if isinstance(part, dict) else function(part)
+
+
+def _copy(into: Any, part: Any) -> None:
+    if isinstance(part, dict):
+        for key, value in part.items():
+            into[key].copy_(value, non_blocking=True)
+    else:
+        into.copy_(part, non_blocking=True)
