@@ -1,5 +1,6 @@
 """Deep Deterministic Policy Gradient as a Stable-Baselines3 algorithm."""
 
+import warnings
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -23,7 +24,7 @@ from stable_baselines3.td3 import policies as sb3_policies
 from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.buffers import choose_buffer, n_step_kwargs
 from sb3_ddpg_ext.collection import Collection
-from sb3_ddpg_ext.learners import LEARNERS, TorchSettings, choose_learner, warn_if_oversubscribed
+from sb3_ddpg_ext.learners import LEARNERS, TorchSettings, choose_learner, has_amx, warn_if_oversubscribed
 from sb3_ddpg_ext.policies import CnnPolicy, DDPGPolicy, MlpPolicy, MultiInputPolicy
 from sb3_ddpg_ext.specs import make_action_noise, make_schedule
 from sb3_ddpg_ext.validation import (
@@ -92,7 +93,8 @@ class DDPG(Collection):
     :param learner: ``"eager"`` is the update by autograd, ``"fused"`` the same with its gradients written out, for plain
         multilayer perceptrons on the CPU, ``"cuda_graph"`` the eager one recorded once and replayed on a GPU; ``"auto"`` takes
         the fastest of eager and fused that can train the model
-    :param precision: ``"float32"``, or ``"bf16"`` to compute large matrix products in bfloat16
+    :param precision: ``"float32"``, or ``"bf16"`` to round what large matrix products multiply to bfloat16; on a CPU with AMX
+        or on a GPU
     :param n_threads: of torch during updates; None for one with small networks, torch's own number with large ones or
         convolutions. More than one is faster on an idle machine, much slower on a busy one.
     :raises ValueError: for a value outside what is allowed, or an observation or reward that is not finite
@@ -252,6 +254,8 @@ class DDPG(Collection):
         self.target_noise_clip = check_real("target_noise_clip", self.target_noise_clip, 0)
         check_choice("learner", self.learner, ["auto", *LEARNERS])
         check_choice("precision", self.precision, ["float32", "bf16"])
+        if self.precision == "bf16" and self.device.type == "cpu" and not has_amx():
+            warnings.warn("precision='bf16' brings nothing on this processor, which has no AMX", stacklevel=2)
         if self.n_threads is not None:
             self.n_threads = check_integer("n_threads", self.n_threads, at_least=1)
         self.train_freq = check_train_freq(self.train_freq, self.n_envs)  # type: ignore[assignment]
@@ -384,7 +388,7 @@ class DDPG(Collection):
 
     def _torch_settings(self, batch_size: int) -> TorchSettings:
         if batch_size not in self._settings:
-            self._settings[batch_size] = TorchSettings(self.policy, batch_size, self.n_threads)
+            self._settings[batch_size] = TorchSettings(self.policy, batch_size, self.n_threads, self.precision)
         return self._settings[batch_size]
 
     def _sum_losses(self, losses: dict[str, th.Tensor]) -> None:

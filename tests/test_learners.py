@@ -356,17 +356,25 @@ def test_learner_is_chosen_again_by_learn():
 # --- precision, flags, threads ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(not settings.has_amx(), reason="needs a processor with AMX, which rounds to bfloat16")
 @pytest.mark.parametrize("learner", ["eager", "fused"])
 def test_bf16_is_close_to_float32(learner):
     """With wide layers, so that there is something to round: near the float32 update, but not equal to it."""
+    kwargs = SMALL | dict(policy_kwargs=dict(net_arch=[400, 300]), batch_size=64)
     models = [
-        DDPG("MlpPolicy", "Pendulum-v1", learning_starts=10, learner=learner, precision=precision,
-             policy_kwargs=dict(net_arch=[160, 144]), **{k: v for k, v in SMALL.items() if k != "policy_kwargs"}).learn(40)
+        DDPG("MlpPolicy", "Pendulum-v1", learning_starts=10, learner=learner, precision=precision, **kwargs).learn(40)
         for precision in ("float32", "bf16")
-    ]  # fmt: skip
+    ]
     weights = [model.actor.mu[2].weight for model in models]
     assert 0 < (weights[0] - weights[1]).abs().max() < 0.05
     assert all(p.dtype == th.float32 for p in models[1].policy.parameters())
+
+
+def test_bf16_without_amx_is_warned_of(monkeypatch):
+    """Where it brings nothing."""
+    monkeypatch.setattr("sb3_ddpg_ext.ddpg.has_amx", lambda: False)
+    with pytest.warns(UserWarning, match="precision='bf16' brings nothing"):
+        DDPG("MlpPolicy", "Pendulum-v1", precision="bf16", **SMALL)
 
 
 def flags():
@@ -386,7 +394,7 @@ def flags():
 def test_flags_of_torch_are_left_alone(learner, onednn, monkeypatch):
     """Before and after training, after an error in it, and whatever flags are set in between."""
     monkeypatch.setattr(settings, "prefers_onednn", lambda: onednn)
-    kwargs = SMALL | dict(policy_kwargs=dict(net_arch=[128, 128]), batch_size=128)
+    kwargs = SMALL | dict(policy_kwargs=dict(net_arch=[256, 256]), batch_size=64)
     before, precision = flags(), th.get_float32_matmul_precision()
     model = DDPG("MlpPolicy", "Pendulum-v1", learning_starts=10, learner=learner, n_threads=2, **kwargs).learn(20)
     assert flags() == before
@@ -394,7 +402,7 @@ def test_flags_of_torch_are_left_alone(learner, onednn, monkeypatch):
     inside = []
     monkeypatch.setattr(model._learner, "update", lambda batch: inside.append(flags()) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        model.train(1, 128)
+        model.train(1, 64)
     assert flags() == before
     assert inside[0][0] == 2
     assert (inside[0][1] != before[1]) == onednn
@@ -402,7 +410,7 @@ def test_flags_of_torch_are_left_alone(learner, onednn, monkeypatch):
     th.set_flush_denormal(True)  # the user's own flag stays set
     try:
         with pytest.raises(ZeroDivisionError):
-            model.train(1, 128)
+            model.train(1, 64)
         assert flags()[3] is False
     finally:
         th.set_flush_denormal(False)

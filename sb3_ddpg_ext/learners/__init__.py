@@ -5,7 +5,7 @@ from sb3_ddpg_ext.learners.choice import LEARNERS, choose_learner
 from sb3_ddpg_ext.learners.cuda_graph import CudaGraphLearner
 from sb3_ddpg_ext.learners.eager import EagerLearner
 from sb3_ddpg_ext.learners.fused import FusedLearner
-from sb3_ddpg_ext.learners.settings import TorchSettings, warn_if_oversubscribed
+from sb3_ddpg_ext.learners.settings import TorchSettings, has_amx, warn_if_oversubscribed
 
 __all__ = [
     "LEARNERS",
@@ -15,5 +15,6 @@ __all__ = [
     "Learner",
     "TorchSettings",
     "choose_learner",
+    "has_amx",
     "warn_if_oversubscribed",
 ]

@@ -24,8 +24,8 @@ class EagerLearner(Learner):
         self.target_parameters: list[th.Tensor] = list(dict.fromkeys(p for net in target for p in net.parameters()))
         self.buffers = list(dict.fromkeys(b for net in online for b in net.buffers()))
         self.target_buffers = list(dict.fromkeys(b for net in target for b in net.buffers()))
-        bf16 = self.precision == "bf16"
-        self.autocast: Any = th.autocast(policy.device.type, th.bfloat16) if bf16 else contextlib.nullcontext()
+        casts = self.precision == "bf16" and policy.device.type != "cpu"  # where TorchSettings does it, in less time
+        self.autocast: Any = th.autocast(policy.device.type, th.bfloat16) if casts else contextlib.nullcontext()
         settle_optimizer(policy.actor.optimizer)
         settle_optimizer(policy.critic.optimizer)
 

@@ -59,7 +59,7 @@ class FusedLearner(Learner):
 
     def _link(self) -> None:
         """Move parameters, targets and Adam's moments into flat memory."""
-        policy, bf16 = self.policy, self.precision == "bf16"
+        policy = self.policy
         critic_parameters, actor_parameters = list(policy.critic.parameters()), list(policy.actor.parameters())
         self.online = Flat(critic_parameters + actor_parameters, with_gradients=True)
         self.target = Flat([*policy.critic_target.parameters(), *policy.actor_target.parameters()], with_gradients=False)
@@ -67,9 +67,9 @@ class FusedLearner(Learner):
         self.actor_adam = FlatAdam(policy.actor.optimizer, self.online, actor_parameters)
         self.memory = (self.online, self.target, self.critic_adam, self.actor_adam)
         of_actions = slice(-int(np.prod(policy.action_space.shape)), None)
-        self.actor, self.actor_target = FusedMLP(policy.actor.mu, bf16), FusedMLP(policy.actor_target.mu, bf16)
-        self.critics = [FusedMLP(net, bf16, of_actions) for net in policy.critic.q_networks]
-        self.critics_target = [FusedMLP(net, bf16) for net in policy.critic_target.q_networks]
+        self.actor, self.actor_target = FusedMLP(policy.actor.mu), FusedMLP(policy.actor_target.mu)
+        self.critics = [FusedMLP(net, of_actions) for net in policy.critic.q_networks]
+        self.critics_target = [FusedMLP(net) for net in policy.critic_target.q_networks]
         self.x = self.online.values.new_empty(0)
 
     def _allocate(self, n: int, obs_dim: int, action_dim: int) -> None:

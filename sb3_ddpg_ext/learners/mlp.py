@@ -24,7 +24,6 @@ BACKWARD: dict[type, Callable[[th.Tensor, th.Tensor, Any], th.Tensor]] = {
     nn.ELU: lambda g, y, module: aten.elu_backward.grad_input(g, module.alpha, 1, 1, True, y, grad_input=g),
     nn.SiLU: lambda g, z, module: aten.silu_backward.grad_input(g, z, grad_input=g),
 }
-WIDE = 128  # smallest side of a matrix product that is worth being rounded to bfloat16
 
 
 class FusedLayer:
@@ -32,44 +31,31 @@ class FusedLayer:
     ``activation(norm(linear(x)))`` and its gradients.
 
     :param layer: its modules; the parameters and, where they have one, the ``.grad`` are read and written in place
-    :param bf16: compute its matrix products in bfloat16, if they are large enough
     :param columns: of x, whose gradient ``backward`` can give
     """
 
-    def __init__(self, layer: Layer, bf16: bool, columns: slice):
+    def __init__(self, layer: Layer, columns: slice):
         linear, self.norm, self.activation = layer
         self.weight, self.bias = linear.weight.data, linear.bias.data
         self.weight_t, self.weight_columns = self.weight.t(), self.weight[:, columns]
         self.grad_weight: Any = linear.weight.grad  # None in a target, which has no gradients
         self.grad_bias: Any = linear.bias.grad
         self.grad_norm: list[Any] = [p.grad for p in layer.norm.parameters()] if layer.norm is not None else []
-        self.bf16 = bf16 and min(self.weight_columns.shape) >= WIDE
         self.keeps_input = type(self.activation) is nn.SiLU
         self.activate = FORWARD.get(type(self.activation))
         self.derive = BACKWARD.get(type(self.activation))
 
     def allocate(self, n: int) -> None:
         """Memory for batches of ``n``, among it ``grad``, where the gradient of the output is to be put."""
-        n_out, n_in = self.weight.shape
-        self.z, self.grad = self.weight.new_empty(n, n_out), self.weight.new_empty(n, n_out)
+        self.z, self.grad = (self.weight.new_empty(n, len(self.weight)) for _ in range(2))
         self.grad_t = self.grad.t()
         if self.keeps_input:
             self.y = th.empty_like(self.z)
-        if self.bf16:
-            self.x_16, self.z_16, self.grad_16, self.grad_x_16, self.weight_16, self.grad_weight_16 = (
-                self.weight.new_empty(shape, dtype=th.bfloat16)
-                for shape in ((n, n_in), (n, n_out), (n, n_out), (n, n_in), (n_out, n_in), (n_out, n_in))
-            )
 
     def forward(self, x: th.Tensor) -> th.Tensor:
         """From x (batch, in) to y (batch, out), which is overwritten by the next call."""
         self.x = x
-        if self.bf16:
-            self.weight_16.copy_(self.weight)
-            self.x_16.copy_(x)
-            y = self.z.copy_(th.mm(self.x_16, self.weight_16.t(), out=self.z_16)).add_(self.bias)
-        else:
-            y = th.addmm(self.bias, x, self.weight_t, out=self.z)
+        y = th.addmm(self.bias, x, self.weight_t, out=self.z)
         if self.norm is not None:
             norm = self.norm
             y, self.mean, self.rstd = th.native_layer_norm(y, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
@@ -92,14 +78,6 @@ class FusedLayer:
         if self.norm is not None:
             grad = self._norm_backward(wrt_parameters)
             grad_t = grad.t()
-        if self.bf16:
-            grad = self.grad_16.copy_(grad)
-            if wrt_parameters:
-                th.sum(grad_t, 1, out=self.grad_bias)
-                self.grad_weight.copy_(th.mm(grad.t(), self.x_16, out=self.grad_weight_16))
-            if into is not None:
-                into.copy_(th.mm(grad, self.weight_16, out=self.grad_x_16))
-            return
         if wrt_parameters:
             th.mm(grad_t, self.x, out=self.grad_weight)
             th.sum(grad, 0, out=self.grad_bias)
@@ -124,13 +102,12 @@ class FusedMLP:
     ``forward`` and ``backward`` of a plain ``Sequential``.
 
     :param net: see :func:`sb3_ddpg_ext.networks.plain_layers`
-    :param bf16: compute large matrix products in bfloat16, the others and all that is stored in float32
     :param columns: of the input, whose gradient ``backward`` can give
     """
 
-    def __init__(self, net: nn.Module, bf16: bool = False, columns: slice = slice(None)):
+    def __init__(self, net: nn.Module, columns: slice = slice(None)):
         layers = plain_layers(net)
-        self.layers = [FusedLayer(layer, bf16, columns if i == 0 else slice(None)) for i, layer in enumerate(layers)]
+        self.layers = [FusedLayer(layer, columns if i == 0 else slice(None)) for i, layer in enumerate(layers)]
 
     def allocate(self, n: int) -> None:
         """Memory for batches of ``n``, among it ``grad``, where the gradient of the output is to be put."""

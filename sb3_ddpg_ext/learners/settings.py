@@ -15,7 +15,8 @@ from sb3_ddpg_ext.policies import DDPGPolicy
 # Multiply-adds in one pass through actor and critic, above which an update uses all the threads of torch. Below, OpenMP's
 # threads cost more in the worst case (a busy machine, where they wait for each other spinning) than they bring in the best.
 LARGE_UPDATE = 250e6
-WIDE = 128  # sizes of batch and layer from which oneDNN's float32 kernels beat MKL's on AMD
+# Multiply-adds in the largest matrix product, from which oneDNN's kernels beat MKL's: on AMD in float32, with AMX in bfloat16.
+LARGE_PRODUCT = 4e6
 MATMUL: Any = getattr(th.backends.mkldnn, "matmul", None)  # None before torch 2.9
 TINY = np.float32(1e-40)  # denormal
 
@@ -43,13 +44,15 @@ class TorchSettings:
     :param policy: the networks that are updated
     :param batch_size: transitions in a minibatch
     :param n_threads: of torch; None for :func:`choose_n_threads`
+    :param precision: ``"bf16"`` rounds what large matrix products multiply to bfloat16, and sums in float32
     """
 
-    def __init__(self, policy: DDPGPolicy, batch_size: int, n_threads: int | None = None):
+    def __init__(self, policy: DDPGPolicy, batch_size: int, n_threads: int | None = None, precision: str = "float32"):
         self.n_threads = choose_n_threads(policy, batch_size) if n_threads is None else n_threads
-        widths = [module.weight.shape for module in policy.actor.modules() if isinstance(module, th.nn.Linear)]
-        wide = batch_size >= WIDE and any(min(shape) >= WIDE for shape in widths)
-        self.onednn = policy.device.type == "cpu" and wide and prefers_onednn()
+        nets = (policy.actor, policy.critic)
+        weights = [m.weight.numel() for net in nets for m in net.modules() if isinstance(m, th.nn.Linear)]
+        large = policy.device.type == "cpu" and batch_size * max(weights, default=0) >= LARGE_PRODUCT
+        self.onednn = large and (precision == "bf16" or prefers_onednn())
 
     def __enter__(self) -> None:
         self._n_threads_before = th.get_num_threads()
@@ -70,6 +73,20 @@ class TorchSettings:
 
 
 @functools.cache
+def cpu_info() -> str:
+    """What Linux says about the first processor; nothing on other systems."""
+    try:
+        return Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
+    except OSError:
+        return ""
+
+
+def has_amx() -> bool:
+    """Whether the processor multiplies matrices of bfloat16 (Intel since 2023), and torch can be told to use it."""
+    return MATMUL is not None and "amx_bf16" in cpu_info()
+
+
+@functools.cache
 def prefers_onednn() -> bool:
     """
     Whether to leave float32 matrix products to oneDNN: on AMD with AVX-512, where MKL, torch's default, uses AVX2.
@@ -77,15 +94,11 @@ def prefers_onednn() -> bool:
     torch routes them there only where a lower precision is allowed. oneDNN makes no use of that permission without AMX;
     that is checked on one product.
     """
-    try:
-        info = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
-    except OSError:
-        return False
+    info = cpu_info()
     if MATMUL is None or "AuthenticAMD" not in info or "avx512f" not in info or "amx" in info:
         return False
     a = th.linspace(-1, 1, 256 * 256).sin().view(256, 256)
-    before = MATMUL.fp32_precision
-    MATMUL.fp32_precision = "bf16"
+    before, MATMUL.fp32_precision = MATMUL.fp32_precision, "bf16"
     try:
         error = ((a @ a).double() - a.double() @ a.double()).abs().max()
     finally:
