@@ -1,4 +1,4 @@
-# make train | test | quick | lint | dist | results.  PYTHON chooses the interpreter (>= 3.10), ENV the task and
+# make train | test | quick | lint | dist | results | bench.  PYTHON chooses the interpreter (>= 3.10), ENV the task and
 # EXTRAS what it needs: make train ENV=HalfCheetah-v5 EXTRAS=zoo,mujoco
 PYTHON ?= python3
 VENV ?= .venv
@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 TRAIN = $(BIN)/rl_zoo3 train --algo $(ALGO) --env $(ENV) -conf hyperparams/ddpg_ext.yml -n $(STEPS) --num-threads 1 --eval-freq -1 -f $(LOGS)
 REPORT = $(BIN)/python -m sb3_ddpg_ext report --algo $(ALGO) --env $(ENV) -f $(LOGS)
 
-.PHONY: train results test quick lint dist clean
+.PHONY: train results bench test quick lint dist clean
 
 train: $(VENV)/.$(EXTRAS)
 	$(BIN)/rl_zoo3 train --algo ddpg_ext --env $(ENV) --seed $(SEED) --num-threads 1 --eval-freq -1 -f $(LOGS) --progress
@@ -23,6 +23,10 @@ train: $(VENV)/.$(EXTRAS)
 # The rows behind the README's table, appended to results/ENV.csv. ALGO=ddpg takes SB3's own class.
 results: $(VENV)/.$(EXTRAS)
 	for seed in $(SEEDS); do $(TRAIN) --seed $$seed --verbose 0 && $(REPORT) --csv results/$(ENV).csv || exit; done
+
+# The README's speed table: ours, SB3, SBX and plain torch, interleaved. Half an hour of an idle machine.
+bench: $(VENV)/.zoo,mujoco,bench
+	$(BIN)/python -m sb3_ddpg_ext bench --json results/bench.json --png results/bench.png
 
 test: lint $(VENV)/.tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -16,7 +16,6 @@ def main(total_timesteps: int = 8_000, folder: str | None = None) -> DDPG:
     folder = folder or mkdtemp()
     checkpoints = CheckpointCallback(max(total_timesteps // 8, 1), folder, "pendulum", save_replay_buffer=True)
 
-    # A saved buffer takes the room of buffer_size transitions, also while there are fewer in it.
     model = DDPG("MlpPolicy", "Pendulum-v1", buffer_size=20_000, gamma=0.98, action_noise="normal_0.1", seed=0)
     model.learn(total_timesteps * 2 // 3, callback=checkpoints)  # suppose that it is interrupted here
 

@@ -51,21 +51,8 @@ def make_task(**changes):
 def test_a_real_run(monkeypatch, capsys, tmp_path):
     """Two libraries, each in a fresh process, every measure: the tables are printed and the JSON holds what they came from."""
     path = tmp_path / "new" / "bench.json"
-    run_bench(
-        monkeypatch,
-        *QUICK,
-        "--libraries",
-        "ours",
-        "sb3",
-        "--cells",
-        "64x64/8",
-        "--repeats",
-        1,
-        "--measure",
-        *MEASURES,
-        "--json",
-        path,
-    )
+    options = ["--libraries", "ours", "sb3", "--cells", "64x64/8", "--repeats", 1, "--measure", *MEASURES, "--json", path]
+    run_bench(monkeypatch, *QUICK, *options)
     result = json.loads(path.read_text())
     assert [(run["library"], run["cell"], run["threads"], run["repeat"]) for run in result["runs"]] == [
         ("ours", "64x64/8", 1, 0), ("sb3", "64x64/8", 1, 0),
@@ -302,6 +289,16 @@ def test_each_library_has_the_same_networks(library):
         nets = [agent.actor, agent.critic] if library == "cleanrl" else [agent.model.actor, agent.model.critic]
         sizes = [sum(p.numel() for p in net.parameters()) for net in nets]
     assert sizes == [3 * 16 + 16 + 16 * 8 + 8 + 8 + 1, 4 * 16 + 16 + 16 * 8 + 8 + 8 + 1]
+
+
+def test_single_file_stand_in_takes_float64_observations():
+    """Of MuJoCo, which the default environment has."""
+    pytest.importorskip("mujoco")
+    agent = make_agent(make_task(library="cleanrl", env="HalfCheetah-v5"))
+    assert agent.obs.dtype == np.float64
+    agent.learn(110)
+    agent.predict()
+    assert all(p.isfinite().all() for p in agent.actor.parameters())
 
 
 def test_single_file_update_is_that_of_sb3():
