@@ -2,12 +2,13 @@
 
 import argparse
 
-from sb3_ddpg_ext.cli import report
+from sb3_ddpg_ext.cli import bench, report
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m sb3_ddpg_ext")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    bench.add_parser(commands)
     report.add_parser(commands)
     args = parser.parse_args()
     args.run(args)
