@@ -286,6 +286,21 @@ def test_cuda_graph_on_a_gpu(policy_delay):
     assert loaded.learn(200, reset_num_timesteps=False)._n_updates > models[1]._n_updates
 
 
+@pytest.mark.slow
+def test_learning_curves_coincide():
+    """Over ten seeds of Pendulum, fused learns neither better nor worse than eager, and both do learn."""
+    returns = {"eager": [], "fused": []}
+    for seed, learner in itertools.product(range(10), returns):
+        kwargs = dict(
+            policy_kwargs=dict(net_arch=[32, 32]), batch_size=64, gamma=0.95, learning_rate=2e-3, action_noise="normal_0.1"
+        )
+        model = DDPG("MlpPolicy", "Pendulum-v1", learner=learner, seed=seed, device="cpu", **kwargs).learn(4000)
+        returns[learner].append(np.mean([episode["r"] for episode in model.ep_info_buffer][-6:]))
+    difference = np.subtract(returns["eager"], returns["fused"])
+    assert abs(difference.mean()) < 3 * difference.std(ddof=1) / np.sqrt(10)
+    assert min(np.median(values) for values in returns.values()) > -700  # -1200 at random
+
+
 # --- which learner ----------------------------------------------------------------------------------------------------------
 
 
