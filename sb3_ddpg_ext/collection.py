@@ -4,6 +4,7 @@ from copy import deepcopy
 from typing import Any
 
 import numpy as np
+import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
@@ -13,7 +14,7 @@ from stable_baselines3.common.utils import should_collect_more_steps
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_ddpg_ext.buffers import UniformReplayBuffer
-from sb3_ddpg_ext.learners import Learner
+from sb3_ddpg_ext.learners import Learner, TorchSettings
 from sb3_ddpg_ext.policies import DDPGPolicy
 from sb3_ddpg_ext.validation import check_finite, check_shape
 
@@ -52,6 +53,10 @@ class Collection(OffPolicyAlgorithm):
     policy: DDPGPolicy
     _learner: Learner | None
     repeat_warmup: bool
+    learner: str
+    precision: str
+    n_threads: int | None
+    _settings: dict[tuple, TorchSettings]
 
     def collect_rollouts(
         self,
@@ -108,6 +113,14 @@ class Collection(OffPolicyAlgorithm):
                 self.dump_logs()
         return len(ended)
 
+    def _torch_settings(self, batch_size: int) -> TorchSettings:
+        """For updates, and the threads also for acting."""
+        given = (batch_size, self.n_threads, self.precision, self.learner == "eager")
+        key = (*given, th.get_num_threads())
+        if key not in self._settings:
+            self._settings[key] = TorchSettings(self.policy, *given)
+        return self._settings[key]
+
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -121,7 +134,8 @@ class Collection(OffPolicyAlgorithm):
         if self.num_timesteps < learning_starts and not is_trained:
             actions = np.array([self.action_space.sample() for _ in range(n_envs)])
         else:
-            actions, _ = self.predict(self._last_obs, deterministic=False)  # type: ignore[arg-type]
+            with self._torch_settings(self.batch_size).threads:
+                actions, _ = self.predict(self._last_obs, deterministic=False)  # type: ignore[arg-type]
         scaled = self.policy.scale_action(actions)
         if action_noise is not None:
             scaled = np.minimum(np.maximum(scaled + action_noise(), -1), 1)

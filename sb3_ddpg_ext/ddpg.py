@@ -22,9 +22,9 @@ from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 from stable_baselines3.td3 import policies as sb3_policies
 
 from sb3_ddpg_ext.batch import Batch
-from sb3_ddpg_ext.buffers import choose_buffer, n_step_kwargs
+from sb3_ddpg_ext.buffers import UniformReplayBuffer, choose_buffer, n_step_kwargs
 from sb3_ddpg_ext.collection import Collection
-from sb3_ddpg_ext.learners import LEARNERS, TorchSettings, choose_learner, has_amx, warn_if_oversubscribed
+from sb3_ddpg_ext.learners import LEARNERS, choose_learner, has_amx, warn_if_oversubscribed
 from sb3_ddpg_ext.policies import CnnPolicy, DDPGPolicy, MlpPolicy, MultiInputPolicy
 from sb3_ddpg_ext.specs import make_action_noise, make_schedule
 from sb3_ddpg_ext.validation import (
@@ -90,13 +90,13 @@ class DDPG(Collection):
     :param target_policy_noise: standard deviation of the noise that smooths the target's actions, the same, section 5.3;
         0 is DDPG
     :param target_noise_clip: bound of that noise
-    :param learner: ``"eager"`` is the update by autograd, ``"fused"`` the same with its gradients written out, for plain
-        multilayer perceptrons on the CPU, ``"cuda_graph"`` the eager one recorded once and replayed on a GPU; ``"auto"`` takes
-        the fastest of eager and fused that can train the model
+    :param learner: ``"eager"`` is the update by autograd, with SB3's own operations; ``"fused"`` the same with its gradients
+        written out, for plain multilayer perceptrons on the CPU; ``"cuda_graph"`` the eager one recorded once and replayed on
+        a GPU; ``"auto"`` takes the faster of eager and fused that can train the model
     :param precision: ``"float32"``, or ``"bf16"`` to round what large matrix products multiply to bfloat16; on a CPU with AMX
         or on a GPU
-    :param n_threads: of torch during updates; None for one with small networks, torch's own number with large ones or
-        convolutions. More than one is faster on an idle machine, much slower on a busy one.
+    :param n_threads: of torch, to act and to update; None for one with small networks, torch's own number with large ones,
+        with convolutions and with ``learner="eager"``. More than one is faster on an idle machine, much slower on a busy one.
     :raises ValueError: for a value outside what is allowed, or an observation or reward that is not finite
     :raises TypeError: for a value of the wrong type
     """
@@ -183,6 +183,7 @@ class DDPG(Collection):
         self.learner = learner
         self.precision = precision
         self.n_threads = n_threads
+        self._is_loading = not _init_setup_model
         if _init_setup_model:
             self._setup_model()
 
@@ -220,15 +221,21 @@ class DDPG(Collection):
         self._loss_sums: dict[str, th.Tensor] = {}
         self._n_summed: dict[str, int] = {}
         self._warned = False
+        self._is_loading = False
 
     def _choose_learner(self) -> None:
         """By ``learner``, and by what the policy is made of now. What it has learnt stays where it was, in the policy."""
-        chosen, refused = choose_learner(self.learner, self.policy, self.precision)
-        self._settings: dict[int, TorchSettings] = {}
-        if type(self._learner) is chosen and self._learner.policy is self.policy:
-            return
+        try:
+            chosen, refused = choose_learner(self.learner, self.policy, self.precision)
+        except ValueError as error:
+            if not self._is_loading:
+                raise
+            warnings.warn(f"{error}. It can predict; to train it, load it with another learner", stacklevel=4)
+            chosen, refused = choose_learner("auto", self.policy, self.precision)
+        self._settings = {}
+        is_news = type(self._learner) is not chosen
         self._learner = chosen(self.policy, self.tau, precision=self.precision)
-        if self.verbose > 0:
+        if self.verbose > 0 and is_news:
             print(f"Learner: {chosen.name}", *(f"({name} not: {reason})" for name, reason in refused.items()))
 
     def _convert_from_sb3(self) -> None:
@@ -284,6 +291,8 @@ class DDPG(Collection):
             if self.env is None or not isinstance(self.observation_space, spaces.Dict):
                 raise ValueError(f"{buffer_class.__name__} needs an environment with Dict observations, here env={self.env}")
             kwargs["env"] = self.env  # here, not in replay_buffer_kwargs, which are pickled with the model
+        if buffer_class is UniformReplayBuffer and self._vec_normalize_env is not None:
+            kwargs.setdefault("keep_float64", True)  # it normalises before it rounds
         return buffer_class(
             self.buffer_size,
             self.observation_space,
@@ -324,9 +333,9 @@ class DDPG(Collection):
         total_timesteps, callback = self._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
-        self._choose_learner()
         self._warned = False
         callback.on_training_start(locals(), globals())
+        self._choose_learner()  # after the callbacks, which may freeze parameters or watch modules
         while self.num_timesteps < total_timesteps:
             rollout = self.collect_rollouts(
                 self.env,  # type: ignore[arg-type]
@@ -386,11 +395,6 @@ class DDPG(Collection):
                 self._sum_losses(learner.update(Batch.from_samples(samples, self.gamma)))
         self._n_updates += gradient_steps
 
-    def _torch_settings(self, batch_size: int) -> TorchSettings:
-        if batch_size not in self._settings:
-            self._settings[batch_size] = TorchSettings(self.policy, batch_size, self.n_threads, self.precision)
-        return self._settings[batch_size]
-
     def _sum_losses(self, losses: dict[str, th.Tensor]) -> None:
         for name, loss in losses.items():
             n_summed = self._n_summed.get(name, 0)
@@ -410,11 +414,21 @@ class DDPG(Collection):
         super().dump_logs()
 
     def _warn_if_oversubscribed(self) -> None:
-        if not self._warned and warn_if_oversubscribed(self._torch_settings(self.batch_size).n_threads):
+        if not self._warned and warn_if_oversubscribed(self._torch_settings(self.batch_size).threads.n):
             self._warned = True
 
     def _excluded_save_params(self) -> list[str]:
-        derived = ["actor", "critic", "actor_target", "critic_target", "_learner", "_loss_sums", "_n_summed", "_settings"]
+        derived = [
+            "actor",
+            "critic",
+            "actor_target",
+            "critic_target",
+            "_learner",
+            "_loss_sums",
+            "_n_summed",
+            "_settings",
+            "_is_loading",
+        ]
         return super()._excluded_save_params() + derived
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:

@@ -56,5 +56,30 @@ def _normalises(norm: nn.LayerNorm, layer: Layer) -> bool:
 def hooks_of(modules: Iterable[nn.Module]) -> list[dict]:
     """The registers of what a user may have hung onto these modules, and onto all modules; empty ones too."""
     own = [(m._forward_hooks, m._forward_pre_hooks, m._backward_hooks, m._backward_pre_hooks) for m in modules]
-    everyones = (nn_module._global_forward_hooks, nn_module._global_forward_pre_hooks)
+    everyones = (
+        nn_module._global_forward_hooks,
+        nn_module._global_forward_pre_hooks,
+        nn_module._global_backward_hooks,
+        nn_module._global_backward_pre_hooks,
+    )
     return [register for registers in (everyones, *own) for register in registers]
+
+
+class Snapshot:
+    """
+    The modules of some networks as they are now, to see later, in little time, whether they still are.
+
+    :param networks: with all that is inside them
+    """
+
+    def __init__(self, *networks: nn.Module):
+        modules = [module for network in networks for module in network.modules()]
+        self.children = [(module._modules, list(module._modules.values())) for module in modules if module._modules]
+        self.modules, self.types = modules, list(map(type, modules))
+        self.hooks = hooks_of(modules)
+
+    def is_current(self) -> bool:
+        """Whether no module was replaced, appended or changed in type, as parametrizations do, and none has hooks."""
+        if any(self.hooks) or list(map(type, self.modules)) != self.types:
+            return False
+        return all(list(children.values()) == then for children, then in self.children)

@@ -200,6 +200,63 @@ def test_transitions_of_an_environment(n_envs):
     assert th.equal(samples.dones[:, 0], ((step + 1 == length) * terminates).float())
 
 
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_a_refused_transition_changes_nothing(n_envs):
+    """An error in add(), of a wrong shape or type, leaves the buffer as it was, and what comes next is right."""
+    rng = np.random.default_rng(0)
+    args = (15 * n_envs, SPACES["box"], ACTIONS, "cpu", n_envs)
+    mine, its = UniformReplayBuffer(*args), ReplayBuffer(*args)
+    obs, action, reward, done = np.zeros((n_envs, 4)), np.zeros((n_envs, 2)), np.zeros(n_envs), np.zeros(n_envs, bool)
+    wrong = [
+        (np.zeros((n_envs, 5)), obs, action, reward, done),
+        (obs, np.zeros((n_envs, 5)), action, reward, done),
+        (obs, obs, np.zeros((n_envs, 3)), reward, done),
+        (obs, obs, action, np.array(["a"] * n_envs), done),
+        (obs, obs, action, reward, np.zeros(n_envs + 1, bool)),
+    ]
+    for i in range(60):
+        record(rng, (mine, its), SPACES["box"], n_envs, n_steps=1)
+        with pytest.raises(ValueError, match=r"reshape|convert|broadcast"):
+            mine.add(*wrong[i % len(wrong)], [{}] * n_envs)
+        sample_both(mine, its, 30)
+
+
+def test_raw_values_of_gymnasium_are_taken():
+    """Where a single environment's demonstrations are stored, numbers and lists, as SB3 takes them."""
+    for space, obs, next_obs in ((SPACES["box"], [1.0, 2.0, 3.0, 4.0], np.arange(4.0)), (SPACES["discrete"], np.int64(3), 4)):
+        mine, its = (cls(10, space, ACTIONS, "cpu") for cls in (UniformReplayBuffer, ReplayBuffer))
+        mine.add(obs, next_obs, np.zeros(2), 1.0, True, [{}])
+        its.add(np.asarray(obs), np.asarray(next_obs), np.zeros(2), 1.0, True, [{}])
+        sample_both(mine, its, 4)
+
+
+def test_observations_are_normalised_before_they_are_rounded():
+    """With 64-bit observations far from zero, as SB3 does it: VecNormalize makes the model's buffer keep them."""
+    env = VecNormalize(DummyVecEnv([lambda: gym.wrappers.TransformObservation(CountingEnv(), far_away, FAR_AWAY)]))
+    kwargs = dict(learning_starts=50, buffer_size=100, device="cpu", seed=0, policy_kwargs=dict(net_arch=[8]))
+    mine = DDPG("MlpPolicy", env, **kwargs).learn(40)
+    assert mine.replay_buffer.sample(4).observations.dtype == th.float64
+    env.obs_rms.mean[:], env.obs_rms.var[:] = 1e9, 1
+    assert mine.replay_buffer.sample(100, env).observations.std(0).min() > 0.5
+
+
+FAR_AWAY = spaces.Box(-np.inf, np.inf, (2,), np.float64)
+
+
+def far_away(obs):
+    return obs.astype(np.float64) + 1e9
+
+
+def test_what_is_computed_cannot_be_written_to():
+    """Rather an error than a value that is lost."""
+    buffer = UniformReplayBuffer(10, SPACES["box"], ACTIONS, "cpu")
+    for name in ("dones", "timeouts"):
+        with pytest.raises(ValueError, match="read-only"):
+            getattr(buffer, name)[0] = 1
+    buffer.rewards[0] = 5
+    assert buffer.rewards[0, 0] == 5
+
+
 def test_two_samples_do_not_share_memory():
     """A batch that is kept stays what it was."""
     buffer = UniformReplayBuffer(100, SPACES["box"], ACTIONS, "cpu")

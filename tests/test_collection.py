@@ -1,6 +1,7 @@
 """Collection without SB3's overhead: what it must not change."""
 
 import copy
+import warnings
 
 import gymnasium as gym
 import numpy as np
@@ -11,10 +12,12 @@ from stable_baselines3 import DDPG as SB3DDPG
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 
 from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.collection import step
+from sb3_ddpg_ext.policies import MlpPolicy
 
 SMALL = dict(policy_kwargs=dict(net_arch=[16, 16]), batch_size=32, buffer_size=2000, device="cpu", seed=0)
 
@@ -91,11 +94,10 @@ def test_step_of_other_vec_envs_is_their_own():
     replaced = DummyVecEnv(make)
     wait = replaced.step_wait
     replaced.step_wait = lambda: calls.append("replaced") or wait()
-    for env in (Own(make), VecFrameStack(DummyVecEnv(make), 2), replaced):
+    for env, width in ((Own(make), 3), (VecFrameStack(DummyVecEnv(make), 2), 6), (replaced, 3)):
         env.reset()
-        step(env, np.zeros((1, 1), np.float32))
+        assert step(env, np.zeros((1, 1), np.float32))[0].shape == (1, width)
     assert calls == ["own", "replaced"]
-    assert VecFrameStack(DummyVecEnv(make), 2).observation_space.shape == (6,)
 
 
 # --- collect_rollouts -------------------------------------------------------------------------------------------------------
@@ -193,6 +195,45 @@ def test_short_way_is_left_when_the_networks_change():
     del mu[-1]
     mu[-2].weight.data = mu[-2].weight.data.double().float() * 2
     np.testing.assert_array_equal(model.predict(obs)[0], general_predict(model, obs))
+
+
+def test_any_array_will_do():
+    """Reversed, transposed and read-only ones too, without a warning."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", **SMALL)
+    rng = np.random.default_rng(0)
+    frozen = rng.standard_normal(3).astype(np.float32)
+    frozen.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for obs in (rng.standard_normal(3)[::-1], rng.standard_normal((3, 4)).astype(np.float32).T, frozen):
+            np.testing.assert_array_equal(model.predict(obs)[0], general_predict(model, obs))
+
+
+def test_own_ways_to_an_action_are_taken():
+    """A subclass's, an instance's, a parametrized layer's, another features extractor's."""
+
+    class Own(MlpPolicy):
+        def obs_to_tensor(self, observation):
+            obs, vectorized = super().obs_to_tensor(observation)
+            return obs * 0, vectorized
+
+    class Zero(FlattenExtractor):
+        def forward(self, observations):
+            return super().forward(observations) * 0
+
+    obs, changes = np.ones(3, np.float32), []
+    model = DDPG(Own, "Pendulum-v1", **SMALL)
+    np.testing.assert_array_equal(model.predict(obs)[0], model.predict(0 * obs)[0])
+    changes.append(lambda actor: setattr(actor, "forward", lambda obs: th.full((len(obs), 1), 0.25)))
+    changes.append(lambda actor: setattr(actor, "features_extractor", Zero(actor.observation_space)))
+    changes.append(lambda actor: th.nn.utils.parametrizations.spectral_norm(actor.mu[0]))
+    for change in changes:
+        model = DDPG("MlpPolicy", "Pendulum-v1", **SMALL)
+        before = model.predict(obs)[0]
+        change(model.actor)
+        after = model.predict(obs)[0]
+        assert after != before
+        np.testing.assert_array_equal(after, general_predict(model, obs))
 
 
 def test_wrong_observations_are_refused():

@@ -7,6 +7,8 @@ import itertools
 import os
 import subprocess
 import sys
+import warnings
+from contextlib import nullcontext
 
 import gymnasium as gym
 import numpy as np
@@ -297,7 +299,7 @@ def test_learning_curves_coincide():
         model = DDPG("MlpPolicy", "Pendulum-v1", learner=learner, seed=seed, device="cpu", **kwargs).learn(4000)
         returns[learner].append(np.mean([episode["r"] for episode in model.ep_info_buffer][-6:]))
     difference = np.subtract(returns["eager"], returns["fused"])
-    assert abs(difference.mean()) < 3 * difference.std(ddof=1) / np.sqrt(10)
+    assert abs(difference.mean()) < min(3 * difference.std(ddof=1) / np.sqrt(10), 150)
     assert min(np.median(values) for values in returns.values()) > -700  # -1200 at random
 
 
@@ -348,6 +350,107 @@ def test_fused_says_why_not(kwargs, change, reason):
     assert reason in refused["fused"]
     with pytest.raises(ValueError, match=f"learner='fused' cannot train this model: .*{reason}"):
         choose_learner("fused", model.policy, "float32")
+
+
+def reset_last_layer(model):
+    model.critic.q_networks[0][-1] = nn.Linear(16, 1)
+    model.critic.optimizer = th.optim.Adam(model.critic.parameters(), lr=1e-3)
+
+
+def new_optimizer(model):
+    model.critic.optimizer = th.optim.Adam(model.critic.parameters(), lr=1e-3)
+
+
+def scaled_gradient(model):
+    model.actor.mu[0].weight.register_hook(lambda gradient: 0.5 * gradient)
+
+
+def hook_on_the_critic(model):
+    model.critic.register_forward_hook(lambda *args: None)
+
+
+@pytest.mark.parametrize("moment", ["between", "callback"])
+@pytest.mark.parametrize("change", [frozen, hooked, reset_last_layer, new_optimizer, scaled_gradient, hook_on_the_critic])
+def test_changes_are_seen(change, moment):
+    """What is done to a trained model, between trainings or by a callback in one, has the effect that it has with eager."""
+    models = []
+    for learner in ("eager", "auto"):
+        model = DDPG("MlpPolicy", "Pendulum-v1", learning_starts=10, learner=learner, **SMALL).learn(30)
+        assert type(model._learner) is (EagerLearner if learner == "eager" else FusedLearner)
+
+        def callback(locals_, globals_, model=model):
+            if model.num_timesteps == 40:
+                th.manual_seed(1)
+                change(model)
+            return True
+
+        if moment == "between":
+            th.manual_seed(1)
+            change(model)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="the eager learner takes over")
+            model.learn(40, reset_num_timesteps=False, callback=callback if moment == "callback" else None)
+        models.append(model)
+    for (key, value), other in zip(models[0].policy.state_dict().items(), models[1].policy.state_dict().values(), strict=True):
+        th.testing.assert_close(other, value, rtol=0, atol=3e-3, msg=lambda text, key=key: f"{key}: {text}")
+    assert len(models[0].critic.optimizer.state) == len(models[1].critic.optimizer.state)
+
+
+def test_taking_over_is_warned_of():
+    """When a callback hangs something onto a network, the eager learner does the rest, and says why."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", learning_starts=10, **SMALL).learn(30)
+    calls = []
+    model.actor.mu[0].register_forward_hook(lambda *args: calls.append(1))
+    with pytest.warns(UserWarning, match="the eager learner takes over from the fused one: .*hooks"):
+        model.train(3, 32)
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("learner", ["eager", "fused"])
+@pytest.mark.parametrize("width", [7, 16])
+def test_nan_is_not_hidden(learner, width):
+    """A network that has diverged shows it, whatever its width."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", **SMALL | dict(policy_kwargs=dict(net_arch=[width])), learner=learner)
+    model.critic.qf0[0].weight.data.fill_(np.nan)
+    losses = model._learner.update(make_batch(th.Generator().manual_seed(0), 8, th.float32))
+    assert all(loss.isnan() for loss in losses.values())
+    assert all(p.isnan().any() for p in model.actor.parameters())
+
+
+def test_shared_memory_is_kept():
+    """Parameters that other processes see stay where these see them."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", learning_starts=10, **SMALL)
+    model.policy.share_memory()
+    assert all(p.is_shared() for p in model.learn(30).policy.parameters())
+
+
+def test_frozen_actor_lets_the_critic_learn():
+    """As in a pretraining of the critic."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", learning_starts=10, **SMALL)
+    for parameter in model.actor.parameters():
+        parameter.requires_grad_(False)
+    before = [p.clone() for p in (*model.actor.parameters(), *model.critic.parameters())]
+    model.learn(30)
+    moved = [not th.equal(p, q) for p, q in zip(before, (*model.actor.parameters(), *model.critic.parameters()), strict=True)]
+    assert moved == [False] * 6 + [True] * 6
+
+
+def test_model_of_another_machine_can_predict(tmp_path):
+    """A learner that cannot be had here is an error where it trains, not where the file is loaded."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", **SMALL)
+    model.learner = "cuda_graph"
+    model.save(tmp_path / "model")
+    with pytest.warns(UserWarning, match="learner='cuda_graph' cannot train this model: the model is on cpu.*It can predict"):
+        loaded = DDPG.load(tmp_path / "model", env=gym.make("Pendulum-v1"), device="cpu")
+    np.testing.assert_array_equal(loaded.predict(np.ones(3))[0], model.predict(np.ones(3))[0])
+    with pytest.raises(ValueError, match="learner='cuda_graph' cannot train this model"):
+        loaded.learn(10)
+    assert (
+        DDPG.load(tmp_path / "model", env=gym.make("Pendulum-v1"), device="cpu", learner="auto").learn(10).num_timesteps == 10
+    )
+    loaded.learner = "fuse"
+    with pytest.raises(ValueError, match="learner='fuse' must be one of"):
+        loaded.learn(10)
 
 
 def test_auto_is_announced(capsys):
@@ -420,7 +523,7 @@ def test_flags_of_torch_are_left_alone(learner, onednn, monkeypatch):
         model.train(1, 64)
     assert flags() == before
     assert inside[0][0] == 2
-    assert (inside[0][1] != before[1]) == onednn
+    assert (inside[0][1] != before[1]) == (onednn and learner == "fused")
     assert inside[0][3] is False
     th.set_flush_denormal(True)  # the user's own flag stays set
     try:
@@ -450,6 +553,63 @@ def test_denormal_numbers_do_not_arise(learner):
             assert not ((magnitude > 0) & (magnitude < 1e-38)).any(), key
 
 
+def test_settings_inside_each_other():
+    """Of two trainings at once, in threads, the last to end restores torch's setting; inheriting goes on."""
+    matmul, parent = th.backends.mkldnn.matmul, th.backends.mkldnn
+    before = matmul.fp32_precision, parent.fp32_precision
+    first, second = settings.OneDNN(), settings.OneDNN()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__()
+    assert matmul.fp32_precision == "bf16"
+    second.__exit__()
+    assert (matmul.fp32_precision, parent.fp32_precision) == before
+    try:
+        parent.fp32_precision = "tf32"
+        with settings.OneDNN():
+            pass
+        parent.fp32_precision = "ieee"
+        assert matmul.fp32_precision == "ieee"
+    finally:
+        parent.fp32_precision = before[1]
+
+
+def test_without_the_setting_of_torch_2_9(monkeypatch):
+    """bf16 then means float32, and nothing is left set."""
+    monkeypatch.setattr(settings, "MATMUL", None)
+    before = flags()
+    kwargs = SMALL | dict(policy_kwargs=dict(net_arch=[256, 256]), batch_size=64)
+    with pytest.warns(UserWarning, match="bf16"):
+        DDPG("MlpPolicy", "Pendulum-v1", learning_starts=10, precision="bf16", **kwargs).learn(15)
+    assert flags() == before
+
+
+def test_eager_keeps_to_sb3(monkeypatch):
+    """learner="eager" means torch's own threads and matrix products, also where the others would choose differently."""
+    monkeypatch.setattr(settings, "prefers_onednn", lambda: True)
+    before = th.get_num_threads()
+    try:
+        th.set_num_threads(2)
+        for learner, expected in (("eager", (2, nullcontext)), ("auto", (1, settings.OneDNN))):
+            model = DDPG("MlpPolicy", "Pendulum-v1", buffer_size=10, device="cpu", learner=learner)
+            inside = model._torch_settings(256)
+            assert (inside.threads.n, type(inside.products)) == expected
+    finally:
+        th.set_num_threads(before)
+
+
+def test_acting_uses_the_same_threads(monkeypatch):
+    """As many as an update: a matrix product with many environments would wait for a busy machine too."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", n_threads=3, learning_starts=0, **SMALL)
+    before, seen = th.get_num_threads(), []
+    predict = model.predict
+    monkeypatch.setattr(
+        model, "predict", lambda *args, **kwargs: seen.append(th.get_num_threads()) or predict(*args, **kwargs)
+    )
+    model.learn(3)
+    assert (seen, th.get_num_threads()) == ([3, 3, 3], before)
+
+
 def test_threads_by_size():
     """One thread for the networks of the tutorials, torch's number for large ones, and what the user says in any case."""
     small, large, images = (
@@ -459,20 +619,20 @@ def test_threads_by_size():
     before = th.get_num_threads()
     try:
         th.set_num_threads(2)
-        assert TorchSettings(small, 256).n_threads == 1
-        assert TorchSettings(large, 256).n_threads == 2
-        assert TorchSettings(large, 16).n_threads == 1
-        assert TorchSettings(images, 256).n_threads == 1
+        assert TorchSettings(small, 256).threads.n == 1
+        assert TorchSettings(large, 256).threads.n == 2
+        assert TorchSettings(large, 16).threads.n == 1
+        assert TorchSettings(images, 256).threads.n == 1
         images.actor.mu.append(nn.Conv2d(1, 1, 1))
-        assert TorchSettings(images, 256).n_threads == 2
-        assert TorchSettings(small, 256, n_threads=5).n_threads == 5
+        assert TorchSettings(images, 256).threads.n == 2
+        assert TorchSettings(small, 256, n_threads=5).threads.n == 5
     finally:
         th.set_num_threads(before)
 
 
 def test_busy_machine_is_warned_of_once(monkeypatch):
     """Where several threads share the cores with other work; one thread, or an idle machine, is fine."""
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
     monkeypatch.setattr("os.getloadavg", lambda: (4.2, 0, 0))
     assert not warn_if_oversubscribed(n_threads=1)
     with pytest.warns(UserWarning, match="n_threads=2, but 4.2 threads want this machine's 2 cores.*n_threads=1"):
@@ -494,7 +654,7 @@ model = DDPG("MlpPolicy", "Pendulum-v1", learning_starts=100, device="cpu", buff
 print("ready", flush=True)
 sys.stdin.readline()
 start = time.perf_counter()
-model.train(150, 256)
+model.learn(150, reset_num_timesteps=False)
 print(time.perf_counter() - start)
 """
 

@@ -12,8 +12,7 @@ from stable_baselines3.common.type_aliases import DictReplayBufferSamples, Repla
 from stable_baselines3.common.vec_env import VecNormalize
 
 Observation = np.ndarray | dict[str, np.ndarray]
-# What torch can gather: 64-bit floats would be rounded on their way into the network anyway.
-STORED_AS = {"float64": np.float32, "uint16": np.int32, "uint32": np.int64, "uint64": np.int64}
+STORED_AS = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}  # torch has no arithmetic for unsigned ones
 
 
 class Column:
@@ -79,6 +78,7 @@ class UniformReplayBuffer(ReplayBuffer):
     :param optimize_memory_usage: for the signature only: the storage is economical, and right at time limits, in any case
     :param handle_timeout_termination: count a time limit as not terminal
     :param storage_device: where transitions are stored, e.g. ``"cuda"``; None for the CPU
+    :param keep_float64: store 64-bit floats as they are: for VecNormalize, which subtracts the mean before it rounds
     :param pin_memory: hand samples to a GPU through page-locked memory, without waiting for the copy
     """
 
@@ -93,11 +93,13 @@ class UniformReplayBuffer(ReplayBuffer):
         handle_timeout_termination: bool = True,
         storage_device: th.device | str | None = None,
         pin_memory: bool = False,
+        keep_float64: bool = False,
     ):
         super(ReplayBuffer, self).__init__(buffer_size, observation_space, action_space, device, n_envs=n_envs)
         self.buffer_size = max(buffer_size // n_envs, 1)
         self.optimize_memory_usage = optimize_memory_usage
         self.handle_timeout_termination = handle_timeout_termination
+        self.keep_float64 = keep_float64
         self.storage_device = th.device(storage_device or "cpu")
         self.pin_memory = pin_memory and self.device.type == "cuda" and self.storage_device.type == "cpu"
         self._n_rows = self.buffer_size * n_envs  # transition (pos, env) is row pos * n_envs + env
@@ -123,6 +125,8 @@ class UniformReplayBuffer(ReplayBuffer):
         self._timeouts = np.zeros(self._n_rows, bool)
 
     def _make_column(self, n_rows: int, shape: tuple[int, ...], dtype: Any) -> Column:
+        if dtype == np.float64 and not self.keep_float64:
+            dtype = np.float32  # as which it enters the networks
         return Column(n_rows, shape, STORED_AS.get(np.dtype(dtype).name, dtype), self.storage_device)
 
     @property
@@ -142,12 +146,14 @@ class UniformReplayBuffer(ReplayBuffer):
                 stacklevel=2,
             )
 
-    def _write_obs(self, rows: slice, obs: Observation) -> None:
-        for key, column in self._obs.items():
-            values: Any = obs[key] if self._is_dict else obs
-            if values.ndim != column.tensor.ndim:  # Discrete observations have no dimension of their own
-                values = values.reshape(self.n_envs, *column.tensor.shape[1:])
-            column.write(rows, values)
+    def _rows_of(self, obs: Any) -> list[np.ndarray]:
+        """The observations of all environments for each column. Discrete ones have no dimension of their own."""
+        parts = [(column, obs[key] if self._is_dict else obs) for key, column in self._obs.items()]
+        return [np.asarray(part).reshape(self.n_envs, *column.tensor.shape[1:]) for column, part in parts]
+
+    def _write_obs(self, rows: slice, parts: list[np.ndarray]) -> None:
+        for column, part in zip(self._obs.values(), parts, strict=True):
+            column.write(rows, part)
 
     def add(
         self,
@@ -158,21 +164,24 @@ class UniformReplayBuffer(ReplayBuffer):
         done: np.ndarray,
         infos: list[dict[str, Any]],
     ) -> None:
-        rows = slice(self.pos * self.n_envs, (self.pos + 1) * self.n_envs)
-        if self.full:
-            self._free.extend(row for row in self._next[rows].tolist() if row >= self._newest.stop)
-        self._write_obs(rows, obs)
-        self._link_previous(rows)
-        self._write_obs(self._newest, next_obs)
-        self._next[rows] = self._newest_rows
-        self._goes_on[:] = True
-        rest = self._incoming
-        rest[:, :-2] = action.reshape(self.n_envs, self.action_dim)
+        # First all that can fail, so that an error leaves the buffer as it was.
+        starts, follows, rest = self._rows_of(obs), self._rows_of(next_obs), self._incoming
+        rest[:, :-2] = np.reshape(action, (self.n_envs, self.action_dim))
         rest[:, -2] = reward
         rest[:, -1] = done
+        done = np.asarray(done, bool).reshape(-1)
+        rows = slice(self.pos * self.n_envs, (self.pos + 1) * self.n_envs)
+        overwritten = [row for row in self._next[rows].tolist() if row >= self._newest.stop] if self.full else []
+        self._write_obs(rows, starts)
+        self._link_previous(rows)
+        self._goes_on[:] = False
+        self._write_obs(self._newest, follows)
+        self._next[rows] = self._newest_rows
+        self._free.extend(overwritten)
+        self._goes_on[:] = True
         self._timeouts[rows] = False
         if np.count_nonzero(done):
-            self._end_episodes(rows, done.reshape(self.n_envs), infos)
+            self._end_episodes(rows, done, infos)
         self._rest.write(rows, rest)
         self.pos += 1
         if self.pos == self.buffer_size:
@@ -238,7 +247,7 @@ class UniformReplayBuffer(ReplayBuffer):
         # One gather gives (2 n, ...): first the observations, then those that follow.
         both = np.concatenate((rows, self._next.take(rows)))
         observations = {key: self._to_device(obs) for key, obs in self._gather_obs(both, env).items()}
-        actions, rewards, dones = rest.split((self.action_dim, 1, 1), dim=1)
+        actions, rewards, dones = (part.contiguous() for part in rest.split((self.action_dim, 1, 1), dim=1))
         if self._is_dict:
             before, after = ({key: obs[half] for key, obs in observations.items()} for half in (slice(n), slice(n, None)))
             return DictReplayBufferSamples(before, actions, after, dones, rewards)
@@ -283,7 +292,7 @@ class UniformReplayBuffer(ReplayBuffer):
 
     @property
     def next_observations(self) -> Any:  # type: ignore[override]
-        """A copy of those that follow."""
+        """A copy of those that follow, made at each access."""
         return self._observation_arrays(self._next)
 
     @property
@@ -299,12 +308,12 @@ class UniformReplayBuffer(ReplayBuffer):
     @property
     def timeouts(self) -> np.ndarray:  # type: ignore[override]
         """Whether an episode was cut by its time limit, (buffer_size, n_envs)."""
-        return self._timeouts.reshape(self.buffer_size, self.n_envs).astype(np.float32)
+        return _read_only(self._timeouts.reshape(self.buffer_size, self.n_envs).astype(np.float32))
 
     @property
     def dones(self) -> np.ndarray:  # type: ignore[override]
         """Whether an episode ended, by termination or by its time limit, (buffer_size, n_envs)."""
-        return np.maximum(self._array(self._rest, slice(None))[..., -1], self.timeouts)
+        return _read_only(np.maximum(self._array(self._rest, slice(None))[..., -1], self.timeouts))
 
     def reset(self) -> None:
         super().reset()
@@ -329,3 +338,9 @@ class UniformReplayBuffer(ReplayBuffer):
         self._rest.write(slice(n_written), written["_rest"])
         for key, column in self._obs.items():
             column.write(np.r_[:n_written, self._n_rows : self._n_used], written["_obs"][key])
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """For what is computed when it is asked for: writing to it would be lost."""
+    array.flags.writeable = False
+    return array

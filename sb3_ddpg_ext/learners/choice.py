@@ -5,6 +5,7 @@ from sb3_ddpg_ext.learners.cuda_graph import CudaGraphLearner
 from sb3_ddpg_ext.learners.eager import EagerLearner
 from sb3_ddpg_ext.learners.fused import FusedLearner
 from sb3_ddpg_ext.policies import DDPGPolicy
+from sb3_ddpg_ext.validation import check_choice
 
 LEARNERS: dict[str, type[Learner]] = {learner.name: learner for learner in (EagerLearner, FusedLearner, CudaGraphLearner)}
 # For "auto". A CUDA graph is for those who ask for it: it has not been measured yet.
@@ -19,6 +20,7 @@ def choose_learner(name: str, policy: DDPGPolicy, precision: str) -> tuple[type[
     :return: the learner, and why each faster one was refused
     :raises ValueError: if the learner that was asked for cannot train the policy
     """
+    check_choice("learner", name, ["auto", *LEARNERS])
     if name != "auto":
         reason = LEARNERS[name].refusal(policy, precision)
         if reason is not None:

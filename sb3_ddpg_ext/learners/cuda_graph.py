@@ -30,6 +30,7 @@ class CudaGraphLearner(EagerLearner):
         self.learning_rates = [self.parameters[0].new_zeros(()).detach() for _ in self.optimizers]
         self.recorded: dict[Any, tuple[Batch, Callable[[], Losses]]] = {}
         self.n_warmed_up: dict[Any, int] = {}
+        self.memory: list[int] = []
 
     @classmethod
     def refusal(cls, policy: DDPGPolicy, precision: str) -> str | None:
@@ -41,6 +42,10 @@ class CudaGraphLearner(EagerLearner):
         return None
 
     def update(self, batch: Batch) -> Losses:
+        memory = self._memory()
+        if memory != self.memory:  # what was recorded writes to the old one
+            self.memory = memory
+            self.recorded.clear()
         kind = self._kind(batch)
         if self.n_warmed_up.get(kind, 0) < N_WARM_UP:
             self.n_warmed_up[kind] = self.n_warmed_up.get(kind, 0) + 1
@@ -62,12 +67,19 @@ class CudaGraphLearner(EagerLearner):
         return {name: loss.clone() for name, loss in losses.items()}
 
     def _kind(self, batch: Batch) -> tuple[Any, ...]:
-        """What makes an update a different sequence of kernels, or one with other constants or other memory."""
+        """What makes an update another sequence of kernels, or one with other constants."""
         with_actor = (self.n_updates + 1) % self.policy_delay == 0
         constants = (self.tau, self.target_policy_noise, self.target_noise_clip)
-        memory = tuple(p.data_ptr() for p in (*self.parameters, *self.target_parameters))
-        moments = tuple(id(optimizer.state) for optimizer in self.optimizers)
-        return (with_actor, len(batch.rewards), constants, memory, moments)
+        groups = [optimizer.param_groups[0].items() for optimizer in self.optimizers]
+        options = tuple(str(value) for group in groups for name, value in group if name not in ("params", "lr"))
+        learning = tuple(parameter.requires_grad for parameter in self.parameters)
+        return (with_actor, len(batch.rewards), constants, options, learning)
+
+    def _memory(self) -> list[int]:
+        """Where the parameters and the moments lie."""
+        states = [state for optimizer in self.optimizers for state in optimizer.state.values()]
+        moments = [value for state in states for value in state.values() if isinstance(value, th.Tensor)]
+        return [tensor.data_ptr() for tensor in (*self.parameters, *self.target_parameters, *moments)]
 
     @contextmanager
     def _capturable(self) -> Iterator[None]:

@@ -53,7 +53,8 @@ class EagerLearner(Learner):
             actor_loss = -critic.value(batch.observations, actor(batch.observations)).mean()
         actor.optimizer.zero_grad()
         # Through the critic, whose parameters take no gradient; nor do frozen ones of the actor.
-        actor_loss.backward(inputs=[p for p in self.actor_parameters if p.requires_grad])
+        if learning := [p for p in self.actor_parameters if p.requires_grad]:
+            actor_loss.backward(inputs=learning)
         actor.optimizer.step()
 
         self.update_targets()

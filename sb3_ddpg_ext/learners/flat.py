@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import torch as th
 from torch.nn import Parameter
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 ALIGNMENT = 16  # elements: a cache line of float32, where the rows of a weight begin best
 
@@ -31,7 +32,7 @@ class Flat:
             self.gradients = th.zeros_like(self.values)
             for parameter, gradient in zip(self.parameters, self.views(self.gradients), strict=True):
                 parameter.grad = gradient
-        self._pointers = [p.data_ptr() for p in self.parameters]
+        self._pointers = list(map(th.Tensor.data_ptr, self.parameters))
 
     def views(self, flat: th.Tensor) -> list[th.Tensor]:
         """``flat``, which lies as ``values`` do, cut into tensors of the parameters' shapes."""
@@ -39,7 +40,7 @@ class Flat:
 
     def holds(self) -> bool:
         """Whether the parameters still are views of ``values``; ``module.to(...)`` for example gives them new memory."""
-        return [p.data_ptr() for p in self.parameters] == self._pointers
+        return list(map(th.Tensor.data_ptr, self.parameters)) == self._pointers
 
 
 class FlatAdam:
@@ -50,7 +51,7 @@ class FlatAdam:
 
     :param optimizer: see :meth:`refusal` for what it must be
     :param flat: the memory that holds its parameters
-    :param start: where they begin in it
+    :param parameters: its parameters, which follow each other there
     """
 
     def __init__(self, optimizer: th.optim.Optimizer, flat: Flat, parameters: list[Parameter]):
@@ -74,11 +75,11 @@ class FlatAdam:
             optimizer.state[parameter] = new
         self.steps = steps
         self._arguments: tuple[list[th.Tensor], ...] = ([values], [gradients], [averages], [squares], [], [steps[0]])
-        self._state = optimizer.state
+        self._views = [(parameter, optimizer.state[parameter]) for parameter in parameters]
 
     @staticmethod
-    def refusal(optimizer: th.optim.Optimizer) -> str | None:
-        """Why this optimiser cannot be replaced by one call, or None."""
+    def refusal(optimizer: th.optim.Optimizer, parameters: list[Parameter]) -> str | None:
+        """Why one call cannot replace this optimiser of all these parameters, or None."""
         if type(optimizer) not in (th.optim.Adam, th.optim.AdamW):
             return f"the optimiser is {type(optimizer).__name__}, not Adam or AdamW"
         if len(optimizer.param_groups) != 1:
@@ -87,16 +88,20 @@ class FlatAdam:
         for name in ("amsgrad", "maximize", "differentiable", "capturable"):
             if group[name]:
                 return f"the optimiser has {name}=True"
+        if {id(p) for p in group["params"]} != {id(p) for p in parameters}:
+            return "the optimiser holds other parameters than the network"
         steps = {float(state["step"]) for state in optimizer.state.values() if "step" in state}
         if len(steps) > 1 or (steps and len(optimizer.state) < len(group["params"])):
             return "the optimiser has taken different numbers of steps for its parameters"
-        if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
+        hooks = (optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)
+        if any((*hooks, _global_optimizer_pre_hooks, _global_optimizer_post_hooks)):
             return "the optimiser has hooks"
         return None
 
     def holds(self) -> bool:
         """Whether the optimiser's moments still are the views made here; ``load_state_dict`` brings others."""
-        return self.optimizer.state is self._state
+        state = self.optimizer.state
+        return len(self.optimizer.param_groups) == 1 and all(state.get(p) is view for p, view in self._views)
 
     def step(self) -> None:
         group = self.optimizer.param_groups[0]

@@ -1,5 +1,6 @@
 """The same update with its gradients written out, for plain multilayer perceptrons on the CPU."""
 
+import warnings
 from functools import reduce
 from typing import Any
 
@@ -13,9 +14,10 @@ from torch import nn
 
 from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.learners.base import Learner
+from sb3_ddpg_ext.learners.eager import EagerLearner
 from sb3_ddpg_ext.learners.flat import Flat, FlatAdam
 from sb3_ddpg_ext.learners.mlp import FusedMLP
-from sb3_ddpg_ext.networks import NotPlain, plain_layers
+from sb3_ddpg_ext.networks import NotPlain, Snapshot, plain_layers
 from sb3_ddpg_ext.policies import Critic, DDPGPolicy
 
 
@@ -33,6 +35,7 @@ class FusedLearner(Learner):
     def __init__(self, policy: DDPGPolicy, tau: float, **kwargs: Any):
         super().__init__(policy, tau, **kwargs)
         self.memory: tuple[Flat | FlatAdam, ...] = ()  # none before the first update
+        self.eager: EagerLearner | None = None  # takes over when something has come that this one cannot do
 
     @classmethod
     def refusal(cls, policy: DDPGPolicy, precision: str) -> str | None:
@@ -49,13 +52,18 @@ class FusedLearner(Learner):
                 return f"{type(net.features_extractor).__name__} extracts features"
             if not all(p.requires_grad for p in net.parameters()):
                 return f"parameters of {type(net).__name__} are frozen"
+            if any(p.is_shared() for p in net.parameters()):
+                return f"parameters of {type(net).__name__} are shared with other processes"
         try:
             layers = [plain_layers(net) for net in _sequentials(policy)]
         except NotPlain as reason:
             return str(reason)
         if type(layers[0][-1].activation) is not nn.Tanh:
             return "the actor does not end in Tanh"
-        return FlatAdam.refusal(policy.actor.optimizer) or FlatAdam.refusal(policy.critic.optimizer)
+        if not Snapshot(*(net for net, _ in own)).is_current() or any(map(_has_hooks, policy.parameters())):
+            return "modules or parameters have hooks"
+        reasons = [FlatAdam.refusal(net.optimizer, list(net.parameters())) for net in (policy.actor, policy.critic)]
+        return reasons[0] or reasons[1]
 
     def _link(self) -> None:
         """Move parameters, targets and Adam's moments into flat memory."""
@@ -66,6 +74,7 @@ class FusedLearner(Learner):
         self.critic_adam = FlatAdam(policy.critic.optimizer, self.online, critic_parameters)
         self.actor_adam = FlatAdam(policy.actor.optimizer, self.online, actor_parameters)
         self.memory = (self.online, self.target, self.critic_adam, self.actor_adam)
+        self.snapshot = Snapshot(policy.actor, policy.critic, policy.actor_target, policy.critic_target)
         of_actions = slice(-int(np.prod(policy.action_space.shape)), None)
         self.actor, self.actor_target = FusedMLP(policy.actor.mu), FusedMLP(policy.actor_target.mu)
         self.critics = [FusedMLP(net, of_actions) for net in policy.critic.q_networks]
@@ -80,11 +89,37 @@ class FusedLearner(Learner):
         self.obs, self.actions = self.x.split((obs_dim, action_dim), dim=1)
         self.next_obs, self.next_actions = self.next_x.split((obs_dim, action_dim), dim=1)
 
+    def _is_linked(self) -> bool:
+        """Whether the policy is as ``_link`` left it: not moved, loaded, frozen, given hooks, layers or optimisers."""
+        policy = self.policy
+        return (
+            bool(self.memory)
+            and policy.actor.optimizer is self.actor_adam.optimizer
+            and policy.critic.optimizer is self.critic_adam.optimizer
+            and all(part.holds() for part in self.memory)
+            and all(p.requires_grad and not _has_hooks(p) for p in self.online.parameters)
+            and self.snapshot.is_current()
+        )
+
     def update(self, batch: Batch) -> dict[str, th.Tensor]:
-        if not self.memory or not all(part.holds() for part in self.memory):  # the policy was moved, an optimiser loaded
+        if not self._is_linked():
+            reason = self.refusal(self.policy, self.precision)
+            if reason is not None:
+                return self._update_by_eager(batch, reason)
             self._link()
         with th.inference_mode():
             return self._update(batch)
+
+    def _update_by_eager(self, batch: Batch, reason: str) -> dict[str, th.Tensor]:
+        if self.eager is None:
+            warnings.warn(f"the eager learner takes over from the fused one: {reason}", stacklevel=4)
+            self.eager = EagerLearner(self.policy, self.tau)
+        self.policy.set_training_mode(True)
+        for name in ("tau", "policy_delay", "target_policy_noise", "target_noise_clip", "n_updates"):
+            setattr(self.eager, name, getattr(self, name))
+        losses = self.eager.update(batch)
+        self.n_updates = self.eager.n_updates
+        return losses
 
     def _update(self, batch: Batch) -> dict[str, th.Tensor]:
         n = len(batch.rewards)
@@ -132,3 +167,7 @@ class FusedLearner(Learner):
 
 def _sequentials(policy: DDPGPolicy) -> list[nn.Module]:
     return [policy.actor.mu, policy.actor_target.mu, *policy.critic.q_networks, *policy.critic_target.q_networks]
+
+
+def _has_hooks(parameter: th.Tensor) -> bool:
+    return bool(parameter._backward_hooks or parameter._post_accumulate_grad_hooks)  # type: ignore[attr-defined]

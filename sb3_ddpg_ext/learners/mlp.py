@@ -41,7 +41,6 @@ class FusedLayer:
         self.grad_weight: Any = linear.weight.grad  # None in a target, which has no gradients
         self.grad_bias: Any = linear.bias.grad
         self.grad_norm: list[Any] = [p.grad for p in layer.norm.parameters()] if layer.norm is not None else []
-        self.is_plain_relu = self.norm is None and type(self.activation) is nn.ReLU
         self.keeps_input = type(self.activation) is nn.SiLU
         self.activate = FORWARD.get(type(self.activation))
         self.derive = BACKWARD.get(type(self.activation))
@@ -57,9 +56,6 @@ class FusedLayer:
         """From x (batch, in) to y (batch, out), which is overwritten by the next call."""
         self.x = x
         y = th.mm(x, self.weight_t, out=self.z)  # and the bias after it: addmm begins by copying the bias to every row
-        if self.is_plain_relu:
-            self.after = th._add_relu_(y, self.bias)
-            return self.after
         y.add_(self.bias)
         if self.norm is not None:
             norm = self.norm

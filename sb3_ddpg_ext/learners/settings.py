@@ -3,8 +3,9 @@
 import functools
 import os
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
-from types import TracebackType
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,44 @@ def choose_n_threads(policy: DDPGPolicy, batch_size: int) -> int:
     return th.get_num_threads() if convolves or n_weights * batch_size > LARGE_UPDATE else 1
 
 
+class Threads:
+    """A context with ``n`` of torch's threads."""
+
+    def __init__(self, n: int):
+        self.n = n
+
+    def __enter__(self) -> None:
+        self._before = th.get_num_threads()
+        if self._before != self.n:
+            th.set_num_threads(self.n)
+
+    def __exit__(self, *error: object) -> None:
+        if self._before != self.n:
+            th.set_num_threads(self._before)
+
+
+class OneDNN:
+    """A context that leaves matrix products to oneDNN. Several threads may be in it: torch has one setting for them all."""
+
+    lock = Lock()
+    n_inside = 0
+    before = "none"
+
+    def __enter__(self) -> None:
+        with OneDNN.lock:
+            if OneDNN.n_inside == 0:
+                own, inherited = MATMUL.fp32_precision, th.backends.mkldnn.fp32_precision
+                OneDNN.before = "none" if own == inherited else own  # "none" goes on inheriting
+                MATMUL.fp32_precision = "bf16"
+            OneDNN.n_inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with OneDNN.lock:
+            OneDNN.n_inside -= 1
+            if OneDNN.n_inside == 0:
+                MATMUL.fp32_precision = OneDNN.before
+
+
 class TorchSettings:
     """
     A context in which an update runs. Everything is as before after it.
@@ -45,31 +84,37 @@ class TorchSettings:
     :param batch_size: transitions in a minibatch
     :param n_threads: of torch; None for :func:`choose_n_threads`
     :param precision: ``"bf16"`` rounds what large matrix products multiply to bfloat16, and sums in float32
+    :param exact: SB3's floating-point operations and no others: torch's own threads if ``n_threads`` is None, torch's own
+        choice of the library for matrix products
     """
 
-    def __init__(self, policy: DDPGPolicy, batch_size: int, n_threads: int | None = None, precision: str = "float32"):
-        self.n_threads = choose_n_threads(policy, batch_size) if n_threads is None else n_threads
+    def __init__(
+        self,
+        policy: DDPGPolicy,
+        batch_size: int,
+        n_threads: int | None = None,
+        precision: str = "float32",
+        exact: bool = False,
+    ):
+        if n_threads is None:
+            n_threads = th.get_num_threads() if exact else choose_n_threads(policy, batch_size)
+        self.threads = Threads(n_threads)
         nets = (policy.actor, policy.critic)
         weights = [m.weight.numel() for net in nets for m in net.modules() if isinstance(m, th.nn.Linear)]
         large = policy.device.type == "cpu" and batch_size * max(weights, default=0) >= LARGE_PRODUCT
-        self.onednn = large and (precision == "bf16" or prefers_onednn())
+        wanted = MATMUL is not None and (precision == "bf16" or (not exact and prefers_onednn()))
+        self.products: OneDNN | nullcontext = OneDNN() if large and wanted else nullcontext()
 
     def __enter__(self) -> None:
-        self._n_threads_before = th.get_num_threads()
-        if self._n_threads_before != self.n_threads:
-            th.set_num_threads(self.n_threads)
+        self.products.__enter__()
+        self.threads.__enter__()
         self._flushed_before = not TINY * np.float32(1)  # torch tells nobody
         th.set_flush_denormal(True)
-        if self.onednn:
-            self._precision_before = MATMUL.fp32_precision
-            MATMUL.fp32_precision = "bf16"
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._n_threads_before != self.n_threads:
-            th.set_num_threads(self._n_threads_before)
+    def __exit__(self, *error: object) -> None:
         th.set_flush_denormal(self._flushed_before)
-        if self.onednn:
-            MATMUL.fp32_precision = self._precision_before
+        self.threads.__exit__()
+        self.products.__exit__(None, None, None)
 
 
 @functools.cache
@@ -108,7 +153,7 @@ def prefers_onednn() -> bool:
 
 def warn_if_oversubscribed(n_threads: int) -> bool:
     """Warn, and return True, if an update of several threads shares the machine with more work than it has cores."""
-    cores = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if n_threads == 1 or not hasattr(os, "getloadavg") or os.getloadavg()[0] <= cores + 0.5:
         return False
     warnings.warn(

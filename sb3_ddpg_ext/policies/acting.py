@@ -12,7 +12,7 @@ from stable_baselines3.td3.policies import Actor
 from torch import nn
 from torch.nn import functional as F
 
-from sb3_ddpg_ext.networks import NotPlain, hooks_of, plain_layers
+from sb3_ddpg_ext.networks import NotPlain, Snapshot, plain_layers
 
 IN_PLACE: dict[type[nn.Module], Callable[[th.Tensor], th.Tensor]] = {nn.ReLU: th.relu_, nn.Tanh: th.tanh_}
 
@@ -33,25 +33,26 @@ class PlainActor:
         space = actor.observation_space
         if not isinstance(space, spaces.Box) or (actor.normalize_images and is_image_space(space)):
             raise NotPlain(f"observations are preprocessed: {space}")
+        if any("forward" in module.__dict__ for module in actor.modules()):
+            raise NotPlain("somebody has replaced forward()")
         self.obs_shape = space.shape
         self.actor = actor
-        self.net = actor.mu
-        self.children = list(actor.mu)
-        called = [actor, actor.features_extractor, *actor.features_extractor.children(), actor.mu, *actor.mu]
-        self.hooks = hooks_of(called)
         self.steps = [
             (layer.linear._parameters, layer.norm, layer.activation and IN_PLACE.get(type(layer.activation), layer.activation))
             for layer in plain_layers(actor.mu)
         ]
+        self.snapshot = Snapshot(actor)
+        if not self.snapshot.is_current():
+            raise NotPlain("its modules have hooks")
 
     def is_current(self, actor: Actor) -> bool:
         """Whether the actor still is the one this was made of."""
-        net = actor._modules["mu"]
-        same = actor is self.actor and net is self.net and list(net._modules.values()) == self.children
-        return same and not any(self.hooks)
+        return actor is self.actor and "forward" not in actor.__dict__ and self.snapshot.is_current()
 
     def __call__(self, observations: np.ndarray) -> np.ndarray:
         """From observations (n, ...) to actions (n, action_dim) on the [-1, 1] scale."""
+        if not (observations.flags.c_contiguous and observations.flags.writeable):  # which torch asks for
+            observations = np.array(observations)
         alone = len(observations) == 1  # a vector then: the same numbers from fewer calls
         with th.inference_mode():
             x = th.from_numpy(observations[0] if alone else observations)

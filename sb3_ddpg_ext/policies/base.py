@@ -123,10 +123,15 @@ class DDPGPolicy(TD3Policy):
         """The short way to the action, if this policy has one and nothing has been hung onto its networks since."""
         if self._acting is None or (self._acting and not self._acting.is_current(self.actor)):
             try:
-                self._acting = PlainActor(self.actor) if type(self)._predict is TD3Policy._predict else False
+                self._acting = PlainActor(self.actor) if self._acts_as_sb3() else False
             except NotPlain:
                 self._acting = False
         return self._acting or None
+
+    def _acts_as_sb3(self) -> bool:
+        """Whether no subclass has a way of its own from an observation to an action."""
+        names = ("_predict", "forward", "obs_to_tensor")
+        return all(getattr(type(self), name) is getattr(TD3Policy, name) for name in names)
 
     def _unscaled(self, actions: np.ndarray) -> np.ndarray:
         shape = self.action_space.shape
