@@ -1,11 +1,13 @@
 """What every learner is: one gradient step on a batch."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from contextlib import nullcontext
+from typing import Any, ClassVar
 
 import torch as th
 
 from sb3_ddpg_ext.batch import Batch
+from sb3_ddpg_ext.networks import Snapshot
 from sb3_ddpg_ext.policies import DDPGPolicy
 
 
@@ -42,6 +44,8 @@ class Learner(ABC):
         self.target_policy_noise = target_policy_noise
         self.target_noise_clip = target_noise_clip
         self.precision = precision
+        casts = precision == "bf16" and policy.device.type != "cpu"  # where TorchSettings does it, in less time
+        self.autocast: Any = th.autocast(policy.device.type, th.bfloat16) if casts else nullcontext()
         self.n_updates = 0
 
     @classmethod
@@ -62,6 +66,23 @@ class Learner(ABC):
             return next_actions
         noise = th.empty_like(next_actions, memory_format=th.contiguous_format).normal_(0, self.target_policy_noise)
         return (next_actions + noise.clamp_(-self.target_noise_clip, self.target_noise_clip)).clamp_(-1, 1)
+
+
+class Tensors:
+    """
+    The parameters and buffers of a policy's networks, and those of the targets in the same order.
+
+    A features extractor that actor and critic share is one set of tensors: a dict keeps it once, in order.
+    """
+
+    def __init__(self, policy: DDPGPolicy):
+        online, target = (policy.critic, policy.actor), (policy.critic_target, policy.actor_target)
+        self.of_actor = list(policy.actor.parameters())
+        self.parameters: list[th.Tensor] = list(dict.fromkeys(p for net in online for p in net.parameters()))
+        self.target_parameters: list[th.Tensor] = list(dict.fromkeys(p for net in target for p in net.parameters()))
+        self.buffers = list(dict.fromkeys(b for net in online for b in net.buffers()))
+        self.target_buffers = list(dict.fromkeys(b for net in target for b in net.buffers()))
+        self.snapshot = Snapshot(*online, *target)
 
 
 def settle_optimizer(optimizer: th.optim.Optimizer) -> None:

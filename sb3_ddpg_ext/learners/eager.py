@@ -1,12 +1,11 @@
 """The DDPG update, to be read beside Algorithm 1 of Lillicrap et al. (2016), arXiv 1509.02971."""
 
-import contextlib
 from typing import Any
 
 import torch as th
 
 from sb3_ddpg_ext.batch import Batch
-from sb3_ddpg_ext.learners.base import Learner, settle_optimizer
+from sb3_ddpg_ext.learners.base import Learner, Tensors, settle_optimizer
 from sb3_ddpg_ext.policies import DDPGPolicy
 
 
@@ -17,17 +16,9 @@ class EagerLearner(Learner):
 
     def __init__(self, policy: DDPGPolicy, tau: float, **kwargs: Any):
         super().__init__(policy, tau, **kwargs)
-        self.actor_parameters = list(policy.actor.parameters())
-        online, target = (policy.critic, policy.actor), (policy.critic_target, policy.actor_target)
-        # A features extractor that actor and critic share is one set of tensors: a dict keeps it once, in order.
-        self.parameters: list[th.Tensor] = list(dict.fromkeys(p for net in online for p in net.parameters()))
-        self.target_parameters: list[th.Tensor] = list(dict.fromkeys(p for net in target for p in net.parameters()))
-        self.buffers = list(dict.fromkeys(b for net in online for b in net.buffers()))
-        self.target_buffers = list(dict.fromkeys(b for net in target for b in net.buffers()))
-        casts = self.precision == "bf16" and policy.device.type != "cpu"  # where TorchSettings does it, in less time
-        self.autocast: Any = th.autocast(policy.device.type, th.bfloat16) if casts else contextlib.nullcontext()
         settle_optimizer(policy.actor.optimizer)
         settle_optimizer(policy.critic.optimizer)
+        self.tensors = Tensors(policy)
 
     @classmethod
     def refusal(cls, policy: DDPGPolicy, precision: str) -> str | None:
@@ -37,6 +28,8 @@ class EagerLearner(Learner):
         actor, critic = self.policy.actor, self.policy.critic
         actor_target, critic_target = self.policy.actor_target, self.policy.critic_target
         self.n_updates += 1
+        if not self.tensors.snapshot.is_current():  # layers may have been replaced
+            self.tensors = Tensors(self.policy)
 
         with self.autocast:
             with th.no_grad():  # y_i = r_i + gamma Q'(s_i+1, mu'(s_i+1)), without the second term after a termination
@@ -53,7 +46,7 @@ class EagerLearner(Learner):
             actor_loss = -critic.value(batch.observations, actor(batch.observations)).mean()
         actor.optimizer.zero_grad()
         # Through the critic, whose parameters take no gradient; nor do frozen ones of the actor.
-        if learning := [p for p in self.actor_parameters if p.requires_grad]:
+        if learning := [p for p in self.tensors.of_actor if p.requires_grad]:
             actor_loss.backward(inputs=learning)
         actor.optimizer.step()
 
@@ -63,7 +56,8 @@ class EagerLearner(Learner):
     @th.no_grad()
     def update_targets(self) -> None:
         """theta' <- tau theta + (1 - tau) theta'. Buffers, such as BatchNorm's running statistics, are copied."""
-        th._foreach_mul_(self.target_parameters, 1 - self.tau)
-        th._foreach_add_(self.target_parameters, self.parameters, alpha=self.tau)
-        if self.buffers:
-            th._foreach_copy_(self.target_buffers, self.buffers)
+        tensors = self.tensors
+        th._foreach_mul_(tensors.target_parameters, 1 - self.tau)
+        th._foreach_add_(tensors.target_parameters, tensors.parameters, alpha=self.tau)
+        if tensors.buffers:
+            th._foreach_copy_(tensors.target_buffers, tensors.buffers)
