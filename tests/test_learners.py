@@ -598,6 +598,23 @@ def test_eager_keeps_to_sb3(monkeypatch):
         th.set_num_threads(before)
 
 
+def test_only_large_products_use_several_threads(monkeypatch):
+    """Everything else of the fused update is done by one, and the number is as before after it."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", buffer_size=10, device="cpu", learner="fused")
+    before, seen, mm = th.get_num_threads(), {}, th.mm
+    sizes = lambda a, b: (*a.shape, b.shape[1])  # noqa: E731
+    monkeypatch.setattr(th, "mm", lambda a, b, out: seen.update({sizes(a, b): th.get_num_threads()}) or mm(a, b, out=out))
+    others = set()
+    vecdot = th.linalg.vecdot
+    monkeypatch.setattr(th.linalg, "vecdot", lambda *a, **k: others.add(th.get_num_threads()) or vecdot(*a, **k))
+    with settings.Threads(2):
+        model._learner.update(make_batch(th.Generator().manual_seed(0), 256, th.float32))
+        assert th.get_num_threads() == 2
+    assert th.get_num_threads() == before
+    assert {n for size, n in seen.items() if np.prod(size) > 2e6} == {2}
+    assert {n for size, n in seen.items() if np.prod(size) < 2e6} == {1} == others
+
+
 def test_acting_uses_the_same_threads(monkeypatch):
     """As many as an update: a matrix product with many environments would wait for a busy machine too."""
     model = DDPG("MlpPolicy", "Pendulum-v1", n_threads=3, learning_starts=0, **SMALL)

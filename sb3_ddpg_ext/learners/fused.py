@@ -16,7 +16,8 @@ from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.learners.base import Learner
 from sb3_ddpg_ext.learners.eager import EagerLearner
 from sb3_ddpg_ext.learners.flat import Flat, FlatAdam
-from sb3_ddpg_ext.learners.mlp import FusedMLP
+from sb3_ddpg_ext.learners.mlp import FusedMLP, Products
+from sb3_ddpg_ext.learners.settings import Threads
 from sb3_ddpg_ext.networks import NotPlain, Snapshot, plain_layers
 from sb3_ddpg_ext.policies import Critic, DDPGPolicy
 
@@ -76,9 +77,10 @@ class FusedLearner(Learner):
         self.memory = (self.online, self.target, self.critic_adam, self.actor_adam)
         self.snapshot = Snapshot(policy.actor, policy.critic, policy.actor_target, policy.critic_target)
         of_actions = slice(-int(np.prod(policy.action_space.shape)), None)
-        self.actor, self.actor_target = FusedMLP(policy.actor.mu), FusedMLP(policy.actor_target.mu)
-        self.critics = [FusedMLP(net, of_actions) for net in policy.critic.q_networks]
-        self.critics_target = [FusedMLP(net) for net in policy.critic_target.q_networks]
+        self.products = products = Products()
+        self.actor, self.actor_target = FusedMLP(policy.actor.mu, products), FusedMLP(policy.actor_target.mu, products)
+        self.critics = [FusedMLP(net, products, of_actions) for net in policy.critic.q_networks]
+        self.critics_target = [FusedMLP(net, products) for net in policy.critic_target.q_networks]
         self.x = self.online.values.new_empty(0)
 
     def _allocate(self, n: int, obs_dim: int, action_dim: int) -> None:
@@ -107,7 +109,8 @@ class FusedLearner(Learner):
             if reason is not None:
                 return self._update_by_eager(batch, reason)
             self._link()
-        with th.inference_mode():
+        self.products.n_threads = th.get_num_threads()
+        with th.inference_mode(), Threads(1):
             return self._update(batch)
 
     def _update_by_eager(self, batch: Batch, reason: str) -> dict[str, th.Tensor]:

@@ -9,6 +9,7 @@ from torch import nn
 from sb3_ddpg_ext.networks import Layer, plain_layers
 
 aten = th.ops.aten
+SMALL_PRODUCT = 2e6  # multiply-adds, below which several threads gain nothing
 
 # For each activation: itself in place, and its derivative, which turns the gradient g of the output into that of the input in
 # place. SiLU's needs the input; the others can be had from the output y.
@@ -26,16 +27,37 @@ BACKWARD: dict[type, Callable[[th.Tensor, th.Tensor, Any], th.Tensor]] = {
 }
 
 
+class Products:
+    """
+    Large matrix products by ``n_threads`` of torch's threads, within a context of one.
+
+    What is between them is short and bound by memory; a second thread makes it slower. It would also see denormal numbers,
+    which torch flushes in the calling thread only.
+    """
+
+    n_threads = 1
+
+    def mm(self, a: th.Tensor, b: th.Tensor, out: th.Tensor) -> th.Tensor:
+        if self.n_threads == 1 or out.numel() * a.shape[1] < SMALL_PRODUCT:
+            return th.mm(a, b, out=out)
+        th.set_num_threads(self.n_threads)
+        th.mm(a, b, out=out)
+        th.set_num_threads(1)
+        return out
+
+
 class FusedLayer:
     """
     ``activation(norm(linear(x)))`` and its gradients.
 
     :param layer: its modules; the parameters and, where they have one, the ``.grad`` are read and written in place
+    :param products: computes the matrix products
     :param columns: of x, whose gradient ``backward`` can give
     """
 
-    def __init__(self, layer: Layer, columns: slice):
+    def __init__(self, layer: Layer, products: Products, columns: slice):
         linear, self.norm, self.activation = layer
+        self.products = products
         self.weight, self.bias = linear.weight.data, linear.bias.data
         self.weight_t, self.weight_columns = self.weight.t(), self.weight[:, columns]
         self.grad_weight: Any = linear.weight.grad  # None in a target, which has no gradients
@@ -55,7 +77,9 @@ class FusedLayer:
     def forward(self, x: th.Tensor) -> th.Tensor:
         """From x (batch, in) to y (batch, out), which is overwritten by the next call."""
         self.x = x
-        y = th.mm(x, self.weight_t, out=self.z)  # and the bias after it: addmm begins by copying the bias to every row
+        y = self.products.mm(
+            x, self.weight_t, out=self.z
+        )  # and the bias after it: addmm begins by copying the bias to every row
         y.add_(self.bias)
         if self.norm is not None:
             norm = self.norm
@@ -80,10 +104,10 @@ class FusedLayer:
             grad = self._norm_backward(wrt_parameters)
             grad_t = grad.t()
         if wrt_parameters:
-            th.mm(grad_t, self.x, out=self.grad_weight)
+            self.products.mm(grad_t, self.x, out=self.grad_weight)
             th.sum(grad, 0, out=self.grad_bias)
         if into is not None:
-            th.mm(grad, self.weight_columns, out=into)
+            self.products.mm(grad, self.weight_columns, out=into)
 
     def _norm_backward(self, wrt_parameters: bool) -> th.Tensor:
         norm = self.norm
@@ -103,12 +127,13 @@ class FusedMLP:
     ``forward`` and ``backward`` of a plain ``Sequential``.
 
     :param net: see :func:`sb3_ddpg_ext.networks.plain_layers`
+    :param products: computes the matrix products
     :param columns: of the input, whose gradient ``backward`` can give
     """
 
-    def __init__(self, net: nn.Module, columns: slice = slice(None)):
+    def __init__(self, net: nn.Module, products: Products, columns: slice = slice(None)):
         layers = plain_layers(net)
-        self.layers = [FusedLayer(layer, columns if i == 0 else slice(None)) for i, layer in enumerate(layers)]
+        self.layers = [FusedLayer(layer, products, columns if i == 0 else slice(None)) for i, layer in enumerate(layers)]
 
     def allocate(self, n: int) -> None:
         """Memory for batches of ``n``, among it ``grad``, where the gradient of the output is to be put."""
