@@ -24,9 +24,9 @@ train: $(VENV)/.$(EXTRAS)
 results: $(VENV)/.$(EXTRAS)
 	for seed in $(SEEDS); do $(TRAIN) --seed $$seed --verbose 0 && $(REPORT) --csv results/$(ENV).csv || exit; done
 
-# The README's speed table: ours, SB3, SBX and plain torch, interleaved. Half an hour of an idle machine.
+# The README's speed table: ours, SB3 and SBX, interleaved. Twenty minutes of an idle machine.
 bench: $(VENV)/.zoo,mujoco,bench
-	$(BIN)/python -m sb3_ddpg_ext bench --json results/bench.json --png results/bench.png
+	$(BIN)/python -m sb3_ddpg_ext bench --libraries ours sb3 sbx --steps 400 --json results/bench.json --png results/bench.png
 
 test: lint $(VENV)/.tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile

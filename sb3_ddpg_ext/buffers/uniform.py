@@ -27,6 +27,7 @@ class Column:
 
     def __init__(self, n_rows: int, shape: tuple[int, ...], dtype: Any, device: th.device):
         rows = th.from_numpy(np.zeros((n_rows, *shape), dtype))  # NumPy's zeros take no memory until they are written
+        self.shape = shape
         self.tensor = rows.to(device)
         self.view = self.tensor.numpy() if device.type == "cpu" else None
 
@@ -56,7 +57,7 @@ class Column:
 
     def resized(self, n_rows: int) -> "Column":
         """A copy with more rows, or with fewer."""
-        other = Column(n_rows, tuple(self.tensor.shape[1:]), self.numpy().dtype, self.tensor.device)
+        other = Column(n_rows, self.shape, self.numpy().dtype, self.tensor.device)
         n_common = min(n_rows, len(self.tensor))
         other.tensor[:n_common] = self.tensor[:n_common]
         return other
@@ -149,7 +150,7 @@ class UniformReplayBuffer(ReplayBuffer):
     def _rows_of(self, obs: Any) -> list[np.ndarray]:
         """The observations of all environments for each column. Discrete ones have no dimension of their own."""
         parts = [(column, obs[key] if self._is_dict else obs) for key, column in self._obs.items()]
-        return [np.asarray(part).reshape(self.n_envs, *column.tensor.shape[1:]) for column, part in parts]
+        return [np.asarray(part).reshape(self.n_envs, *column.shape) for column, part in parts]
 
     def _write_obs(self, rows: slice, parts: list[np.ndarray]) -> None:
         for column, part in zip(self._obs.values(), parts, strict=True):
@@ -227,6 +228,8 @@ class UniformReplayBuffer(ReplayBuffer):
         self, batch_size: int, env: VecNormalize | None = None
     ) -> ReplayBufferSamples | DictReplayBufferSamples:
         """
+        Actions, rewards and dones of a sample are views of one tensor, so ``reshape`` works on them where ``view`` does not.
+
         :param batch_size: number of transitions, drawn with replacement
         :param env: normalises observations and rewards with its present statistics
         :raises ValueError: if the buffer is empty
@@ -247,7 +250,7 @@ class UniformReplayBuffer(ReplayBuffer):
         # One gather gives (2 n, ...): first the observations, then those that follow.
         both = np.concatenate((rows, self._next.take(rows)))
         observations = {key: self._to_device(obs) for key, obs in self._gather_obs(both, env).items()}
-        actions, rewards, dones = (part.contiguous() for part in rest.split((self.action_dim, 1, 1), dim=1))
+        actions, rewards, dones = rest.split((self.action_dim, 1, 1), dim=1)
         if self._is_dict:
             before, after = ({key: obs[half] for key, obs in observations.items()} for half in (slice(n), slice(n, None)))
             return DictReplayBufferSamples(before, actions, after, dones, rewards)
