@@ -77,10 +77,8 @@ class FusedLayer:
     def forward(self, x: th.Tensor) -> th.Tensor:
         """From x (batch, in) to y (batch, out), which is overwritten by the next call."""
         self.x = x
-        y = self.products.mm(
-            x, self.weight_t, out=self.z
-        )  # and the bias after it: addmm begins by copying the bias to every row
-        y.add_(self.bias)
+        y = self.products.mm(x, self.weight_t, out=self.z)
+        y.add_(self.bias)  # not addmm, which begins by copying the bias to every row
         if self.norm is not None:
             norm = self.norm
             y, self.mean, self.rstd = th.native_layer_norm(y, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
