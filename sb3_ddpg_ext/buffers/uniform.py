@@ -11,56 +11,10 @@ from stable_baselines3.common.buffers import ReplayBuffer, psutil
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_ddpg_ext.buffers.column import Column
+
 Observation = np.ndarray | dict[str, np.ndarray]
 STORED_AS = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}  # torch has no arithmetic for unsigned ones
-
-
-class Column:
-    """
-    Rows of one shape and type in a tensor, on the CPU or on another device.
-
-    :param n_rows: how many
-    :param shape: of one row
-    :param dtype: of NumPy
-    :param device: where they lie
-    """
-
-    def __init__(self, n_rows: int, shape: tuple[int, ...], dtype: Any, device: th.device):
-        rows = th.from_numpy(np.zeros((n_rows, *shape), dtype))  # NumPy's zeros take no memory until they are written
-        self.shape = shape
-        self.tensor = rows.to(device)
-        self.view = self.tensor.numpy() if device.type == "cpu" else None
-
-    def write(self, rows: slice | np.ndarray, values: np.ndarray) -> None:
-        if self.view is not None:
-            self.view[rows] = values
-        else:
-            self.tensor[rows] = th.as_tensor(values).to(self.tensor.device, self.tensor.dtype)
-
-    def equal(self, rows: slice, others: slice) -> np.ndarray | bool:
-        """Which of ``rows`` equal their counterparts in ``others``; True for all."""
-        if self.view is None:
-            return (self.tensor[rows] == self.tensor[others]).flatten(1).all(1).cpu().numpy()
-        mine, its = self.view[rows], self.view[others]
-        if mine.tobytes() == its.tobytes():
-            return True
-        return (mine == its).reshape(len(mine), -1).all(1)
-
-    def gather(self, rows: np.ndarray) -> th.Tensor:
-        """Copies of ``rows``."""
-        if self.view is not None:
-            return th.from_numpy(self.view.take(rows, axis=0))
-        return self.tensor.index_select(0, th.from_numpy(rows).to(self.tensor.device))
-
-    def numpy(self) -> np.ndarray:
-        return self.tensor.cpu().numpy() if self.view is None else self.view
-
-    def resized(self, n_rows: int) -> "Column":
-        """A copy with more rows, or with fewer."""
-        other = Column(n_rows, self.shape, self.numpy().dtype, self.tensor.device)
-        n_common = min(n_rows, len(self.tensor))
-        other.tensor[:n_common] = self.tensor[:n_common]
-        return other
 
 
 class UniformReplayBuffer(ReplayBuffer):
@@ -175,7 +129,6 @@ class UniformReplayBuffer(ReplayBuffer):
         overwritten = [row for row in self._next[rows].tolist() if row >= self._newest.stop] if self.full else []
         self._write_obs(rows, starts)
         self._link_previous(rows)
-        self._goes_on[:] = False
         self._write_obs(self._newest, follows)
         self._next[rows] = self._newest_rows
         self._free.extend(overwritten)
