@@ -2,13 +2,14 @@
 
 import argparse
 
-from sb3_ddpg_ext.cli import bench, report
+from sb3_ddpg_ext.cli import bench, plot, report
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m sb3_ddpg_ext")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     bench.add_parser(commands)
+    plot.add_parser(commands)
     report.add_parser(commands)
     args = parser.parse_args()
     args.run(args)

@@ -121,26 +121,6 @@ class Collection(OffPolicyAlgorithm):
             self._settings[key] = TorchSettings(self.policy, *given)
         return self._settings[key]
 
-    def _sample_action(
-        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """
-        Random at first, then by the policy, with noise. Uniform random actions are for an untrained model; see
-        ``repeat_warmup``.
-
-        :return: the actions for the environments, and for the buffer: the same on the [-1, 1] scale
-        """
-        is_trained = self._n_updates > 0 and not self.repeat_warmup
-        if self.num_timesteps < learning_starts and not is_trained:
-            actions = np.array([self.action_space.sample() for _ in range(n_envs)])
-        else:
-            with self._torch_settings(self.batch_size).threads:
-                actions, _ = self.predict(self._last_obs, deterministic=False)  # type: ignore[arg-type]
-        scaled = self.policy.scale_action(actions)
-        if action_noise is not None:
-            scaled = np.minimum(np.maximum(scaled + action_noise(), -1), 1)
-        return self.policy.unscale_action(scaled), scaled
-
     def _check_observation(self, name: str, observation: Any) -> None:
         check_shape(observation, self.observation_space, leading=(self.n_envs,))
         check_finite(name, observation)

@@ -5,17 +5,16 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
+from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.utils import FloatSchedule, update_learning_rate
+from stable_baselines3.common.utils import update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.patch_gym import _patch_env
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
@@ -23,10 +22,11 @@ from stable_baselines3.td3 import policies as sb3_policies
 
 from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.buffers import UniformReplayBuffer, choose_buffer, n_step_kwargs
-from sb3_ddpg_ext.collection import Collection
+from sb3_ddpg_ext.exploration import Exploration
 from sb3_ddpg_ext.learners import LEARNERS, choose_learner, has_amx, warn_if_oversubscribed
 from sb3_ddpg_ext.policies import CnnPolicy, DDPGPolicy, MlpPolicy, MultiInputPolicy
-from sb3_ddpg_ext.specs import make_action_noise, make_schedule
+from sb3_ddpg_ext.schedules import evaluate
+from sb3_ddpg_ext.specs import make_schedule
 from sb3_ddpg_ext.validation import (
     ShapeCheck,
     check_action_space,
@@ -49,27 +49,32 @@ EQUIVALENT_POLICIES: dict[type[BasePolicy], type[DDPGPolicy]] = {
 TD3_ATTRIBUTES = tuple(f"{net}_batch_norm_stats{suffix}" for net in ("actor", "critic") for suffix in ("", "_target"))
 
 
-class DDPG(Collection):
+class DDPG(Exploration):
     """
     Deep Deterministic Policy Gradient, Lillicrap et al. (2016), https://arxiv.org/abs/1509.02971, Algorithm 1.
 
-    Every argument of Stable-Baselines3's ``DDPG`` has the same name, default and meaning here; with those alone the two take
-    the same actions and learn the same parameters, bit for bit with ``learner="eager"``, to rounding with the others. What
-    stands after ``_init_setup_model`` is added, and strings where a YAML file cannot hold an object. ``DDPG.load`` also reads
-    what Stable-Baselines3's DDPG and TD3 have saved.
+    Every argument of Stable-Baselines3's ``DDPG`` has the same name, default and meaning here; with those and
+    ``noise_in_warmup=True`` the two take the same actions and learn the same parameters, bit for bit with ``learner="eager"``,
+    to rounding with the others. What stands after ``_init_setup_model`` is added, and strings where a YAML file cannot hold an
+    object. ``DDPG.load`` also reads what Stable-Baselines3's DDPG and TD3 have saved.
 
     :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"`` or a subclass of :class:`DDPGPolicy`
     :param env: a gymnasium environment or its id, or a ``VecEnv``, with a bounded ``Box`` action space
     :param learning_rate: of the actor, and of the critic too unless ``qf_learning_rate`` is given; a number, a function of the
-        progress remaining (1 to 0), or ``"lin_1e-3"``
+        progress remaining (1 to 0), one of :mod:`sb3_ddpg_ext.schedules`, or what makes one: ``"lin_1e-3"`` (to 0),
+        ``"lin_1e-3_1e-4"``, ``"exp_1e-3_0.9999"`` (per step), ``dict(kind="piecewise", points=[(0, 1e-3), (0.5, 1e-4)])``
     :param buffer_size: transitions the replay buffer holds
-    :param learning_starts: uniform random steps before the first update (see ``repeat_warmup``)
+    :param learning_starts: steps before the first update; their actions are uniform random ones unless ``random_steps`` says
+        otherwise (see also ``repeat_warmup``)
     :param batch_size: transitions in a minibatch
     :param tau: coefficient of the soft target update, in [0, 1]
     :param gamma: discount factor, in [0, 1]
     :param train_freq: environment steps between updates, or a pair such as ``(5, "step")`` or ``(1, "episode")``
     :param gradient_steps: updates each time; -1 for as many as environment steps were taken
-    :param action_noise: an ``ActionNoise`` on the [-1, 1] action scale, ``"normal_0.1"``, ``"ou_0.2"``, or None
+    :param action_noise: exploration noise on the [-1, 1] action scale: None, a noise of :mod:`sb3_ddpg_ext.noise` or an
+        ``ActionNoise`` of Stable-Baselines3, or what makes one: ``"normal_0.1"``, ``"ou_0.2"``, ``"pink_0.3"``,
+        ``"adaptive-param_0.2"``, ``"epsilon_0.1"``, with a schedule ``"normal_lin_0.5_0.05"``, several with commas between,
+        ``dict(kind="ou", sigma=0.2, dt=1.0)`` for all arguments. It is copied, so that it can be given to several models.
     :param replay_buffer_class: chosen by the observation space and ``n_steps`` if None
     :param replay_buffer_kwargs: further arguments of the replay buffer
     :param optimize_memory_usage: passed to the replay buffer
@@ -97,6 +102,8 @@ class DDPG(Collection):
         or on a GPU
     :param n_threads: of torch, to act and to update; None for one with small networks, torch's own number with large ones,
         with convolutions and with ``learner="eager"``. More than one is faster on an idle machine, much slower on a busy one.
+    :param random_steps: number of uniform random actions at the beginning; None for ``learning_starts``
+    :param noise_in_warmup: add the noise to these too, as Stable-Baselines3 does, which sends 4 to 20% of them to the bounds
     :raises ValueError: for a value outside what is allowed, or an observation or reward that is not finite
     :raises TypeError: for a value of the wrong type
     """
@@ -112,7 +119,7 @@ class DDPG(Collection):
         self,
         policy: str | type[DDPGPolicy],
         env: GymEnv | str,
-        learning_rate: float | Schedule | str = 1e-3,
+        learning_rate: float | Schedule | str | dict[str, Any] = 1e-3,
         buffer_size: int = 1_000_000,
         learning_starts: int = 100,
         batch_size: int = 256,
@@ -120,7 +127,7 @@ class DDPG(Collection):
         gamma: float = 0.99,
         train_freq: int | tuple[int, str] = 1,
         gradient_steps: int = 1,
-        action_noise: ActionNoise | str | None = None,
+        action_noise: ActionNoise | str | dict[str, Any] | list | None = None,
         replay_buffer_class: type[ReplayBuffer] | None = None,
         replay_buffer_kwargs: dict[str, Any] | None = None,
         optimize_memory_usage: bool = False,
@@ -133,7 +140,7 @@ class DDPG(Collection):
         _init_setup_model: bool = True,
         *,
         stats_window_size: int = 100,
-        qf_learning_rate: float | Schedule | str | None = None,
+        qf_learning_rate: float | Schedule | str | dict[str, Any] | None = None,
         repeat_warmup: bool = False,
         policy_delay: int = 1,
         target_policy_noise: float = 0.0,
@@ -141,6 +148,8 @@ class DDPG(Collection):
         learner: str = "auto",
         precision: str = "float32",
         n_threads: int | None = None,
+        random_steps: int | None = None,
+        noise_in_warmup: bool = False,
     ):
         self._check_policy(policy)
         check_instance("policy_kwargs", policy_kwargs, (dict, type(None)), "a dict or None")
@@ -183,6 +192,8 @@ class DDPG(Collection):
         self.learner = learner
         self.precision = precision
         self.n_threads = n_threads
+        self.random_steps = random_steps
+        self.noise_in_warmup = noise_in_warmup
         self._is_loading = not _init_setup_model
         if _init_setup_model:
             self._setup_model()
@@ -207,6 +218,7 @@ class DDPG(Collection):
         if self.policy_class in EQUIVALENT_POLICIES:
             self._convert_from_sb3()
         self._check_arguments()
+        self._setup_noise()
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         if self.replay_buffer is None:
@@ -268,9 +280,6 @@ class DDPG(Collection):
         self.train_freq = check_train_freq(self.train_freq, self.n_envs)  # type: ignore[assignment]
         if self.seed is not None:
             self.seed = check_integer("seed", self.seed, at_least=0)
-        if isinstance(self.action_noise, VectorizedActionNoise) and self.action_noise.n_envs != self.n_envs:
-            self.action_noise = self.action_noise.base_noise  # loaded with another number of environments
-        self.action_noise = make_action_noise(self.action_noise, int(np.prod(self.action_space.shape or ())))
         if "features_extractor_class" not in self.policy_kwargs:
             if self.policy_class is MultiInputPolicy and not isinstance(self.observation_space, spaces.Dict):
                 raise ValueError(f"policy='MultiInputPolicy' needs a Dict observation space, not {self.observation_space}")
@@ -279,8 +288,8 @@ class DDPG(Collection):
 
     def _setup_lr_schedule(self) -> None:
         qf_learning_rate = self.learning_rate if self.qf_learning_rate is None else self.qf_learning_rate
-        self.lr_schedule = FloatSchedule(make_schedule("learning_rate", self.learning_rate))
-        self.qf_lr_schedule = FloatSchedule(make_schedule("qf_learning_rate", qf_learning_rate))
+        self.lr_schedule = make_schedule("learning_rate", self.learning_rate)
+        self.qf_lr_schedule = make_schedule("qf_learning_rate", qf_learning_rate)
 
     def _make_replay_buffer(self) -> ReplayBuffer:
         kwargs = dict(self.replay_buffer_kwargs)
@@ -386,13 +395,16 @@ class DDPG(Collection):
         if learner.needs_modes:
             self.policy.set_training_mode(True)
         for net, schedule in ((self.policy.actor, self.lr_schedule), (self.policy.critic, self.qf_lr_schedule)):
-            update_learning_rate(net.optimizer, schedule(self._current_progress_remaining))
+            update_learning_rate(net.optimizer, evaluate(schedule, self._current_progress_remaining, self.num_timesteps))
         learner.tau, learner.policy_delay, learner.n_updates = self.tau, self.policy_delay, self._n_updates
         learner.target_policy_noise, learner.target_noise_clip = self.target_policy_noise, self.target_noise_clip
+        parameter_noise = self.parameter_noise
         with self._torch_settings(batch_size):
-            for _ in range(gradient_steps):
+            for n_updates in range(self._n_updates + 1, self._n_updates + gradient_steps + 1):
                 samples = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
                 self._sum_losses(learner.update(Batch.from_samples(samples, self.gamma)))
+                if parameter_noise is not None:
+                    parameter_noise.after_update(n_updates, self.policy, samples.observations)
         self._n_updates += gradient_steps
 
     def _sum_losses(self, losses: dict[str, th.Tensor]) -> None:
@@ -411,6 +423,7 @@ class DDPG(Collection):
             self.logger.record("train/learning_rate", self.policy.actor.optimizer.param_groups[0]["lr"])
             self.logger.record("train/qf_learning_rate", self.policy.critic.optimizer.param_groups[0]["lr"])
             self._warn_if_oversubscribed()
+        self._record_exploration()
         super().dump_logs()
 
     def _warn_if_oversubscribed(self) -> None:

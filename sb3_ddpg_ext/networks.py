@@ -18,6 +18,17 @@ class Layer(NamedTuple):
     activation: nn.Module | None
 
 
+def with_layer_norm(net: nn.Sequential) -> nn.Sequential:
+    """The same network with a ``LayerNorm`` (Ba et al. 2016) between each hidden Linear layer and its activation."""
+    hidden = [module for module in net if isinstance(module, nn.Linear)][:-1]
+    modules: list[nn.Module] = []
+    for module in net:
+        modules.append(module)
+        if isinstance(module, nn.Linear) and module in hidden:
+            modules.append(nn.LayerNorm(module.out_features))
+    return nn.Sequential(*modules)
+
+
 class NotPlain(ValueError):
     """A network that is more than Linear layers, LayerNorm and the known activations; the message says what."""
 

@@ -1,68 +1,140 @@
-"""Strings from a YAML file or a command line, turned into objects. The only parser of strings."""
+"""Strings and dicts from a YAML file or a command line, turned into objects. The only parser of strings."""
 
+import inspect
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.noise import (
-    ActionNoise,
-    NormalActionNoise,
-    OrnsteinUhlenbeckActionNoise,
-    VectorizedActionNoise,
-)
-from stable_baselines3.common.type_aliases import Schedule
-from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
+from stable_baselines3.common.type_aliases import Schedule as SB3Schedule
+from stable_baselines3.common.utils import FloatSchedule
 
+from sb3_ddpg_ext.noise import (
+    AdaptiveParameterNoise,
+    ColouredNoise,
+    CombinedNoise,
+    CorrelatedNoise,
+    FixedParameterNoise,
+    GaussianNoise,
+    Noise,
+    OrnsteinUhlenbeckNoise,
+    UniformMixing,
+)
+from sb3_ddpg_ext.schedules import Constant, Exponential, Linear, Piecewise, Schedule
 from sb3_ddpg_ext.validation import check_real
 
-NOISES: dict[str, type[NormalActionNoise] | type[OrnsteinUhlenbeckActionNoise]] = {
-    "normal": NormalActionNoise,
-    "ou": OrnsteinUhlenbeckActionNoise,
+# kind -> what makes it; the number or schedule of a string is its first argument.
+NOISES: dict[str, Callable[..., Noise]] = {
+    "normal": GaussianNoise,
+    "ou": OrnsteinUhlenbeckNoise,
+    "pink": ColouredNoise,
+    "red": partial(ColouredNoise, beta=2.0),
+    "coloured": ColouredNoise,
+    "correlated": CorrelatedNoise,
+    "epsilon": UniformMixing,
+    "param": FixedParameterNoise,
+    "adaptive-param": AdaptiveParameterNoise,
 }
-NOISE_FORMS = '"none", "normal_SIGMA" or "ou_SIGMA", with SIGMA a number >= 0 on the [-1, 1] action scale'
-SCHEDULE_FORMS = 'a number >= 0, a function of the progress remaining, or "lin_VALUE" (linear from VALUE to 0)'
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
+    "const": Constant,
+    "lin": Linear,
+    "exp": Exponential,
+    "piecewise": Piecewise,
+}
+# Arguments of noises that may be schedules.
+SCHEDULED = ("sigma", "scale", "epsilon", "target")
+
+NOISE_FORMS = (
+    '"KIND_NUMBER" such as "normal_0.1", "KIND_SCHEDULE" such as "normal_lin_0.5_0.05", several of them with commas between, '
+    f"a dict(kind=..., ...) with the arguments of its class, or an ActionNoise; the kinds are {', '.join(NOISES)} and none"
+)
+SCHEDULE_FORMS = (
+    'a number >= 0, a function of the progress remaining, "lin_START" (to 0), "lin_START_END", "exp_START_DECAY" (per step), '
+    '"exp_START_DECAY_END", or a dict(kind=..., ...) with the arguments of its class; '
+    f"the kinds are {', '.join(SCHEDULES)}"
+)
 
 
-def split_number(name: str, spec: str, forms: str) -> tuple[str, float]:
-    """Split ``"word_number"``."""
-    word, _, number = spec.strip().rpartition("_")
+def make_schedule(name: str, spec: Any) -> SB3Schedule:
+    """
+    :param name: the argument's name, for the error
+    :param spec: a number, a callable, a string such as ``"lin_7e-4"``, which rl_zoo3's YAML files know, or a dict
+    """
+    if isinstance(spec, Schedule):
+        return spec
+    if isinstance(spec, dict):
+        return _from_dict(name, spec, SCHEDULES, SCHEDULE_FORMS)
+    if isinstance(spec, str):
+        return _schedule_of_words(name, spec, *spec.strip().split("_"))
+    return FloatSchedule(spec if callable(spec) else check_real(name, spec, low=0))
+
+
+def _schedule_of_words(name: str, spec: str, kind: str, *words: str) -> Schedule:
+    if kind not in SCHEDULES:
+        raise ValueError(f"{name}={spec!r}: the schedule {kind!r} is unknown; it must be {SCHEDULE_FORMS}")
     try:
-        return word, check_real(name, float(number), low=0)
-    except ValueError:
-        raise ValueError(f"{name}={spec!r} must be {forms}") from None
+        return SCHEDULES[kind](*(float(word) for word in words))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}={spec!r} must be {SCHEDULE_FORMS} ({error})") from None
 
 
 def make_action_noise(spec: Any, action_dim: int) -> ActionNoise | None:
     """
-    :param spec: an ``ActionNoise`` (returned as it is), None, or a string such as ``"normal_0.1"`` or ``"ou_0.2"``
-    :param action_dim: number of action dimensions; each gets the same standard deviation
+    :param spec: an ``ActionNoise`` (returned as it is), None, a string, a dict, or a list of strings, dicts and noises
+    :param action_dim: number of action dimensions
+    :raises ValueError: for an unknown kind, number or dimension
+    :raises TypeError: for anything else
     """
     if isinstance(spec, ActionNoise):
         mean = getattr(spec.base_noise if isinstance(spec, VectorizedActionNoise) else spec, "_mu", None)
         if mean is not None and np.size(mean) != action_dim:
             raise ValueError(f"action_noise={spec!r} has {np.size(mean)} dimensions; it must have the action's {action_dim}")
         return spec
-    if spec is None:
-        return None
-    if not isinstance(spec, str):
-        raise TypeError(f"action_noise={spec!r} must be an ActionNoise, None, or one of {NOISE_FORMS}")
-    if spec.strip() == "none":
-        return None
-    word, sigma = split_number("action_noise", spec, NOISE_FORMS)
-    if word not in NOISES:
-        raise ValueError(f"action_noise={spec!r}: the kind {word!r} is unknown; it must be {NOISE_FORMS}")
-    return NOISES[word](mean=np.zeros(action_dim), sigma=sigma * np.ones(action_dim))
+    parts = [part.strip() for part in spec.split(",")] if isinstance(spec, str) else spec
+    parts = parts if isinstance(parts, list | tuple) else [parts]
+    noises = [noise for noise in (_make_noise(spec, part) for part in parts) if noise is not None]
+    return noises[0] if len(noises) == 1 else CombinedNoise(noises) if noises else None
 
 
-def make_schedule(name: str, spec: Any) -> float | Schedule:
-    """
-    :param name: the argument's name, for the error
-    :param spec: a number, a callable, or ``"lin_7e-4"``, the string that rl_zoo3's YAML files know
-    """
-    if callable(spec):
-        return spec
-    if isinstance(spec, str):
-        word, value = split_number(name, spec, SCHEDULE_FORMS)
-        if word != "lin":
-            raise ValueError(f"{name}={spec!r}: the schedule {word!r} is unknown; it must be {SCHEDULE_FORMS}")
-        return LinearSchedule(start=value, end=0.0, end_fraction=1.0)
-    return check_real(name, spec, low=0)
+def _make_noise(spec: Any, part: Any) -> Noise | None:
+    """One noise; ``spec`` is all that was given, for the error."""
+    if part is None or part == "none" or isinstance(part, Noise):
+        return part if isinstance(part, Noise) else None
+    if isinstance(part, dict):
+        part = {
+            key: make_schedule(key, value) if key in SCHEDULED and isinstance(value, str | dict) else value
+            for key, value in part.items()
+        }
+        return _from_dict("action_noise", part, NOISES, NOISE_FORMS)
+    if not isinstance(part, str):
+        raise TypeError(f"action_noise={spec!r}: {part!r} must be None or {NOISE_FORMS}")
+    kind, _, strength = part.partition("_")
+    if kind not in NOISES:
+        raise ValueError(f"action_noise={spec!r}: the kind {kind!r} is unknown; it must be {NOISE_FORMS}")
+    try:
+        return NOISES[kind](_number_or_schedule(strength))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"action_noise={spec!r}: {part!r} must be {NOISE_FORMS} ({error})") from None
+
+
+def _number_or_schedule(word: str) -> float | SB3Schedule:
+    try:
+        return float(word)
+    except ValueError:
+        return make_schedule("the number", word)
+
+
+def _from_dict(name: str, spec: dict[str, Any], kinds: dict[str, Callable], forms: str) -> Any:
+    arguments = dict(spec)
+    kind = arguments.pop("kind", None)
+    if kind not in kinds:
+        raise ValueError(f"{name}={spec!r}: the kind {kind!r} is unknown; it must be {forms}")
+    allowed = list(inspect.signature(kinds[kind]).parameters)
+    unknown = sorted(set(arguments) - set(allowed))
+    if unknown:
+        raise ValueError(f"{name}={spec!r}: {kind!r} has no argument {unknown[0]!r}; it has {allowed}")
+    try:
+        return kinds[kind](**arguments)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}={spec!r}: {error}") from None

@@ -20,14 +20,16 @@ def check_integer(name: str, value: Any, at_least: int) -> int:
     return int(value)
 
 
-def check_real(name: str, value: Any, low: float, high: float = math.inf) -> float:
-    """Return ``value`` as a finite float within [``low``, ``high``]."""
+def check_real(name: str, value: Any, low: float, high: float = math.inf, above: bool = False) -> float:
+    """Return ``value`` as a finite float within [``low``, ``high``], without ``low`` itself if ``above``."""
     allowed = "a finite number"
     if low > -math.inf:
-        allowed = f"a finite number >= {low:g}" if high == math.inf else f"a number in [{low:g}, {high:g}]"
+        allowed = f"a finite number {'>' if above else '>='} {low:g}"
+        if high < math.inf:
+            allowed = f"a number in {'(' if above else '['}{low:g}, {high:g}]"
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}={value!r} must be {allowed}")
-    if not (math.isfinite(value) and low <= float(value) <= high):
+    if not (math.isfinite(value) and low <= float(value) <= high) or (above and value == low):
         raise ValueError(f"{name}={value!r} must be {allowed}")
     return float(value)
 

@@ -45,7 +45,7 @@ def sample_params(trial: "optuna.Trial", n_actions: int, n_envs: int, additional
         "batch_size_pow": trial.suggest_int("batch_size_pow", 5, 10),
         "tau": trial.suggest_float("tau", 1e-3, 0.08, log=True),
         "train_freq": trial.suggest_int("train_freq", 1, 16, log=True),
-        "noise_kind": trial.suggest_categorical("noise_kind", ["none", "normal", "ou"]),
+        "noise_kind": trial.suggest_categorical("noise_kind", ["none", "normal", "ou", "pink", "adaptive-param"]),
         "noise_std": trial.suggest_float("noise_std", 0.02, 1.0, log=True),
         "net_arch": trial.suggest_categorical("net_arch", ["small", "medium", "big", "large"]),
     }
@@ -104,6 +104,14 @@ def register() -> None:
             hyperparams = {key: value for key, value in hyperparams.items() if key not in ("noise_type", "noise_std")}
         return original_preprocess(self, hyperparams, *rest)
 
+    # It knows only "lin_VALUE"; our own schedules are read by DDPG.
+    original_schedules = ExperimentManager._preprocess_schedules
+
+    @wraps(original_schedules)
+    def preprocess_schedules(self: Any, hyperparams: dict[str, Any]) -> Any:
+        return hyperparams if self.algo == ALGO else original_schedules(hyperparams)
+
+    ExperimentManager._preprocess_schedules = preprocess_schedules  # type: ignore[method-assign, assignment]
     ExperimentManager.__init__ = init  # type: ignore[method-assign]
     ExperimentManager._preprocess_action_noise = preprocess  # type: ignore[method-assign, assignment]
 

@@ -13,17 +13,19 @@ import sb3_ddpg_ext
 PACKAGE = Path(sb3_ddpg_ext.__file__).parent
 # A module imports only from layers above its own; modules of one layer do not import each other.
 LAYERS = [
-    ("batch", "networks", "validation"),
-    ("buffers", "policies", "specs"),
-    ("learners",),
+    ("validation",),
+    ("batch", "networks", "schedules"),
+    ("buffers", "noise", "policies"),
+    ("learners", "specs"),
     ("collection",),
+    ("exploration",),
     ("ddpg",),
     ("callbacks", "zoo"),
     ("cli",),
     ("__main__",),
 ]
 DEPTH = {module: depth for depth, layer in enumerate(LAYERS) for module in layer}
-CORE = ("batch", "networks", "buffers", "validation", "policies", "specs", "learners", "collection", "ddpg", "callbacks")
+CORE = {module for layer in LAYERS[: LAYERS.index(("ddpg",)) + 1] for module in layer} | {"callbacks"}
 CORE_MAY_IMPORT = {"gymnasium", "numpy", "torch", "stable_baselines3", "sb3_ddpg_ext"} | sys.stdlib_module_names
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py" and "hyperparams" not in path.parts)
 

@@ -109,7 +109,7 @@ def test_step_of_other_vec_envs_is_their_own():
 def test_callbacks_see_what_sb3_shows(n_envs, train_freq):
     """The same calls in the same order, with the same local variables of the same values."""
     recorders = []
-    for cls, kwargs in ((DDPG, dict(learner="eager")), (SB3DDPG, {})):
+    for cls, kwargs in ((DDPG, dict(learner="eager", noise_in_warmup=True)), (SB3DDPG, {})):
         env = make_vec_env(lambda: CountingEnv(((5, "terminated"), (3, "truncated"))), n_envs=n_envs, seed=0)
         noise = OrnsteinUhlenbeckActionNoise(np.zeros(1), np.ones(1))
         model = cls("MlpPolicy", env, learning_starts=20, train_freq=train_freq, action_noise=noise, **SMALL, **kwargs)
@@ -163,7 +163,7 @@ def test_short_way_to_an_action_is_exact(net_arch, activation_fn):
     """For one observation, one in a batch, several, and one of 64 bits: the bits of the general way."""
     model = DDPG("MlpPolicy", "Pendulum-v1", device="cpu", buffer_size=10,
                  policy_kwargs=dict(net_arch=net_arch, activation_fn=activation_fn))  # fmt: skip
-    assert model.policy._plain_actor() is not None
+    assert model.policy.plain_actor() is not None
     rng = np.random.default_rng(0)
     for shape in ((3,), (1, 3), (6, 3)):
         for dtype in (np.float32, np.float64):
@@ -180,7 +180,7 @@ def test_short_way_is_left_when_the_networks_change():
     model = DDPG("MlpPolicy", "Pendulum-v1", **SMALL)
     obs, mu, calls = np.ones(3, np.float32), model.actor.mu, []
     model.predict(obs)
-    assert model.policy._plain_actor() is not None
+    assert model.policy.plain_actor() is not None
 
     handle = mu[0].register_forward_hook(lambda *args: calls.append(1))
     model.predict(obs)

@@ -13,6 +13,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_ddpg_ext import DDPG
+from sb3_ddpg_ext.noise import GaussianNoise
 
 
 def space_env(space):
@@ -37,8 +38,8 @@ BAD_ARGUMENTS = [
     (dict(env=space_env(spaces.Box(1, 1, (2,)))), ValueError, ["action_space=Box(1.0, 1.0", "low < high"]),
     (dict(learning_rate=-1e-3), ValueError, ["learning_rate=-0.001", ">= 0"]),
     (dict(learning_rate=float("nan")), ValueError, ["learning_rate=nan", "finite"]),
-    (dict(learning_rate="cos_1e-3"), ValueError, ["learning_rate='cos_1e-3'", "'cos'", "lin_VALUE"]),
-    (dict(learning_rate="lin_fast"), ValueError, ["learning_rate='lin_fast'", "lin_VALUE"]),
+    (dict(learning_rate="cos_1e-3"), ValueError, ["learning_rate='cos_1e-3'", "'cos'", "lin_START"]),
+    (dict(learning_rate="lin_fast"), ValueError, ["learning_rate='lin_fast'", "lin_START"]),
     (dict(learning_rate=None), TypeError, ["learning_rate=None", "number"]),
     (dict(qf_learning_rate=-1.0), ValueError, ["qf_learning_rate=-1.0", ">= 0"]),
     (dict(buffer_size=0), ValueError, ["buffer_size=0", ">= 1"]),
@@ -68,10 +69,19 @@ BAD_ARGUMENTS = [
     (dict(precision="fp8"), ValueError, ["precision='fp8'", "'float32'", "'bf16'"]),
     (dict(n_threads=0), ValueError, ["n_threads=0", ">= 1"]),
     (dict(n_threads="all"), TypeError, ["n_threads='all'", "integer"]),
-    (dict(action_noise="pinkish_0.1"), ValueError, ["action_noise='pinkish_0.1'", "'pinkish'", "ou_SIGMA"]),
-    (dict(action_noise="normal"), ValueError, ["action_noise='normal'", "normal_SIGMA"]),
+    (
+        dict(action_noise="pinkish_0.1"),
+        ValueError,
+        ["action_noise='pinkish_0.1'", "'pinkish'", "normal, ou, pink, red", "adaptive-param"],
+    ),
+    (dict(action_noise="normal"), ValueError, ["action_noise='normal'", "KIND_NUMBER"]),
     (dict(action_noise="normal_-0.1"), ValueError, ["action_noise='normal_-0.1'", ">= 0"]),
     (dict(action_noise=0.1), TypeError, ["action_noise=0.1", "ActionNoise"]),
+    (dict(action_noise=GaussianNoise([0.1, 0.2])), ValueError, ["sigma=[0.1, 0.2]", "2 dimensions", "1"]),
+    (dict(action_noise=dict(kind="ou", sgima=0.1)), ValueError, ["'sgima'", "'ou'", "theta", "start"]),
+    (dict(random_steps=-1), ValueError, ["random_steps=-1", ">= 0"]),
+    (dict(noise_in_warmup="no"), TypeError, ["noise_in_warmup='no'", "bool"]),
+    (dict(policy_kwargs=dict(actor_norm="batch")), ValueError, ["actor_norm", "'batch'", "'layer'"]),
     (dict(n_steps=0), ValueError, ["n_steps=0", ">= 1"]),
     (dict(n_steps=3, replay_buffer_kwargs=dict(gamma=0.5)), ValueError, ["replay_buffer_kwargs['gamma']=0.5", "gamma=0.99"]),
     (dict(policy="MultiInputPolicy", env=DICT_PENDULUM, n_steps=3), ValueError, ["n_steps=3", "must be 1"]),

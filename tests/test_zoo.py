@@ -18,6 +18,8 @@ from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.envs import BitFlippingEnv
 
 from sb3_ddpg_ext import DDPG, zoo
+from sb3_ddpg_ext.noise import AdaptiveParameterNoise, OrnsteinUhlenbeckNoise
+from sb3_ddpg_ext.schedules import Exponential
 from sb3_ddpg_ext.zoo import ALGO, convert_params, hyperparams_path, sample_params
 
 RL_ZOO3 = Path(sys.executable).with_name("rl_zoo3")
@@ -188,9 +190,11 @@ def test_looking_for_the_module_does_not_use_up_the_hook(tmp_path):
 
 def test_noise_of_the_command_line_wins(tmp_path):
     """``-params action_noise`` replaces the noise of the YAML file."""
-    train(tmp_path, "action_noise:'ou_0.3'", steps=5)  # QUICK ends with -params
-    noise = DDPG.load(tmp_path / "logs/ddpg_ext/Pendulum-v1_1/Pendulum-v1.zip").action_noise
-    assert (type(noise).__name__, noise._sigma) == ("OrnsteinUhlenbeckActionNoise", 0.3)
+    # QUICK ends with -params
+    train(tmp_path, "action_noise:'adaptive-param_0.2, ou_0.3'", "learning_rate:'exp_1e-3_0.99'", steps=5)
+    model = DDPG.load(tmp_path / "logs/ddpg_ext/Pendulum-v1_1/Pendulum-v1.zip")
+    assert repr(model.action_noise.parts) == repr([AdaptiveParameterNoise(0.2), OrnsteinUhlenbeckNoise(0.3)])
+    assert model.lr_schedule == Exponential(1e-3, 0.99)
 
 
 def test_register_twice_is_once():
@@ -221,7 +225,8 @@ def test_optimize(tmp_path):
         model = DDPG.load(tmp_path / f"logs/ddpg_ext/Pendulum-v1_{trial.number + 1}/Pendulum-v1.zip")
         assert model.lr_schedule(1) == trial.params["learning_rate"]
         assert model.qf_lr_schedule(1) == trial.params["qf_learning_rate"]
-        sigma = "none" if model.action_noise is None else model.action_noise._sigma[0]
+        noise = model.action_noise
+        sigma = "none" if noise is None else noise.target if noise.parameter_noise else noise.sigma
         assert sigma == ("none" if trial.params["noise_kind"] == "none" else pytest.approx(trial.params["noise_std"]))
 
 
@@ -231,7 +236,7 @@ def test_every_sample_makes_a_model(her):
     additional_args = {"using_her_replay_buffer": her, "her_kwargs": {}}
     kinds = set()
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    for _ in range(8):
+    for _ in range(16):
         trial = study.ask()
         params = sample_params(trial, n_actions=1, n_envs=1, additional_args=additional_args)
         study.tell(trial, 0.0)
@@ -242,7 +247,8 @@ def test_every_sample_makes_a_model(her):
             params["replay_buffer_class"] = HerReplayBuffer
         model = DDPG(policy, env, buffer_size=10, device="cpu", **params)
         kinds.add(type(model.action_noise).__name__)
-    assert kinds == {"NoneType", "NormalActionNoise", "OrnsteinUhlenbeckActionNoise"}
+    noises = {"GaussianNoise", "OrnsteinUhlenbeckNoise", "ColouredNoise", "AdaptiveParameterNoise"}
+    assert kinds == {"NoneType"} | noises
 
 
 # --- hyperparameters --------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ class Evaluation(NamedTuple):
     train_episodes: int
     train_steps: int
     train_seconds: float
+    label: str = ""
 
     def verdict(self) -> str:
         """One line, e.g. ``SOLVED MountainCarContinuous-v0: mean return 93.50 +/- 0.10 over ...``."""
@@ -47,6 +48,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("-n", "--n-episodes", type=int, default=100, help="evaluation episodes")
     parser.add_argument("--seed", type=int, default=10_000, help="seed of the evaluation environment")
     parser.add_argument("--csv", type=Path, help="append the result to this file")
+    parser.add_argument("--label", default="", help="last column of that row, to tell configurations apart")
     parser.add_argument("--png", type=Path, help="draw the learning curve")
     parser.add_argument("--gif", type=Path, help="film one episode")
     parser.set_defaults(run=run)
@@ -129,6 +131,7 @@ def evaluate(args: argparse.Namespace, model_path: str, params_path: str) -> Eva
         train_episodes=len(training),
         train_steps=int(training["l"].sum()),
         train_seconds=float(training["t"].max()),
+        label=args.label,
     )
 
 

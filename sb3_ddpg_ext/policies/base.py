@@ -9,12 +9,12 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
-from stable_baselines3.td3.policies import TD3Policy
+from stable_baselines3.td3.policies import Actor, TD3Policy
 from torch.nn import functional as F
 
-from sb3_ddpg_ext.networks import NotPlain
+from sb3_ddpg_ext.networks import NotPlain, with_layer_norm
 from sb3_ddpg_ext.policies.acting import PlainActor
-from sb3_ddpg_ext.validation import check_integer, check_net_arch
+from sb3_ddpg_ext.validation import check_choice, check_integer, check_net_arch
 
 if TYPE_CHECKING:
     from sb3_ddpg_ext.batch import Batch
@@ -55,10 +55,13 @@ class DDPGPolicy(TD3Policy):
     :param net_arch: hidden units of actor and critic, ``[400, 300]`` by default (``[256, 256]`` after a CNN);
         ``dict(pi=[...], qf=[...])`` for different ones
     :param n_critics: number of Q networks; 1 is DDPG, 2 adds clipped double Q-learning
+    :param actor_norm: ``"layer"`` puts a ``LayerNorm`` before each hidden activation of the actor, as parameter noise asks for
+        (Plappert et al. 2018, section 3); ``"none"`` is DDPG
+    :param critic_norm: the same for the critic
     :param kwargs: further arguments of Stable-Baselines3's ``TD3Policy``: ``activation_fn``, ``features_extractor_class``,
         ``features_extractor_kwargs``, ``normalize_images``, ``optimizer_class``, ``optimizer_kwargs``,
         ``share_features_extractor``
-    :raises ValueError: if ``net_arch`` or ``n_critics`` is not positive
+    :raises ValueError: if ``net_arch`` or ``n_critics`` is not positive, or a norm unknown
     """
 
     action_space: spaces.Box
@@ -73,10 +76,15 @@ class DDPGPolicy(TD3Policy):
         net_arch: list[int] | dict[str, list[int]] | None = None,
         *,
         n_critics: int = 1,
+        actor_norm: str = "none",
+        critic_norm: str = "none",
         **kwargs: Any,
     ):
         net_arch = check_net_arch("policy_kwargs['net_arch']", net_arch)
         n_critics = check_integer("policy_kwargs['n_critics']", n_critics, at_least=1)
+        for name, norm in (("actor_norm", actor_norm), ("critic_norm", critic_norm)):
+            check_choice(f"policy_kwargs[{name!r}]", norm, ["none", "layer"])
+        self.actor_norm, self.critic_norm = actor_norm, critic_norm
         self._acting: PlainActor | Literal[False] | None = None  # None: not looked at yet
         super().__init__(observation_space, action_space, lr_schedule, net_arch, n_critics=n_critics, **kwargs)
         low, high = action_space.low, action_space.high
@@ -111,7 +119,7 @@ class DDPGPolicy(TD3Policy):
         :param episode_start: for recurrent policies
         :param deterministic: for stochastic policies
         """
-        actor = self._plain_actor()
+        actor = self.plain_actor()
         if actor is not None and type(observation) is np.ndarray:
             if observation.shape == actor.obs_shape:
                 return self._unscaled(actor(observation[None]))[0], state
@@ -119,7 +127,7 @@ class DDPGPolicy(TD3Policy):
                 return self._unscaled(actor(observation)), state
         return super().predict(observation, state, episode_start, deterministic)
 
-    def _plain_actor(self) -> PlainActor | None:
+    def plain_actor(self) -> PlainActor | None:
         """The short way to the action, if this policy has one and nothing has been hung onto its networks since."""
         if self._acting is None or (self._acting and not self._acting.is_current(self.actor)):
             try:
@@ -137,8 +145,22 @@ class DDPGPolicy(TD3Policy):
         shape = self.action_space.shape
         return self.unscale_action(actions if len(shape) == 1 else actions.reshape(-1, *shape))
 
+    def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Actor:
+        actor = super().make_actor(features_extractor)
+        if self.actor_norm == "layer":
+            actor.mu = with_layer_norm(actor.mu)
+        return actor.to(self.device)
+
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> Critic:
-        return Critic(**self._update_features_extractor(self.critic_kwargs, features_extractor)).to(self.device)
+        critic = Critic(**self._update_features_extractor(self.critic_kwargs, features_extractor))
+        if self.critic_norm == "layer":
+            critic.q_networks = [with_layer_norm(net) for net in critic.q_networks]  # type: ignore[arg-type]
+            for i, net in enumerate(critic.q_networks):
+                critic.add_module(f"qf{i}", net)
+        return critic.to(self.device)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return super()._get_constructor_parameters() | dict(actor_norm=self.actor_norm, critic_norm=self.critic_norm)
 
 
 class CnnPolicy(DDPGPolicy):

@@ -1,0 +1,203 @@
+"""What all exploration noise has in common: environments, random streams, schedules."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from stable_baselines3.common.noise import ActionNoise
+
+from sb3_ddpg_ext.schedules import evaluate
+from sb3_ddpg_ext.validation import check_integer, check_real
+
+if TYPE_CHECKING:
+    from sb3_ddpg_ext.noise.parameter import ParameterNoise
+
+Scheduled = float | Callable[..., float]  # a number, a Schedule, or a function of the progress remaining
+
+
+class Noise(ActionNoise):
+    """
+    Exploration noise for several environments at once, on the [-1, 1] scale of the actions.
+
+    Each environment has its own process and its own random stream, so that what happens in one does not depend on how many
+    there are. :class:`sb3_ddpg_ext.DDPG` prepares a copy for its environments and its seed, tells it how far the training is,
+    and saves it with the model: processes, streams and all.
+    """
+
+    action_dim: int
+    n_envs: int = 0  # until it is prepared
+    parameter_noise: "ParameterNoise | None" = None
+    _stream_key = 0  # a different one for each noise whose streams must not be those of another beside it
+    _hidden: tuple[str, ...] = ("action_dim", "n_envs", "parameter_noise")  # from its repr
+
+    def prepare(self, action_dim: int, n_envs: int = 1, seed: int | None = None, episode_length: int | None = None) -> "Noise":
+        """
+        Begin, with new random streams.
+
+        :param action_dim: dimensions of an action
+        :param n_envs: number of environments
+        :param seed: of the random streams; None for fresh ones
+        :param episode_length: longest possible episode, in steps, where it is known
+        :return: itself
+        """
+        self.action_dim, n_envs = (
+            check_integer("action_dim", action_dim, at_least=1),
+            check_integer("n_envs", n_envs, at_least=1),
+        )
+        self.n_envs = 0  # until nothing can go wrong any more
+        self._check_dimensions()
+        self.n_envs = n_envs
+        self.seed(seed)
+        self._prepare(episode_length)
+        self.set_progress(1.0, 0)
+        self.reset()
+        return self
+
+    def move_to(self, n_envs: int, seed: int | None = None, episode_length: int | None = None) -> "Noise":
+        """As :meth:`prepare`, for other environments of the same training: what it has adapted to stays."""
+        return self.prepare(self.action_dim, n_envs, seed, episode_length)
+
+    def seed(self, seed: int | None) -> None:
+        """Begin new random streams, one for each environment."""
+        self._check_is_prepared()
+        if seed is not None:
+            check_integer("seed", seed, at_least=0)
+        entropy = np.random.SeedSequence(seed).entropy  # of the operating system where seed is None
+        self._generators = [
+            np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(self._stream_key, env)))
+            for env in range(self.n_envs)
+        ]
+
+    def _check_dimensions(self) -> None:
+        """Check the arguments against ``action_dim``."""
+
+    def _prepare(self, episode_length: int | None) -> None:
+        """Make the state."""
+
+    def _check_is_prepared(self) -> None:
+        if self.n_envs == 0:
+            raise ValueError(f"{self!r} has no dimensions yet: call prepare(action_dim, n_envs, seed), as DDPG does")
+
+    def reset(self, indices: Iterable[int] | None = None) -> None:
+        """
+        Begin a new episode.
+
+        :param indices: the environments that do; None for all
+        """
+
+    def set_progress(self, progress_remaining: float, num_timesteps: int) -> None:
+        """
+        Set the values of the schedules.
+
+        :param progress_remaining: 1 at the beginning of the training, 0 at its end
+        :param num_timesteps: environment steps so far
+        """
+
+    @abstractmethod
+    def disturb(self, actions: np.ndarray) -> np.ndarray:
+        """
+        :param actions: of the policy, on the [-1, 1] scale, of shape (n_envs, action_dim)
+        :return: noisy actions of the same shape, which may leave [-1, 1]
+        """
+
+    def statistics(self) -> dict[str, float]:
+        """What is to be seen in the log."""
+        return {}
+
+    def __call__(self) -> np.ndarray:
+        raise TypeError(f"{type(self).__name__} is not added to the actions; only sb3_ddpg_ext.DDPG can use it")
+
+    def __repr__(self) -> str:
+        shown = [(name, value) for name, value in vars(self).items() if name[0] != "_" and name not in self._hidden]
+        arguments = (f"{name}={value!r}" for name, value in shown)
+        return f"{type(self).__name__}({', '.join(arguments)})"
+
+
+class AdditiveNoise(Noise):
+    """
+    A random process that is added to the actions.
+
+    :param sigma: scale of the noise, >= 0: a number, one for each dimension of the action, or a schedule
+    :param mean: mean of the noise: a number or one for each dimension
+    :param scale: a factor on ``sigma``, >= 0, for a schedule where ``sigma`` differs between dimensions
+    """
+
+    _of_each_dimension: tuple[str, ...] = ("sigma", "mean")
+
+    def __init__(self, sigma: Scheduled | Sequence[float], mean: float | Sequence[float] = 0.0, scale: Scheduled = 1.0):
+        super().__init__()
+        self.sigma = sigma if callable(sigma) else check_numbers("sigma", sigma, low=0)
+        self.mean = check_numbers("mean", mean)
+        self.scale = scale if callable(scale) else check_real("scale", scale, low=0)
+        self._is_scheduled = callable(sigma) or callable(scale)
+
+    def _check_dimensions(self) -> None:
+        for name in self._of_each_dimension:
+            value = getattr(self, name)
+            if isinstance(value, list) and len(value) != self.action_dim:
+                raise ValueError(
+                    f"action_noise: {name}={value!r} has {len(value)} dimensions; it must have the action's {self.action_dim}"
+                )
+
+    def seed(self, seed: int | None) -> None:
+        super().seed(seed)
+        self._white = Blocks(self._generators, "standard_normal", self.action_dim)
+
+    def set_progress(self, progress_remaining: float, num_timesteps: int) -> None:
+        if self._is_scheduled or not hasattr(self, "_sigma"):
+            sigma, scale = (
+                evaluate(value, progress_remaining, num_timesteps) if callable(value) else np.asarray(value)
+                for value in (self.sigma, self.scale)
+            )
+            self._sigma = np.multiply(sigma, scale)
+            self._mean = None if not np.any(self.mean) else np.asarray(self.mean)
+
+    @abstractmethod
+    def _next(self) -> np.ndarray:
+        """The process one step on, for ``sigma`` 1 and ``mean`` 0, of shape (n_envs, action_dim)."""
+
+    def __call__(self) -> np.ndarray:
+        """The noise of the next step, of shape (n_envs, action_dim)."""
+        self._check_is_prepared()
+        noise = self._next() * self._sigma
+        return (noise if self._mean is None else noise + self._mean).astype(np.float32)
+
+    def disturb(self, actions: np.ndarray) -> np.ndarray:
+        return actions + self()
+
+    def statistics(self) -> dict[str, float]:
+        return {"sigma": float(np.mean(self._sigma))}
+
+
+class Blocks:
+    """
+    Random numbers of several streams, step by step, drawn many steps at a time.
+
+    :param generators: one for each environment
+    :param draw: the generator's method
+    :param dim: numbers for each environment and step
+    """
+
+    STEPS = 64
+
+    def __init__(self, generators: list[np.random.Generator], draw: Literal["standard_normal", "random"], dim: int):
+        self._generators, self._draw, self._dim = generators, draw, dim
+        self._block, self._step = np.empty((0, len(generators), dim)), 0
+
+    def next(self) -> np.ndarray:
+        """Of shape (number of environments, dim)."""
+        if self._step == len(self._block):
+            drawn = [getattr(generator, self._draw)((self.STEPS, self._dim)) for generator in self._generators]
+            self._block, self._step = np.stack(drawn, axis=1), 0
+        self._step += 1
+        return self._block[self._step - 1]
+
+
+def check_numbers(name: str, value: Any, low: float = -np.inf) -> float | list[float]:
+    """Return a number, or a list of numbers, one for each dimension, as floats."""
+    if isinstance(value, np.ndarray) and value.ndim > 0:
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [check_real(f"{name}[{i}]", number, low) for i, number in enumerate(value)]
+    return check_real(name, value, low)

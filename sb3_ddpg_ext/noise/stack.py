@@ -1,0 +1,114 @@
+"""Several copies of an actor with different parameters, evaluated together."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch as th
+from torch import nn
+from torch.func import functional_call, vmap
+from torch.nn import functional as F
+
+from sb3_ddpg_ext.networks import plain_layers
+
+if TYPE_CHECKING:
+    from sb3_ddpg_ext.policies import DDPGPolicy
+
+
+class ActorStack:
+    """
+    Copies of a policy's actor whose parameters lie side by side in one tensor, ``copies``, of shape (n, parameters).
+
+    A row begins with the parameters that may be perturbed, and ends with those of the normalisation layers. Matrices lie
+    transposed, the layout in which products of n vectors with n matrices are the fastest.
+
+    :param policy: whose actor is copied
+    :param n: number of copies
+    """
+
+    def __init__(self, policy: "DDPGPolicy", n: int):
+        self.policy, self.actor, self.n = policy, policy.actor, n
+        own, norms = _names(policy.actor)
+        self.names = own + norms
+        parameters = self._parameters()
+        sizes = [parameter.numel() for parameter in parameters]
+        self.n_perturbed = sum(sizes[: len(own)])
+        self.copies = parameters[0].new_empty(n, sum(sizes), requires_grad=False)
+        self.views: dict[str, th.Tensor] = {}
+        for name, parameter, part in zip(self.names, parameters, self.copies.split(sizes, dim=1), strict=True):
+            shape = parameter.shape
+            self.views[name] = part.view(n, shape[1], shape[0]).mT if len(shape) == 2 else part.view(n, *shape)
+        self.plain = policy.plain_actor()
+        self._layers = [] if self.plain is None else self._plain_layers()
+        self._single = {name: view[0] for name, view in self.views.items()}
+        self._together = vmap(lambda views, obs: functional_call(self.actor, views, (obs,)), randomness="different")
+
+    def is_current(self, policy: "DDPGPolicy") -> bool:
+        """Whether the policy's actor still is what this was made of."""
+        return policy is self.policy and policy.actor is self.actor and policy.plain_actor() is self.plain
+
+    def take(self, copies: np.ndarray | th.Tensor | None) -> bool:
+        """Take over what another stack held, if it fits; return whether it did."""
+        if copies is None or tuple(copies.shape) != tuple(self.copies.shape):
+            return False
+        self.copies.copy_(th.as_tensor(copies))
+        return True
+
+    def perturb(self, i: int, noise: np.ndarray) -> None:
+        """Make copy ``i`` of the actor's present parameters, and add noise, of shape (n_perturbed,) or (1,)."""
+        with th.no_grad():
+            values = [p.mT.reshape(-1) if p.ndim == 2 else p.reshape(-1) for p in self._parameters()]
+            row = self.copies[i]
+            th.cat(values, out=row)
+            row[: self.n_perturbed] += th.from_numpy(noise).to(row)
+
+    def __call__(self, observations: Any) -> np.ndarray:
+        """From n observations, one for each copy, to their n actions on the [-1, 1] scale."""
+        with th.inference_mode():
+            if self._layers and type(observations) is np.ndarray:
+                return self._plain(observations)
+            obs, _ = self.policy.obs_to_tensor(observations)
+            each = {k: v[:, None] for k, v in obs.items()} if isinstance(obs, dict) else obs[:, None]
+            return self._together(self.views, each)[:, 0].cpu().numpy()
+
+    def on_batch(self, observations: Any) -> th.Tensor:
+        """The actions of the first copy for a batch of observations."""
+        return functional_call(self.actor, self._single, (observations,))
+
+    def _parameters(self) -> list[nn.Parameter]:
+        parameters = dict(self.actor.named_parameters())
+        return [parameters[name] for name in self.names]
+
+    def _plain_layers(self) -> list[tuple]:
+        views = {id(parameter): self.views[name] for name, parameter in self.actor.named_parameters()}
+        layers = []
+        for linear, norm, activation in plain_layers(self.actor.mu):
+            affine = None if norm is None else (views[id(norm.weight)][:, None], views[id(norm.bias)][:, None], norm.eps)
+            layers.append((views[id(linear.weight)].mT, views[id(linear.bias)][:, None], affine, activation))
+        return layers
+
+    def _plain(self, observations: np.ndarray) -> np.ndarray:
+        x = th.as_tensor(observations).to(self.copies).view(self.n, 1, -1)
+        for weight, bias, affine, activation in self._layers:
+            x = th.baddbmm(bias, x, weight)  # (n, 1, outputs)
+            if affine is not None:
+                scale, shift, eps = affine
+                x = F.layer_norm(x, x.shape[-1:], eps=eps) * scale + shift
+            if activation is not None:
+                x = activation(x)
+        return x[:, 0].cpu().numpy()
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return "norm" in type(module).__name__.lower()
+
+
+def _names(actor: nn.Module) -> tuple[list[str], list[str]]:
+    """Names of the parameters, in order: those of all layers but normalisation, and those of normalisation layers."""
+    norms = {
+        f"{prefix}.{name}"
+        for prefix, module in actor.named_modules()
+        if _is_norm(module)
+        for name, _ in module.named_parameters(recurse=False)
+    }
+    names = [name for name, _ in actor.named_parameters()]
+    return [name for name in names if name not in norms], [name for name in names if name in norms]

@@ -1,0 +1,142 @@
+"""Numbers that change during training: learning rates, the scale of exploration noise."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from sb3_ddpg_ext.validation import check_choice, check_integer, check_real
+
+
+class Schedule(ABC):
+    """
+    A value over the time of training, which is counted as a share of it (0 to 1) or in environment steps (``over_steps``).
+
+    It is a schedule of Stable-Baselines3's as well, a function of the progress remaining, 1 to 0. Those over steps need the
+    number of steps beside it, which :class:`sb3_ddpg_ext.DDPG` hands to them.
+    """
+
+    over_steps = False
+
+    def __call__(self, progress_remaining: float, num_timesteps: int = 0) -> float:
+        return self.at(num_timesteps if self.over_steps else 1.0 - progress_remaining)
+
+    @abstractmethod
+    def at(self, time: float) -> float:
+        """
+        :param time: share of the training that is over, or environment steps where ``over_steps`` is set
+        """
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if name != "over_steps")
+        return f"{type(self).__name__}({arguments})"
+
+    def __eq__(self, other: Any) -> bool:
+        return type(other) is type(self) and vars(other) == vars(self)
+
+    __hash__ = None  # type: ignore[assignment]  # equal by value, and not frozen
+
+
+class Constant(Schedule):
+    """
+    The same value at all times.
+
+    :param value: the value, >= 0
+    """
+
+    def __init__(self, value: float):
+        self.value = check_real("value", value, low=0)
+
+    def at(self, time: float) -> float:
+        return self.value
+
+
+class Linear(Schedule):
+    """
+    A straight line from ``start`` to ``end``, and ``end`` from there on.
+
+    :param start: value at the beginning, >= 0
+    :param end: value at the end, >= 0
+    :param steps: environment steps until ``end``; None to count in shares of the training
+    :param fraction: share of the training until ``end``, in (0, 1], where ``steps`` is None
+    """
+
+    def __init__(self, start: float, end: float = 0.0, steps: int | None = None, fraction: float = 1.0):
+        self.start, self.end = check_real("start", start, low=0), check_real("end", end, low=0)
+        self.steps = steps if steps is None else check_integer("steps", steps, at_least=1)
+        self.fraction = check_real("fraction", fraction, low=0, high=1, above=True)
+        if steps is not None and self.fraction != 1:
+            raise ValueError(f"fraction={fraction!r} must be 1 where steps={steps!r} says how long it takes")
+        self.over_steps = steps is not None
+
+    def at(self, time: float) -> float:
+        length = self.fraction if self.steps is None else self.steps
+        if time >= length:
+            return self.end
+        return self.start + time * (self.end - self.start) / length
+
+
+class Exponential(Schedule):
+    """
+    ``start * decay ** steps``, not below ``end``; or, without ``decay``, from ``start`` to ``end`` by equal factors over the
+    training.
+
+    :param start: value at the beginning, > 0
+    :param decay: factor for each environment step, in (0, 1]; None to reach ``end`` with the end of the training
+    :param end: smallest value, >= 0, and > 0 without ``decay``
+    """
+
+    def __init__(self, start: float, decay: float | None = None, end: float = 0.0):
+        self.start, self.end = check_real("start", start, low=0, above=True), check_real("end", end, low=0)
+        self.decay = decay if decay is None else check_real("decay", decay, low=0, high=1, above=True)
+        if decay is None and self.end == 0:
+            raise ValueError(f"end={end!r} must be > 0 where decay=None: no number of equal factors leads to 0")
+        if decay is not None and self.end > self.start:
+            raise ValueError(f"end={end!r} must be <= start={start!r}: decay={decay!r} leads down")
+        self.over_steps = decay is not None
+
+    def at(self, time: float) -> float:
+        if self.decay is None:
+            return self.start * (self.end / self.start) ** min(max(time, 0.0), 1.0)
+        return max(self.start * self.decay**time, self.end)
+
+
+class Piecewise(Schedule):
+    """
+    Straight lines, or steps, between given points; the first and the last value beyond them.
+
+    :param points: pairs (time, value) with increasing times; times are shares of the training, 0 to 1, or environment steps
+    :param over: what the times count: ``"progress"`` (of the training) or ``"steps"``
+    :param interpolation: ``"linear"``, or ``"constant"`` to hold each value until the next point
+    """
+
+    def __init__(self, points: Sequence[tuple[float, float]], over: str = "progress", interpolation: str = "linear"):
+        check_choice("over", over, ["progress", "steps"])
+        check_choice("interpolation", interpolation, ["linear", "constant"])
+        try:
+            pairs = [(time, value) for time, value in points]
+        except (TypeError, ValueError):
+            raise ValueError(f"points={points!r} must be pairs (time, value)") from None
+        highest = 1.0 if over == "progress" else float("inf")
+        self.points = [
+            (check_real("points: time", time, low=0, high=highest), check_real("points: value", value, low=0))
+            for time, value in pairs
+        ]
+        if not pairs or any(np.diff([time for time, _ in self.points]) <= 0):
+            raise ValueError(f"points={points!r} must be one or more pairs (time, value) with increasing times")
+        self.over, self.interpolation = over, interpolation
+        self.over_steps = over == "steps"
+
+    def at(self, time: float) -> float:
+        times, values = zip(*self.points, strict=True)
+        if self.interpolation == "linear":
+            return float(np.interp(time, times, values))
+        return values[max(int(np.searchsorted(times, time, side="right")) - 1, 0)]
+
+
+def evaluate(schedule: Callable[..., float], progress_remaining: float, num_timesteps: int) -> float:
+    """Evaluate a schedule of ours, or any function of the progress remaining."""
+    if isinstance(schedule, Schedule):
+        return schedule(progress_remaining, num_timesteps)
+    return float(schedule(progress_remaining))
