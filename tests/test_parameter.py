@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import time
 
 import gymnasium as gym
 import numpy as np
@@ -253,6 +254,22 @@ def test_environments_have_streams_of_their_own():
             noise.reset([0] if episode == 0 else range(n_envs))
     assert all(th.equal(rows[1, episode], rows[4, episode]) for episode in range(3))
     assert not th.equal(rows[1, 0], rows[1, 1])
+
+
+def test_acting_with_eight_copies_is_fast():
+    """With a small network it costs at most twice what acting without noise costs, the best of many times in turn."""
+    env = make_vec_env("Pendulum-v1", 8)
+    models, best = {}, {}
+    for noise in (None, "adaptive-param_0.2"):
+        models[noise] = make_model(env, action_noise=noise, learning_starts=0, policy_kwargs=dict(net_arch=[64, 64]))
+        models[noise]._setup_learn(1000)
+    for _ in range(200):
+        for noise, model in models.items():
+            start = time.perf_counter()
+            for _ in range(5):
+                model._sample_action(0, model.action_noise, 8)
+            best[noise] = min(best.get(noise, np.inf), time.perf_counter() - start)
+    assert best["adaptive-param_0.2"] < 2 * best[None]
 
 
 def test_actor_with_other_layers_is_noticed():

@@ -67,10 +67,9 @@ class ActorSource:
 
     def __init__(self, noise: Noise, args: argparse.Namespace):
         env = gym.make(args.env, max_episode_steps=args.steps)
-        self.model = DDPG(
-            "MultiInputPolicy" if isinstance(env.observation_space, gym.spaces.Dict) else "MlpPolicy",
-            env, action_noise=noise, policy_kwargs=dict(actor_norm="layer"), buffer_size=1, seed=args.seed, device="cpu",
-        )  # fmt: skip
+        policy = "MultiInputPolicy" if isinstance(env.observation_space, gym.spaces.Dict) else "MlpPolicy"
+        network = dict(net_arch=[64, 64], actor_norm="layer")
+        self.model = DDPG(policy, env, action_noise=noise, policy_kwargs=network, buffer_size=1, seed=args.seed, device="cpu")
         self.noise: Noise = self.model.action_noise  # type: ignore[assignment]
         self.perturbation: Any = self.model.parameter_noise
         vec_env = self.model.get_env()

@@ -41,13 +41,9 @@ class Noise(ActionNoise):
         :param episode_length: longest possible episode, in steps, where it is known
         :return: itself
         """
-        self.action_dim, n_envs = (
-            check_integer("action_dim", action_dim, at_least=1),
-            check_integer("n_envs", n_envs, at_least=1),
-        )
-        self.n_envs = 0  # until nothing can go wrong any more
-        self._check_dimensions()
-        self.n_envs = n_envs
+        n_envs = check_integer("n_envs", n_envs, at_least=1)
+        self._check_dimensions(check_integer("action_dim", action_dim, at_least=1))
+        self.action_dim, self.n_envs = action_dim, n_envs
         self.seed(seed)
         self._prepare(episode_length)
         self.set_progress(1.0, 0)
@@ -69,8 +65,8 @@ class Noise(ActionNoise):
             for env in range(self.n_envs)
         ]
 
-    def _check_dimensions(self) -> None:
-        """Check the arguments against ``action_dim``."""
+    def _check_dimensions(self, action_dim: int) -> None:
+        """Check what was given for each dimension of the action."""
 
     def _prepare(self, episode_length: int | None) -> None:
         """Make the state."""
@@ -132,12 +128,12 @@ class AdditiveNoise(Noise):
         self.scale = scale if callable(scale) else check_real("scale", scale, low=0)
         self._is_scheduled = callable(sigma) or callable(scale)
 
-    def _check_dimensions(self) -> None:
+    def _check_dimensions(self, action_dim: int) -> None:
         for name in self._of_each_dimension:
             value = getattr(self, name)
-            if isinstance(value, list) and len(value) != self.action_dim:
+            if isinstance(value, list) and len(value) != action_dim:
                 raise ValueError(
-                    f"action_noise: {name}={value!r} has {len(value)} dimensions; it must have the action's {self.action_dim}"
+                    f"action_noise: {name}={value!r} has {len(value)} dimensions; it must have the action's {action_dim}"
                 )
 
     def seed(self, seed: int | None) -> None:
