@@ -7,7 +7,7 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import RolloutReturn, TrainFreq
 from stable_baselines3.common.utils import should_collect_more_steps
@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_ddpg_ext.buffers import UniformReplayBuffer
 from sb3_ddpg_ext.learners import Learner, TorchSettings
+from sb3_ddpg_ext.noise import Noise
 from sb3_ddpg_ext.policies import DDPGPolicy
 from sb3_ddpg_ext.validation import check_finite, check_shape
 
@@ -108,7 +109,8 @@ class Collection(OffPolicyAlgorithm):
         for env in ended:
             self._episode_num += 1
             if action_noise is not None:
-                action_noise.reset(**(dict(indices=[env]) if self.n_envs > 1 else {}))
+                is_for_all = isinstance(action_noise, Noise | VectorizedActionNoise)
+                action_noise.reset(**(dict(indices=[env]) if is_for_all else {}))
             if log_interval is not None and self._episode_num % log_interval == 0:
                 self.dump_logs()
         return len(ended)

@@ -74,7 +74,7 @@ class DDPG(Exploration):
     :param action_noise: exploration noise on the [-1, 1] action scale: None, a noise of :mod:`sb3_ddpg_ext.noise` or an
         ``ActionNoise`` of Stable-Baselines3, or what makes one: ``"normal_0.1"``, ``"ou_0.2"``, ``"pink_0.3"``,
         ``"adaptive-param_0.2"``, ``"epsilon_0.1"``, with a schedule ``"normal_lin_0.5_0.05"``, several with commas between,
-        ``dict(kind="ou", sigma=0.2, dt=1.0)`` for all arguments. It is copied, so that it can be given to several models.
+        ``dict(kind="ou", sigma=0.2, dt=1.0)`` for all arguments. Ours is copied, so that it can be given to several models.
     :param replay_buffer_class: chosen by the observation space and ``n_steps`` if None
     :param replay_buffer_kwargs: further arguments of the replay buffer
     :param optimize_memory_usage: passed to the replay buffer

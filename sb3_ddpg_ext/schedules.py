@@ -1,5 +1,6 @@
 """Numbers that change during training: learning rates, the scale of exploration noise."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -135,8 +136,16 @@ class Piecewise(Schedule):
         return values[max(int(np.searchsorted(times, time, side="right")) - 1, 0)]
 
 
-def evaluate(schedule: Callable[..., float], progress_remaining: float, num_timesteps: int) -> float:
-    """Evaluate a schedule of ours, or any function of the progress remaining."""
-    if isinstance(schedule, Schedule):
-        return schedule(progress_remaining, num_timesteps)
-    return float(schedule(progress_remaining))
+def evaluate(schedule: Callable[..., float], progress_remaining: float, num_timesteps: int, high: float = math.inf) -> float:
+    """
+    Evaluate a schedule of ours, or any function of the progress remaining.
+
+    :param high: largest value that is allowed
+    :raises ValueError: if the value is not finite, negative or larger
+    """
+    is_ours = isinstance(schedule, Schedule)
+    value = float(schedule(progress_remaining, num_timesteps) if is_ours else schedule(progress_remaining))
+    if not 0 <= value <= high or value == math.inf:
+        allowed = "a finite number >= 0" if high == math.inf else f"a number in [0, {high:g}]"
+        raise ValueError(f"the schedule {schedule!r} is {value!r} at step {num_timesteps}; it must be {allowed}")
+    return value

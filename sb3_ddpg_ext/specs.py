@@ -47,7 +47,8 @@ SCHEDULED = ("sigma", "scale", "epsilon", "target")
 
 NOISE_FORMS = (
     '"KIND_NUMBER" such as "normal_0.1", "KIND_SCHEDULE" such as "normal_lin_0.5_0.05", several of them with commas between, '
-    f"a dict(kind=..., ...) with the arguments of its class, or an ActionNoise; the kinds are {', '.join(NOISES)} and none"
+    "a dict(kind=..., ...) with the arguments of its class, or a noise of sb3_ddpg_ext.noise, alone also an ActionNoise of "
+    f"Stable-Baselines3; the kinds are {', '.join(NOISES)} and none"
 )
 SCHEDULE_FORMS = (
     'a number >= 0, a function of the progress remaining, "lin_START" (to 0), "lin_START_END", "exp_START_DECAY" (per step), '
@@ -66,8 +67,19 @@ def make_schedule(name: str, spec: Any) -> SB3Schedule:
     if isinstance(spec, dict):
         return _from_dict(name, spec, SCHEDULES, SCHEDULE_FORMS)
     if isinstance(spec, str):
-        return _schedule_of_words(name, spec, *spec.strip().split("_"))
+        number = _number(spec)
+        if number is None:
+            return _schedule_of_words(name, spec, *spec.strip().split("_"))
+        spec = number
     return FloatSchedule(spec if callable(spec) else check_real(name, spec, low=0))
+
+
+def _number(text: str) -> float | None:
+    """The number that a string is, as YAML makes one of 1e-3; but not Python's 1_000, which reads like a schedule's words."""
+    try:
+        return None if "_" in text else float(text)
+    except ValueError:
+        return None
 
 
 def _schedule_of_words(name: str, spec: str, kind: str, *words: str) -> Schedule:
@@ -86,6 +98,8 @@ def make_action_noise(spec: Any, action_dim: int) -> ActionNoise | None:
     :raises ValueError: for an unknown kind, number or dimension
     :raises TypeError: for anything else
     """
+    if isinstance(spec, VectorizedActionNoise) and isinstance(spec.base_noise, Noise):
+        spec = spec.base_noise  # which is for several environments itself
     if isinstance(spec, ActionNoise):
         mean = getattr(spec.base_noise if isinstance(spec, VectorizedActionNoise) else spec, "_mu", None)
         if mean is not None and np.size(mean) != action_dim:
@@ -102,8 +116,9 @@ def _make_noise(spec: Any, part: Any) -> Noise | None:
     if part is None or part == "none" or isinstance(part, Noise):
         return part if isinstance(part, Noise) else None
     if isinstance(part, dict):
+        is_schedule = {key: key in SCHEDULED and isinstance(value, str | dict) for key, value in part.items()}
         part = {
-            key: make_schedule(key, value) if key in SCHEDULED and isinstance(value, str | dict) else value
+            key: _number_or_schedule(f"action_noise: {key}", value) if is_schedule[key] else value
             for key, value in part.items()
         }
         return _from_dict("action_noise", part, NOISES, NOISE_FORMS)
@@ -113,22 +128,20 @@ def _make_noise(spec: Any, part: Any) -> Noise | None:
     if kind not in NOISES:
         raise ValueError(f"action_noise={spec!r}: the kind {kind!r} is unknown; it must be {NOISE_FORMS}")
     try:
-        return NOISES[kind](_number_or_schedule(strength))
+        return NOISES[kind](_number_or_schedule("the number", strength))
     except (TypeError, ValueError) as error:
         raise ValueError(f"action_noise={spec!r}: {part!r} must be {NOISE_FORMS} ({error})") from None
 
 
-def _number_or_schedule(word: str) -> float | SB3Schedule:
-    try:
-        return float(word)
-    except ValueError:
-        return make_schedule("the number", word)
+def _number_or_schedule(name: str, spec: str | dict[str, Any]) -> float | SB3Schedule:
+    number = _number(spec) if isinstance(spec, str) else None
+    return make_schedule(name, spec) if number is None else number
 
 
 def _from_dict(name: str, spec: dict[str, Any], kinds: dict[str, Callable], forms: str) -> Any:
     arguments = dict(spec)
     kind = arguments.pop("kind", None)
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise ValueError(f"{name}={spec!r}: the kind {kind!r} is unknown; it must be {forms}")
     allowed = list(inspect.signature(kinds[kind]).parameters)
     unknown = sorted(set(arguments) - set(allowed))

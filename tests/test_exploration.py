@@ -11,11 +11,11 @@ from stable_baselines3 import DDPG as SB3DDPG
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.noise import NormalActionNoise
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.noise import NormalActionNoise, VectorizedActionNoise
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from sb3_ddpg_ext import DDPG
-from sb3_ddpg_ext.noise import GaussianNoise
+from sb3_ddpg_ext.noise import AdaptiveParameterNoise, GaussianNoise
 
 SMALL = dict(policy_kwargs=dict(net_arch=[16, 16]), batch_size=32, buffer_size=5000, device="cpu", seed=0)
 KINDS = ["normal_0.3", "ou_0.3", "pink_0.3", "adaptive-param_0.3", "adaptive-param_0.3, normal_0.1", "epsilon_0.3, ou_0.2"]
@@ -223,6 +223,84 @@ def test_unusual_shapes_of_actions():
     assert np.unique(model.replay_buffer.actions[11]).size == 6
 
 
+def test_environments_in_processes_whose_spec_cannot_be_sent():
+    """Only what the noise needs is asked of them, and what can go through a pipe."""
+    gym.register("Unpicklable-v0", lambda **kwargs: gym.make("Pendulum-v1", max_episode_steps=50), kwargs=dict(f=lambda: 0))
+    env = SubprocVecEnv([lambda: gym.make("Unpicklable-v0")] * 2, start_method="fork")
+    for spec in ("normal_0.1", "pink_0.1, adaptive-param_0.1"):
+        model = DDPG("MlpPolicy", env, action_noise=spec, random_steps=0, **SMALL).learn(4)
+    assert model.action_noise.parts[0]._length == 50
+    env.close()
+
+
+def test_coloured_sequences_are_as_long_as_an_episode_may_be():
+    """max_episode_steps, or 1000 where there is none."""
+    for env, length in ((gym.make("Pendulum-v1", max_episode_steps=70), 70), (CountingEnv(), 1000)):
+        assert DDPG("MlpPolicy", env, action_noise="pink_0.1", **SMALL).action_noise._length == length
+
+
+@pytest.mark.parametrize("noise", [GaussianNoise(0.5), AdaptiveParameterNoise(0.5), "normal_0.5", dict(kind="ou")], ids=str)
+def test_noise_of_a_live_model_can_be_replaced(noise):
+    """Between two trainings, in every form the constructor takes."""
+    model = DDPG("MlpPolicy", make_vec_env("Pendulum-v1", 2), action_noise="normal_0.1", random_steps=0, **SMALL).learn(20)
+    model.action_noise = noise
+    assert model.learn(20).action_noise.n_envs == 2
+
+
+def test_callbacks_see_the_noise_and_may_replace_it():
+    """From their initialisation on."""
+    seen = []
+
+    class Replace(BaseCallback):
+        def _init_callback(self):
+            seen.append(self.model.action_noise)
+            self.model.action_noise = GaussianNoise(0.7)
+
+        def _on_step(self):
+            seen.append(self.locals["action_noise"])
+            return True
+
+    model = DDPG("MlpPolicy", "Pendulum-v1", action_noise="normal_0.1", **SMALL)
+    first = model.action_noise
+    model.learn(1, callback=Replace())
+    assert seen == [first, model.action_noise]
+    assert repr(model.action_noise) == repr(GaussianNoise(0.7))
+
+
+def test_sigma_of_a_live_noise_can_be_changed():
+    """It counts from the next step on."""
+    model = DDPG("MlpPolicy", CountingEnv(), action_noise="normal_0.1", random_steps=0, learning_starts=1000, **SMALL).learn(
+        20
+    )
+    model.action_noise.sigma = 0.0
+    model.learn(20, reset_num_timesteps=False)
+    observations = model.replay_buffer._get_samples(np.arange(20, 40)).observations
+    with th.no_grad():
+        own = model.actor(observations).numpy()
+    np.testing.assert_allclose(model.replay_buffer.actions[20:40].reshape(20, 1), own, atol=1e-6)
+
+
+def test_noise_of_ours_in_sb3s_wrapper_is_unwrapped():
+    """It is for several environments itself."""
+    noise = VectorizedActionNoise(GaussianNoise(0.1), 2)
+    model = DDPG("MlpPolicy", make_vec_env("Pendulum-v1", 2), action_noise=noise, random_steps=0, **SMALL).learn(10)
+    assert type(model.action_noise) is GaussianNoise
+
+
+@pytest.mark.parametrize(
+    ("noise", "words"),
+    [
+        (GaussianNoise(lambda progress: progress - 1.5), "is -0.5 at step 0; it must be a finite number >= 0"),
+        (GaussianNoise(1.0, scale=lambda progress: float("nan")), "is nan at step 0"),
+        ("epsilon_lin_2_0", r"is 2.0 at step 0; it must be a number in \[0, 1\]"),
+    ],
+)
+def test_value_of_a_schedule_is_checked(noise, words):
+    """Negative, infinite and impossible ones are refused."""
+    with pytest.raises(ValueError, match=words):
+        DDPG("MlpPolicy", "Pendulum-v1", action_noise=noise, **SMALL)
+
+
 # --- saved ------------------------------------------------------------------------------------------------------------------
 
 
@@ -237,7 +315,7 @@ def test_noise_is_saved_where_it_is(tmp_path, spec, n_envs):
     assert loaded.action_noise.statistics() == model.action_noise.statistics()
     zeros = np.zeros((n_envs, 1), np.float32)
     for _ in range(100):
-        np.testing.assert_array_equal(loaded.action_noise.disturb(zeros), model.action_noise.disturb(zeros))
+        np.testing.assert_array_equal(loaded.action_noise.apply(zeros), model.action_noise.apply(zeros))
 
 
 def test_load_with_other_noise(tmp_path):
@@ -247,6 +325,18 @@ def test_load_with_other_noise(tmp_path):
     loaded = DDPG.load(tmp_path / "model", env=env, device="cpu", action_noise="normal_0.3").learn(20)
     assert (repr(loaded.action_noise), loaded.parameter_noise) == (repr(GaussianNoise(0.3)), None)
     assert DDPG.load(tmp_path / "model", env=env, device="cpu", action_noise=None).learn(20).action_noise is None
+
+
+def test_load_with_a_seed_begins_new_streams(tmp_path):
+    """Several trainings from one file explore differently; so does one with another number of environments."""
+    model = DDPG("MlpPolicy", make_vec_env("Pendulum-v1", 2), action_noise="normal_1", **SMALL)
+    first = model.action_noise.apply(np.zeros((2, 1)))
+    model.learn(20).save(tmp_path / "model")
+    draws = [first[0, 0]]
+    for n_envs, kwargs in ((2, dict(seed=1)), (2, dict(seed=2)), (2, {}), (3, {})):
+        loaded = DDPG.load(tmp_path / "model", env=make_vec_env("Pendulum-v1", n_envs), device="cpu", **kwargs)
+        draws.append(loaded.action_noise.apply(np.zeros((n_envs, 1)))[0, 0])
+    assert len(set(draws)) == 5
 
 
 def test_load_without_an_environment(tmp_path):
@@ -299,4 +389,15 @@ def test_log_of_one_dimension_has_one_share(capsys):
     DDPG("MlpPolicy", CountingEnv(low=[-1, -1], high=[1, 1]), verbose=1, **SMALL).learn(20, log_interval=1)
     printed = capsys.readouterr().out
     assert "at_bounds " in printed
+    assert " sigma " not in printed
     assert "at_bounds_" not in printed
+
+
+def test_scale_of_sb3s_noise_is_logged(tmp_path):
+    """As of ours: rl_zoo3's noise_type makes such objects."""
+    for i, env in enumerate((CountingEnv(), make_vec_env(CountingEnv, 2))):
+        model = DDPG("MlpPolicy", env, action_noise=NormalActionNoise(np.zeros(1), np.full(1, 0.3)), **SMALL)
+        model.set_logger(configure(str(tmp_path / str(i)), ["csv"]))
+        model.learn(40, log_interval=1)
+        with (tmp_path / str(i) / "progress.csv").open() as file:
+            assert float(list(csv.DictReader(file))[-1]["exploration/sigma"]) == pytest.approx(0.3)

@@ -60,7 +60,7 @@ KINDS = ADDITIVE + NOT_ADDITIVE
 def run(noise, steps):
     """What the noise makes of actions that are 0, of shape (steps, n_envs, action_dim)."""
     zeros = np.zeros((noise.n_envs, noise.action_dim), dtype=np.float32)
-    return np.array([noise.disturb(zeros) for _ in range(steps)])
+    return np.array([noise.apply(zeros) for _ in range(steps)])
 
 
 def correlation(x, y):
@@ -411,7 +411,7 @@ def test_mixing_replaces_the_given_share(epsilon):
     """A share epsilon of the actions is replaced, in all dimensions at once, and the others come through bit for bit."""
     noise = UniformMixing(epsilon).prepare(3, n_envs=200, seed=1)
     given = np.random.default_rng(0).normal(size=(100, 200, 3)).astype(np.float32)
-    taken = np.stack([noise.disturb(actions) for actions in given])
+    taken = np.stack([noise.apply(actions) for actions in given])
     is_replaced = np.any(taken != given, axis=-1)
     np.testing.assert_array_equal(is_replaced, np.all(taken != given, axis=-1))
     error = math.sqrt(epsilon * (1 - epsilon) / is_replaced.size)
@@ -503,20 +503,20 @@ def test_noise_is_of_the_actions_shape_and_type(make, n_envs):
     noise = make()
     assert noise.prepare(3, n_envs, seed=0) is noise
     for _ in range(100):
-        actions = noise.disturb(np.full((n_envs, 3), 0.5, dtype=np.float32))
+        actions = noise.apply(np.full((n_envs, 3), 0.5, dtype=np.float32))
         assert (actions.shape, actions.dtype) == ((n_envs, 3), np.float32)
         assert np.isfinite(actions).all()
 
 
 @pytest.mark.parametrize("make", ADDITIVE)
 def test_additive_noise_is_called_as_sb3_does_and_added(make):
-    """A call returns the noise itself, float32 of shape (n_envs, action_dim), and disturb() adds it, beyond the bounds too."""
+    """A call returns the noise itself, float32 of shape (n_envs, action_dim), and apply() adds it, beyond the bounds too."""
     called, disturbing = make().prepare(3, 4, seed=0), make().prepare(3, 4, seed=0)
     actions = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
     for _ in range(100):
         given, noise = actions.copy(), called()
         assert (noise.shape, noise.dtype) == ((4, 3), np.float32)
-        np.testing.assert_array_equal(disturbing.disturb(given), actions + noise)
+        np.testing.assert_array_equal(disturbing.apply(given), actions + noise)
         np.testing.assert_array_equal(given, actions)
 
 
@@ -525,7 +525,7 @@ def test_noise_that_was_returned_stays_as_it_is(make):
     """Later steps do not write into what an earlier one returned."""
     noise = make().prepare(3, 2, seed=0)
     zeros = np.zeros((2, 3), dtype=np.float32)
-    returned = [noise.disturb(zeros) for _ in range(70)]
+    returned = [noise.apply(zeros) for _ in range(70)]
     copies = [array.copy() for array in returned]
     run(noise, 70)
     np.testing.assert_array_equal(returned, copies)
@@ -738,7 +738,7 @@ def test_parts_that_do_not_go_together(parts, error, words):
 
 
 def test_combined_noise_of_one_part_is_that_part():
-    """What disturb() gives is what the part alone gives from the same streams."""
+    """What apply() gives is what the part alone gives from the same streams."""
     np.testing.assert_array_equal(run(combine(ColouredNoise()), 20), run(ColouredNoise().prepare(3, 2, seed=0), 20))
 
 
@@ -828,7 +828,7 @@ def test_repr_has_every_argument(noise):
 def test_noise_that_is_not_prepared_says_so(make):
     """It has no dimensions yet, and the error says which call gives it some."""
     with pytest.raises(ValueError, match=r"call prepare\(action_dim"):
-        make().disturb(np.zeros((1, 3), dtype=np.float32))
+        make().apply(np.zeros((1, 3), dtype=np.float32))
 
 
 @pytest.mark.parametrize("make", ADDITIVE)

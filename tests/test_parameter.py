@@ -15,7 +15,7 @@ from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from sb3_ddpg_ext import DDPG
+from sb3_ddpg_ext import DDPG, DDPGPolicy
 from sb3_ddpg_ext.noise import AdaptiveParameterNoise, CombinedNoise, FixedParameterNoise, GaussianNoise
 from sb3_ddpg_ext.schedules import Linear
 
@@ -283,6 +283,112 @@ def test_actor_with_other_layers_is_noticed():
         np.testing.assert_allclose(noise.act(model.policy, obs), model.policy.actor(th.from_numpy(obs)), rtol=1e-5)
 
 
+class Recurrent(BaseFeaturesExtractor):
+    """A GRU, which torch cannot evaluate for several sets of parameters at once."""
+
+    def __init__(self, observation_space):
+        super().__init__(observation_space, features_dim=5)
+        self.gru = th.nn.GRU(observation_space.shape[0], 5, batch_first=True)
+
+    def forward(self, observations):
+        return self.gru(observations[:, None])[0][:, 0]
+
+
+@pytest.mark.parametrize("n_envs", [1, 3])
+def test_what_cannot_be_batched_acts_in_turn(n_envs):
+    """A GRU, and hooks that leave torch: the actions are those of each copy alone."""
+    obs = np.random.default_rng(0).normal(size=(n_envs, 3)).astype(np.float32)
+    gru = make_model(policy_kwargs=LAYER_NORM | dict(features_extractor_class=Recurrent))
+    hooked, seen = make_model(), []
+    hooked.policy.actor.mu[0].register_forward_hook(
+        lambda module, inputs, output: seen.append(output.detach().numpy().item(0))
+    )
+    for model in (gru, hooked):
+        noise = prepare(FixedParameterNoise(0.2), model, n_envs)
+        actions = noise.act(model.policy, obs)
+        for i in range(n_envs):
+            with th.no_grad():
+                alone = copy_of_actor(model, noise, i)(th.from_numpy(obs[i : i + 1])).numpy()[0]
+            np.testing.assert_allclose(actions[i], alone, rtol=1e-4, atol=1e-6)
+    assert len(seen) >= n_envs
+
+
+@pytest.mark.parametrize("change", [np.asfortranarray, lambda obs: obs.astype(np.float64)[:, ::1], "read-only"])
+def test_observations_as_they_may_come(change):
+    """Of any memory layout, of 64 bits, read-only: the same actions, and no warning."""
+    env = DummyVecEnv(
+        [
+            lambda: gym.wrappers.ReshapeObservation(
+                gym.make("HalfCheetah-v5", exclude_current_positions_from_observation=False), (6, 3)
+            )
+        ]
+        * 2
+    )
+    model = make_model(env)
+    noise, obs = (
+        prepare(FixedParameterNoise(0.2), model, 2),
+        np.random.default_rng(0).normal(size=(2, 6, 3)).astype(np.float32),
+    )
+    expected, changed = noise.act(model.policy, obs), obs.copy() if change == "read-only" else change(obs)
+    if change == "read-only":
+        changed.flags.writeable = False
+    np.testing.assert_allclose(noise.act(model.policy, changed), expected, rtol=1e-5)
+
+
+def test_policy_with_another_way_to_an_action_is_refused():
+    """Copies of its actor would act otherwise than it does."""
+
+    class Constant(DDPGPolicy):
+        def _predict(self, observation, deterministic=False):
+            return th.full((len(observation), 1), 0.5)
+
+    model = DDPG(Constant, "Pendulum-v1", action_noise="param_0.1", random_steps=0, **SMALL)
+    with pytest.raises(ValueError, match="Constant has a forward"):
+        model.learn(1)
+
+
+def test_layer_with_norm_in_its_name_is_perturbed_if_it_has_a_matrix():
+    """Only what scales and shifts is a normalisation layer."""
+
+    class NormalHead(th.nn.Linear):
+        pass
+
+    class ScaleNorm(th.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.g = th.nn.Parameter(th.ones(8))
+
+        def forward(self, x):
+            return self.g * x / x.norm(dim=-1, keepdim=True)
+
+    model = make_model()
+    model.policy.actor.mu = th.nn.Sequential(NormalHead(3, 8), ScaleNorm(), th.nn.Linear(8, 1), th.nn.Tanh())
+    noise = prepare(FixedParameterNoise(0.2), model)
+    noise.act(model.policy, np.ones((1, 3), np.float32))
+    changed = {name for name, difference in differences(model, noise, 0).items() if difference.any()}
+    assert changed == {"mu.0.weight", "mu.0.bias", "mu.2.weight", "mu.2.bias"}
+
+
+def test_episodes_of_one_environment_draw_into_the_same_memory():
+    """What evaluates the copies is made once a training, not once an episode."""
+    model = make_model(CountingEnv(((4, "terminated"),)), action_noise="param_0.2", learning_starts=2).learn(10)
+    stack = model.parameter_noise._stack
+    model.learn(20, reset_num_timesteps=False)
+    assert model.parameter_noise._stack is stack is not None
+
+
+def test_target_out_of_reach_does_not_end_in_infinity():
+    """Sigma stops at a thousand; targets that no tanh can reach are refused."""
+    model = make_model()
+    noise = prepare(AdaptiveParameterNoise(1.0, initial_sigma=999.0, coefficient=1.5), model)
+    noise.distance = lambda policy, observations: 0.5
+    for _ in range(3):
+        noise.adapt(model.policy, None)
+    assert noise._sigma == 1000
+    with pytest.raises(ValueError, match=r"target=3.0 must be a number in \(0, 1\]"):
+        AdaptiveParameterNoise(3.0)
+
+
 # --- seen by nobody else ----------------------------------------------------------------------------------------------------
 
 
@@ -349,7 +455,7 @@ def test_saved_in_the_middle_of_an_episode(tmp_path, spec):
             for one in (model, loaded):
                 one.action_noise.reset([1])
                 one.parameter_noise.after_update(50, one.policy, th.from_numpy(obs[0]))
-        mine, its = (one.action_noise.disturb(one.parameter_noise.act(one.policy, obs[step])) for one in (model, loaded))
+        mine, its = (one.action_noise.apply(one.parameter_noise.act(one.policy, obs[step])) for one in (model, loaded))
         np.testing.assert_array_equal(mine, its)
     assert loaded.parameter_noise._sigma == model.parameter_noise._sigma
     if "adaptive" in spec:

@@ -46,6 +46,7 @@ def attributes(noise):
          OrnsteinUhlenbeckNoise(0.3, theta=0.2, dt=1.0, start="stationary")),
         (dict(kind="ou", sigma=dict(kind="piecewise", points=[[0, 0.5], [0.5, 0.1]])),
          OrnsteinUhlenbeckNoise(Piecewise([(0, 0.5), (0.5, 0.1)]))),
+        (dict(kind="normal", sigma="1e-1"), GaussianNoise(0.1)),
         (dict(kind="red", sigma=0.2, length=50), ColouredNoise(0.2, beta=2.0, length=50)),
         (dict(kind="correlated", covariance=[[1, 0.5], [0.5, 1]]), CorrelatedNoise([[1, 0.5], [0.5, 1]])),
         (dict(kind="adaptive-param", target=0.3, shared=True, interval=10),
@@ -112,6 +113,8 @@ def test_noise_object_is_taken_as_it_is(noise):
         ("normal_-0.1", ValueError, ["sigma=-0.1", ">= 0"]),
         ("ou_nan", ValueError, ["sigma=nan"]),
         ("ou_inf", ValueError, ["sigma=inf"]),
+        ("normal_0_5", ValueError, ["'0' is unknown"]),
+        (dict(kind=["ou"]), ValueError, ["the kind ['ou'] is unknown"]),
         ("ou 0.2", ValueError, ["'ou 0.2' is unknown"]),
         ("normal_lin_0.5_0.1_0.2_0.3", ValueError, ["must be"]),
         ("normal_exp_0.5", ValueError, ["end=0.0 must be > 0"]),
@@ -170,12 +173,12 @@ def test_schedule_over_steps(spec):
         assert schedule(0.5, steps) == pytest.approx(max(0.5 * 0.999**steps, end))
 
 
-@pytest.mark.parametrize("spec", [1e-3, np.float32(0.25), 1, 0])
+@pytest.mark.parametrize("spec", [1e-3, np.float32(0.25), 1, 0, "1e-3", " 2 "])
 def test_schedule_of_a_number(spec):
-    """A number is a float of the same value at all times."""
+    """A number, and a string that is one, as YAML makes of 1e-3, is a float of the same value at all times."""
     schedule = make_schedule("learning_rate", spec)
     assert [type(schedule(progress)) for progress in (1, 0.5)] == [float, float]
-    assert schedule(1) == schedule(0.5) == spec
+    assert schedule(1) == schedule(0.5) == float(spec)
 
 
 def test_schedule_object_is_taken_as_it_is():
@@ -197,7 +200,7 @@ def test_schedule_object_is_taken_as_it_is():
         ("lin_nan", ValueError),
         ("exp_1", ValueError),
         ("exp_1_2", ValueError),
-        ("1e-3", ValueError),
+        ("1_000", ValueError),
         ("", ValueError),
         (dict(start=1.0), ValueError),
         (dict(kind="lin", begin=1.0), ValueError),

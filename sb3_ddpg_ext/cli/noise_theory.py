@@ -147,7 +147,7 @@ def theory(noise: Noise, training: Training) -> Theory | None:
 
 @singledispatch
 def disturbed(noise: Noise, before: Theory, training: Training) -> Theory:
-    """What becomes of ``before``, as ``noise.disturb`` does it to actions."""
+    """What becomes of ``before``, as ``noise.apply`` does it to actions."""
     raise TypeError(f"noise={noise!r} has no theory; it must be one of {[kind.__name__ for kind in disturbed.registry]}")
 
 

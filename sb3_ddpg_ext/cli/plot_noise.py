@@ -54,7 +54,7 @@ class ActionSource:
 
     def step(self) -> float:
         """The noise in the first dimension of the next action, before it is cut to the bounds."""
-        return self.noise.disturb(self._actions)[0, 0]
+        return self.noise.apply(self._actions)[0, 0]
 
 
 class ActorSource:
@@ -102,7 +102,7 @@ class ActorSource:
     def step(self) -> float:
         """How far the next action is from the unperturbed actor's, in the first dimension, before it is cut to the bounds."""
         policy, observations = self.model.policy, self._observations
-        noisy = self.noise.disturb(self.perturbation.act(policy, observations))
+        noisy = self.noise.apply(self.perturbation.act(policy, observations))
         quiet = policy.scale_action(policy.predict(observations)[0])
         self._observations, _, dones, _ = self._env.step(policy.unscale_action(np.clip(noisy, -1, 1)))
         if dones[0]:

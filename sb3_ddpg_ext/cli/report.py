@@ -3,6 +3,7 @@
 import argparse
 import csv
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -138,11 +139,18 @@ def evaluate(args: argparse.Namespace, model_path: str, params_path: str) -> Eva
 def append_row(evaluation: Evaluation, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     is_new = not path.exists()
+    columns: Sequence[str] = Evaluation._fields
+    if not is_new:
+        with path.open(newline="") as file:
+            columns = next(csv.reader(file))
+        if evaluation.label and "label" not in columns:
+            raise SystemExit(f"--label {evaluation.label!r}: {path} has no column for it; its columns are {columns}")
     with path.open("a", newline="") as file:
-        writer = csv.writer(file)
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
         if is_new:
-            writer.writerow(Evaluation._fields)
-        writer.writerow([round(value, 3) if isinstance(value, float) else value for value in evaluation])
+            writer.writeheader()
+        values = evaluation._asdict().items()
+        writer.writerow({name: round(value, 3) if isinstance(value, float) else value for name, value in values})
 
 
 def draw_learning_curve(log_path: str, evaluation: Evaluation, path: Path) -> None:

@@ -28,8 +28,9 @@ class Noise(ActionNoise):
     action_dim: int
     n_envs: int = 0  # until it is prepared
     parameter_noise: "ParameterNoise | None" = None
+    wants_episode_length: bool = False
     _stream_key = 0  # a different one for each noise whose streams must not be those of another beside it
-    _hidden: tuple[str, ...] = ("action_dim", "n_envs", "parameter_noise")  # from its repr
+    _hidden: tuple[str, ...] = ("action_dim", "n_envs", "parameter_noise", "wants_episode_length")  # from its repr
 
     def prepare(self, action_dim: int, n_envs: int = 1, seed: int | None = None, episode_length: int | None = None) -> "Noise":
         """
@@ -41,8 +42,8 @@ class Noise(ActionNoise):
         :param episode_length: longest possible episode, in steps, where it is known
         :return: itself
         """
-        n_envs = check_integer("n_envs", n_envs, at_least=1)
-        self._check_dimensions(check_integer("action_dim", action_dim, at_least=1))
+        n_envs, action_dim = check_integer("n_envs", n_envs, 1), check_integer("action_dim", action_dim, 1)
+        self._check_dimensions(action_dim)
         self.action_dim, self.n_envs = action_dim, n_envs
         self.seed(seed)
         self._prepare(episode_length)
@@ -91,7 +92,7 @@ class Noise(ActionNoise):
         """
 
     @abstractmethod
-    def disturb(self, actions: np.ndarray) -> np.ndarray:
+    def apply(self, actions: np.ndarray) -> np.ndarray:
         """
         :param actions: of the policy, on the [-1, 1] scale, of shape (n_envs, action_dim)
         :return: noisy actions of the same shape, which may leave [-1, 1]
@@ -120,13 +121,13 @@ class AdditiveNoise(Noise):
     """
 
     _of_each_dimension: tuple[str, ...] = ("sigma", "mean")
+    _given: tuple[Any, Any, Any] = (None, None, None)  # what the present values were made of
 
     def __init__(self, sigma: Scheduled | Sequence[float], mean: float | Sequence[float] = 0.0, scale: Scheduled = 1.0):
         super().__init__()
         self.sigma = sigma if callable(sigma) else check_numbers("sigma", sigma, low=0)
         self.mean = check_numbers("mean", mean)
         self.scale = scale if callable(scale) else check_real("scale", scale, low=0)
-        self._is_scheduled = callable(sigma) or callable(scale)
 
     def _check_dimensions(self, action_dim: int) -> None:
         for name in self._of_each_dimension:
@@ -141,13 +142,15 @@ class AdditiveNoise(Noise):
         self._white = Blocks(self._generators, "standard_normal", self.action_dim)
 
     def set_progress(self, progress_remaining: float, num_timesteps: int) -> None:
-        if self._is_scheduled or not hasattr(self, "_sigma"):
+        given = self.sigma, self.scale, self.mean
+        if callable(self.sigma) or callable(self.scale) or any(a is not b for a, b in zip(given, self._given, strict=True)):
             sigma, scale = (
                 evaluate(value, progress_remaining, num_timesteps) if callable(value) else np.asarray(value)
                 for value in (self.sigma, self.scale)
             )
             self._sigma = np.multiply(sigma, scale)
             self._mean = None if not np.any(self.mean) else np.asarray(self.mean)
+            self._given = given
 
     @abstractmethod
     def _next(self) -> np.ndarray:
@@ -159,7 +162,7 @@ class AdditiveNoise(Noise):
         noise = self._next() * self._sigma
         return (noise if self._mean is None else noise + self._mean).astype(np.float32)
 
-    def disturb(self, actions: np.ndarray) -> np.ndarray:
+    def apply(self, actions: np.ndarray) -> np.ndarray:
         return actions + self()
 
     def statistics(self) -> dict[str, float]:

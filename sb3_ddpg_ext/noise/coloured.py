@@ -14,7 +14,8 @@ def coloured_sequence(generator: np.random.Generator, beta: float, length: int, 
 
     The lowest frequency beside 0 is 1 / length, and 0 has the power of that one: the sequences are periodic, their end is as
     near to their beginning as two neighbours are. The variance is 1 in the mean over sequences; within a single one it is
-    less, the more of the power is in the lowest frequencies.
+    less, the more of the power is in the lowest frequencies. (The ``colorednoise`` package leaves frequency 0 out of the
+    variance: its pink noise of 1000 steps is 4% stronger.)
 
     :param generator: random stream
     :param beta: 0 white, 1 pink, 2 red
@@ -59,6 +60,10 @@ class ColouredNoise(AdditiveNoise):
         super().__init__(sigma, mean, scale)
         self.beta = check_real("beta", beta, low=0, high=2)
         self.length = length if length is None else check_integer("length", length, at_least=2)
+
+    @property
+    def wants_episode_length(self) -> bool:  # type: ignore[override]
+        return self.length is None
 
     def _prepare(self, episode_length: int | None) -> None:
         super()._prepare(episode_length)

@@ -29,9 +29,9 @@ class UniformMixing(Noise):
 
     def set_progress(self, progress_remaining: float, num_timesteps: int) -> None:
         epsilon = self.epsilon
-        self._epsilon = evaluate(epsilon, progress_remaining, num_timesteps) if callable(epsilon) else epsilon
+        self._epsilon = evaluate(epsilon, progress_remaining, num_timesteps, high=1) if callable(epsilon) else epsilon
 
-    def disturb(self, actions: np.ndarray) -> np.ndarray:
+    def apply(self, actions: np.ndarray) -> np.ndarray:
         self._check_is_prepared()
         drawn = self._uniform.next()
         is_random = drawn[:, :1] < self._epsilon
@@ -54,6 +54,8 @@ class CombinedNoise(Noise):
         for part in parts:
             check_instance("action_noise: a part", part, Noise, "a noise of sb3_ddpg_ext.noise")
         parts = [one for part in parts for one in (part.parts if isinstance(part, CombinedNoise) else [part])]
+        if not parts:
+            raise ValueError(f"action_noise={parts!r} must have one part or more")
         of_parameters = [part for part in parts if part.parameter_noise is not None]
         if len(of_parameters) > 1 or sum(isinstance(part, UniformMixing) for part in parts) > 1:
             raise ValueError(f"action_noise={parts!r} must have at most one noise of the parameters, and one UniformMixing")
@@ -61,6 +63,7 @@ class CombinedNoise(Noise):
             raise ValueError(f"action_noise={parts!r} must not hold one object twice: it would go two steps at once")
         self.parts = sorted(parts, key=lambda part: isinstance(part, UniformMixing))
         self.parameter_noise = of_parameters[0].parameter_noise if of_parameters else None
+        self.wants_episode_length = any(part.wants_episode_length for part in parts)
 
     def prepare(self, action_dim: int, n_envs: int = 1, seed: int | None = None, episode_length: int | None = None) -> Noise:
         for key, part in enumerate(self.parts):
@@ -94,9 +97,9 @@ class CombinedNoise(Noise):
             return super().__call__()
         return np.sum([part() for part in self.parts], axis=0)
 
-    def disturb(self, actions: np.ndarray) -> np.ndarray:
+    def apply(self, actions: np.ndarray) -> np.ndarray:
         for part in self.parts:
-            actions = part.disturb(actions)
+            actions = part.apply(actions)
         return actions
 
     def statistics(self) -> dict[str, float]:

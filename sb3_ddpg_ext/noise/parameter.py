@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from sb3_ddpg_ext.policies import DDPGPolicy
 
 
+MAX_SIGMA = 1e3  # a target that no sigma reaches must not end in infinite parameters
+
+
 class ParameterNoise(Noise):
     """
     A perturbed copy of the actor acts for an episode, Plappert et al. (2018), "Parameter Space Noise for Exploration",
@@ -69,7 +72,7 @@ class ParameterNoise(Noise):
             self._is_old[:] = False
         return self._stack(observations)
 
-    def disturb(self, actions: np.ndarray) -> np.ndarray:
+    def apply(self, actions: np.ndarray) -> np.ndarray:
         return actions
 
     def _draw(self, generator: np.random.Generator, size: int) -> np.ndarray:
@@ -110,7 +113,8 @@ class FixedParameterNoise(ParameterNoise):
 
 class AdaptiveParameterNoise(ParameterNoise):
     """
-    :class:`ParameterNoise` whose sigma follows a wanted distance between the actions, Plappert et al. (2018), section 3.1.
+    :class:`ParameterNoise` whose sigma follows a wanted distance between the actions, Plappert et al. (2018), section 3,
+    "Adaptive noise scaling".
 
     Every ``interval`` updates, the actor and another perturbed copy, independent of those that act, see a batch from the
     replay buffer; d is the root mean square of the difference between their actions on the [-1, 1] scale, over batch and
@@ -121,8 +125,8 @@ class AdaptiveParameterNoise(ParameterNoise):
     Begun at the target, as published, sigma is some ten times too large for a usual network, and exploration is wild during
     the first 10,000 updates. That can be what finds a distant reward; if it is not wanted, ``initial_sigma=0.02``.
 
-    :param target: wanted distance, > 0, in (0, 1) to be reachable: the standard deviation that Gaussian noise of the same
-        strength has; a number or a schedule
+    :param target: wanted distance, in (0, 1]: the standard deviation that Gaussian noise of the same strength has; a number or
+        a schedule
     :param initial_sigma: sigma before the first adaptation, > 0; None for ``target``
     :param coefficient: factor by which sigma grows or falls at once, > 1
     :param interval: updates between two adaptations
@@ -138,7 +142,7 @@ class AdaptiveParameterNoise(ParameterNoise):
         shared: bool = False,
     ):
         super().__init__(shared)
-        self.target = target if callable(target) else check_real("target", target, low=0, above=True)
+        self.target = target if callable(target) else check_real("target", target, low=0, high=1, above=True)
         self.initial_sigma = (
             initial_sigma if initial_sigma is None else check_real("initial_sigma", initial_sigma, low=0, above=True)
         )
@@ -166,7 +170,7 @@ class AdaptiveParameterNoise(ParameterNoise):
 
     def set_progress(self, progress_remaining: float, num_timesteps: int) -> None:
         target = self.target
-        self._target = evaluate(target, progress_remaining, num_timesteps) if callable(target) else target
+        self._target = evaluate(target, progress_remaining, num_timesteps, high=1) if callable(target) else target
 
     def after_update(self, n_updates: int, policy: "DDPGPolicy", observations: Any) -> None:
         if n_updates % self.interval == 0:
@@ -180,6 +184,7 @@ class AdaptiveParameterNoise(ParameterNoise):
         """
         self._distance = self.distance(policy, observations)
         self._sigma *= self.coefficient if self._distance < self._target else 1 / self.coefficient
+        self._sigma = min(self._sigma, MAX_SIGMA)
         return self._distance
 
     def distance(self, policy: "DDPGPolicy", observations: Any) -> float:

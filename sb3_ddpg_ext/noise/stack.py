@@ -7,6 +7,7 @@ import torch as th
 from torch import nn
 from torch.func import functional_call, vmap
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _NormBase
 
 from sb3_ddpg_ext.networks import plain_layers
 
@@ -23,9 +24,15 @@ class ActorStack:
 
     :param policy: whose actor is copied
     :param n: number of copies
+    :raises ValueError: if the policy takes its actions from something else than its actor
     """
 
     def __init__(self, policy: "DDPGPolicy", n: int):
+        if not policy.acts_by_its_actor():
+            raise ValueError(
+                f"action_noise in the parameters: {type(policy).__name__} has a forward() or _predict() of its own, "
+                "which perturbed copies of its actor would leave out"
+            )
         self.policy, self.actor, self.n = policy, policy.actor, n
         own, norms = _names(policy.actor)
         self.names = own + norms
@@ -40,7 +47,8 @@ class ActorStack:
         self.plain = policy.plain_actor()
         self._layers = [] if self.plain is None else self._plain_layers()
         self._single = {name: view[0] for name, view in self.views.items()}
-        self._together = vmap(lambda views, obs: functional_call(self.actor, views, (obs,)), randomness="different")
+        self._together = vmap(self._call, randomness="different")
+        self._is_batched = n > 1
 
     def is_current(self, policy: "DDPGPolicy") -> bool:
         """Whether the policy's actor still is what this was made of."""
@@ -67,12 +75,28 @@ class ActorStack:
             if self._layers and type(observations) is np.ndarray:
                 return self._plain(observations)
             obs, _ = self.policy.obs_to_tensor(observations)
-            each = {k: v[:, None] for k, v in obs.items()} if isinstance(obs, dict) else obs[:, None]
-            return self._together(self.views, each)[:, 0].cpu().numpy()
+            each = {k: v[:, None] for k, v in obs.items()} if isinstance(obs, dict) else obs[:, None]  # batches of one
+            return self._general(each)[:, 0].cpu().numpy()
 
     def on_batch(self, observations: Any) -> th.Tensor:
         """The actions of the first copy for a batch of observations."""
-        return functional_call(self.actor, self._single, (observations,))
+        return self._call(self._single, observations)
+
+    def _call(self, parameters: dict[str, th.Tensor], observations: Any) -> th.Tensor:
+        return functional_call(self.actor, parameters, (observations,))
+
+    def _general(self, observations: Any) -> th.Tensor:
+        """All copies at once, or, where the actor has what cannot be batched (a GRU, a hook that leaves torch), in turn."""
+        if self._is_batched:
+            try:
+                return self._together(self.views, observations)
+            except RuntimeError:
+                self._is_batched = False
+        in_turn = []
+        for i in range(self.n):
+            own = {key: value[i] for key, value in observations.items()} if isinstance(observations, dict) else observations[i]
+            in_turn.append(self._call({name: view[i] for name, view in self.views.items()}, own))
+        return th.stack(in_turn)
 
     def _parameters(self) -> list[nn.Parameter]:
         parameters = dict(self.actor.named_parameters())
@@ -87,7 +111,8 @@ class ActorStack:
         return layers
 
     def _plain(self, observations: np.ndarray) -> np.ndarray:
-        x = th.as_tensor(observations).to(self.copies).view(self.n, 1, -1)
+        writeable = np.require(observations, requirements=("C", "W"))  # which torch asks for
+        x = th.from_numpy(writeable).to(self.copies).view(self.n, 1, -1)
         for weight, bias, affine, activation in self._layers:
             x = th.baddbmm(bias, x, weight)  # (n, 1, outputs)
             if affine is not None:
@@ -99,7 +124,11 @@ class ActorStack:
 
 
 def _is_norm(module: nn.Module) -> bool:
-    return "norm" in type(module).__name__.lower()
+    """One of torch, or one by its name that scales and shifts each feature."""
+    if isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.RMSNorm | _NormBase):
+        return True
+    is_named_so = "norm" in type(module).__name__.lower()
+    return is_named_so and all(parameter.ndim <= 1 for parameter in module.parameters(recurse=False))
 
 
 def _names(actor: nn.Module) -> tuple[list[str], list[str]]:

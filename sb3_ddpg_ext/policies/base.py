@@ -136,10 +136,12 @@ class DDPGPolicy(TD3Policy):
                 self._acting = False
         return self._acting or None
 
+    def acts_by_its_actor(self) -> bool:
+        """Whether no subclass has another way to an action than the actor."""
+        return all(getattr(type(self), name) is getattr(TD3Policy, name) for name in ("_predict", "forward"))
+
     def _acts_as_sb3(self) -> bool:
-        """Whether no subclass has a way of its own from an observation to an action."""
-        names = ("_predict", "forward", "obs_to_tensor")
-        return all(getattr(type(self), name) is getattr(TD3Policy, name) for name in names)
+        return self.acts_by_its_actor() and type(self).obs_to_tensor is TD3Policy.obs_to_tensor
 
     def _unscaled(self, actions: np.ndarray) -> np.ndarray:
         shape = self.action_space.shape
