@@ -9,7 +9,6 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
@@ -363,20 +362,6 @@ class DDPG(Exploration):
                 self.train(gradient_steps, self.batch_size)
         callback.on_training_end()
         return self
-
-    def _setup_learn(
-        self,
-        total_timesteps: int,
-        callback: MaybeCallback = None,
-        reset_num_timesteps: bool = True,
-        tb_log_name: str = "run",
-        progress_bar: bool = False,
-    ) -> tuple[int, BaseCallback]:
-        if self.env is None:
-            raise ValueError("env=None: the model has no environment to learn in; give one to load() or set_env()")
-        setup = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
-        self._check_observation("observation", self._last_obs)
-        return setup
 
     def _is_warmed_up(self) -> bool:
         """Whether to update: after ``learning_starts`` steps, or, for a trained model, once that many are in the buffer."""

@@ -119,6 +119,8 @@ class Exploration(Collection):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
+        if self.env is None:
+            raise ValueError("env=None: the model has no environment to learn in; give one to load() or set_env()")
         begins = reset_num_timesteps or self._last_obs is None
         self._adopt_noise()
         if isinstance(self.action_noise, Noise):  # which SB3 would wrap, and reset in the middle of an episode too
@@ -127,6 +129,7 @@ class Exploration(Collection):
             setup = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         finally:
             self._bring_noise_back()
+        self._check_observation("observation", self._last_obs)
         self._adopt_noise()
         if begins and isinstance(self.action_noise, Noise):
             self.action_noise.reset()
