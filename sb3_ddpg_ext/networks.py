@@ -24,8 +24,8 @@ def with_layer_norm(net: nn.Sequential) -> nn.Sequential:
     modules: list[nn.Module] = []
     for module in net:
         modules.append(module)
-        if isinstance(module, nn.Linear) and module in hidden:
-            modules.append(nn.LayerNorm(module.out_features))
+        if module in hidden:
+            modules.append(nn.LayerNorm(module.out_features))  # type: ignore[arg-type]
     return nn.Sequential(*modules)
 
 

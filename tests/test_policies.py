@@ -9,7 +9,7 @@ from stable_baselines3.td3 import policies as sb3_policies
 from torch import nn
 from torch.nn import functional as F
 
-from sb3_ddpg_ext import CnnPolicy, DDPGPolicy, MultiInputPolicy
+from sb3_ddpg_ext import DDPG, CnnPolicy, DDPGPolicy, MultiInputPolicy
 from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.learners import EagerLearner
 
@@ -230,3 +230,25 @@ def test_saved_policy_can_be_loaded_alone(cls, _sb3_cls, observation_space, tmp_
     assert type(loaded) is cls
     assert list(loaded.state_dict()) == list(policy.state_dict())
     assert all(th.equal(loaded.state_dict()[name], value) for name, value in policy.state_dict().items())
+
+
+@pytest.mark.parametrize(("actor_norm", "critic_norm"), [("layer", "none"), ("none", "layer"), ("layer", "layer")])
+def test_layer_norm_before_each_hidden_activation(tmp_path, actor_norm, critic_norm):
+    """In actor and critics separately, in their targets too, beside the same weights; saved with the policy."""
+    kwargs = dict(net_arch=[16, 8], n_critics=2)
+    plain = DDPG("MlpPolicy", "Pendulum-v1", policy_kwargs=kwargs, buffer_size=10, seed=0, device="cpu").policy
+    kwargs |= dict(actor_norm=actor_norm, critic_norm=critic_norm)
+    model = DDPG("MlpPolicy", "Pendulum-v1", policy_kwargs=kwargs, learning_starts=10, buffer_size=50, seed=0, device="cpu")
+    bare, normalised = [th.nn.Linear, th.nn.ReLU] * 2, [th.nn.Linear, th.nn.LayerNorm, th.nn.ReLU] * 2
+    policy = model.policy
+    for which, norm in (("actor", actor_norm), ("critic", critic_norm)):
+        for net in (getattr(policy, which), getattr(policy, f"{which}_target")):
+            for mlp in [net.mu] if which == "actor" else [net.qf0, *net.q_networks]:
+                layers = normalised if norm == "layer" else bare
+                assert [type(module) for module in mlp][: len(layers) + 1] == [*layers, th.nn.Linear]
+    linears = [[m.weight for m in p.modules() if isinstance(m, th.nn.Linear)] for p in (plain, policy)]
+    assert all(th.equal(a, b) for a, b in zip(*linears, strict=True))
+    model.learn(20)
+    policy.save(tmp_path / "policy")
+    obs = np.ones((3, 3), np.float32)
+    np.testing.assert_array_equal(type(policy).load(tmp_path / "policy").predict(obs)[0], policy.predict(obs)[0])
