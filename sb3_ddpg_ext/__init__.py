@@ -2,7 +2,7 @@
 
 from sb3_ddpg_ext.callbacks import SaveOnBestMeanReturn, StopTrainingOnMeanReturn
 from sb3_ddpg_ext.ddpg import DDPG
-from sb3_ddpg_ext.policies import CnnPolicy, DDPGPolicy, MlpPolicy, MultiInputPolicy
+from sb3_ddpg_ext.policies import CnnPolicy, DDPGPolicy, MlpPolicy, MultiInputPolicy, PaperCnnPolicy, PaperPolicy
 
 __version__ = "0.1.0"
 
@@ -12,6 +12,8 @@ __all__ = [
     "DDPGPolicy",
     "MlpPolicy",
     "MultiInputPolicy",
+    "PaperCnnPolicy",
+    "PaperPolicy",
     "SaveOnBestMeanReturn",
     "StopTrainingOnMeanReturn",
     "__version__",

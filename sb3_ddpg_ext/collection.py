@@ -123,6 +123,15 @@ class Collection(OffPolicyAlgorithm):
             self._settings[key] = TorchSettings(self.policy, *given)
         return self._settings[key]
 
+    def _check_normalisation(self) -> None:
+        """Normalising twice would hide from the second what the first learns."""
+        env, options = self._vec_normalize_env, self.policy.options
+        for name, wrapped in (("normalize_observations", "norm_obs"), ("scale_returns", "norm_reward")):
+            if env is not None and getattr(env, wrapped) and getattr(options, name):
+                raise ValueError(
+                    f"policy_kwargs[{name!r}] must be False where VecNormalize has {wrapped}=True; choose one of the two"
+                )
+
     def _check_observation(self, name: str, observation: Any) -> None:
         check_shape(observation, self.observation_space, leading=(self.n_envs,))
         check_finite(name, observation)
@@ -149,6 +158,8 @@ class Collection(OffPolicyAlgorithm):
     ) -> None:
         """Refuse what is not finite, so that the buffer and the model stay as good as they were, then store."""
         self._check_transition(new_obs, reward, dones, infos)
+        if self.policy.observes:
+            self.policy.observe(self._last_obs, reward, dones, self.gamma)
         own_buffer = type(replay_buffer) is UniformReplayBuffer  # which copies what it is given, as it is given
         if self._vec_normalize_env is not None or not own_buffer or np.count_nonzero(dones):
             super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)

@@ -21,9 +21,10 @@ from stable_baselines3.td3 import policies as sb3_policies
 
 from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.buffers import UniformReplayBuffer, choose_buffer, n_step_kwargs
+from sb3_ddpg_ext.diagnostics import Diagnostics
 from sb3_ddpg_ext.exploration import Exploration
 from sb3_ddpg_ext.learners import LEARNERS, choose_learner, has_amx, warn_if_oversubscribed
-from sb3_ddpg_ext.policies import CnnPolicy, DDPGPolicy, MlpPolicy, MultiInputPolicy
+from sb3_ddpg_ext.policies import CnnPolicy, DDPGPolicy, MlpPolicy, MultiInputPolicy, PaperCnnPolicy, PaperPolicy
 from sb3_ddpg_ext.schedules import evaluate
 from sb3_ddpg_ext.specs import make_schedule
 from sb3_ddpg_ext.validation import (
@@ -57,7 +58,8 @@ class DDPG(Exploration):
     to rounding with the others. What stands after ``_init_setup_model`` is added, and strings where a YAML file cannot hold an
     object. ``DDPG.load`` also reads what Stable-Baselines3's DDPG and TD3 have saved.
 
-    :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"`` or a subclass of :class:`DDPGPolicy`
+    :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"``, ``"PaperPolicy"``, ``"PaperCnnPolicy"`` or a
+        subclass of :class:`DDPGPolicy`
     :param env: a gymnasium environment or its id, or a ``VecEnv``, with a bounded ``Box`` action space
     :param learning_rate: of the actor, and of the critic too unless ``qf_learning_rate`` is given; a number, a function of the
         progress remaining (1 to 0), one of :mod:`sb3_ddpg_ext.schedules`, or what makes one: ``"lin_1e-3"`` (to 0),
@@ -94,6 +96,9 @@ class DDPG(Exploration):
     :param target_policy_noise: standard deviation of the noise that smooths the target's actions, the same, section 5.3;
         0 is DDPG
     :param target_noise_clip: bound of that noise
+    :param target_update_interval: updates of the critic for each of the targets; None for ``policy_delay``. With ``tau=1``
+        they are copied each time.
+    :param max_grad_norm: largest norm of the gradient of the actor's parameters, and of the critic's; None for no bound
     :param learner: ``"eager"`` is the update by autograd, with SB3's own operations; ``"fused"`` the same with its gradients
         written out, for plain multilayer perceptrons on the CPU; ``"cuda_graph"`` the eager one recorded once and replayed on
         a GPU; ``"auto"`` takes the faster of eager and fused that can train the model
@@ -111,6 +116,8 @@ class DDPG(Exploration):
         "MlpPolicy": MlpPolicy,
         "CnnPolicy": CnnPolicy,
         "MultiInputPolicy": MultiInputPolicy,
+        "PaperPolicy": PaperPolicy,
+        "PaperCnnPolicy": PaperCnnPolicy,
     }
     policy: DDPGPolicy
 
@@ -144,6 +151,8 @@ class DDPG(Exploration):
         policy_delay: int = 1,
         target_policy_noise: float = 0.0,
         target_noise_clip: float = 0.5,
+        target_update_interval: int | None = None,
+        max_grad_norm: float | None = None,
         learner: str = "auto",
         precision: str = "float32",
         n_threads: int | None = None,
@@ -188,6 +197,8 @@ class DDPG(Exploration):
         self.policy_delay = policy_delay
         self.target_policy_noise = target_policy_noise
         self.target_noise_clip = target_noise_clip
+        self.target_update_interval = target_update_interval
+        self.max_grad_norm = max_grad_norm
         self.learner = learner
         self.precision = precision
         self.n_threads = n_threads
@@ -227,6 +238,7 @@ class DDPG(Exploration):
         ).to(self.device)
         self.actor, self.actor_target = self.policy.actor, self.policy.actor_target
         self.critic, self.critic_target = self.policy.critic, self.policy.critic_target
+        self._diagnostics = Diagnostics()
         self._learner = None
         self._choose_learner()
         self._loss_sums: dict[str, th.Tensor] = {}
@@ -270,6 +282,10 @@ class DDPG(Exploration):
         self.gamma = check_real("gamma", self.gamma, 0, 1)
         self.target_policy_noise = check_real("target_policy_noise", self.target_policy_noise, 0)
         self.target_noise_clip = check_real("target_noise_clip", self.target_noise_clip, 0)
+        if self.target_update_interval is not None:
+            self.target_update_interval = check_integer("target_update_interval", self.target_update_interval, at_least=1)
+        if self.max_grad_norm is not None:
+            self.max_grad_norm = check_real("max_grad_norm", self.max_grad_norm, low=0, above=True)
         check_choice("learner", self.learner, ["auto", *LEARNERS])
         check_choice("precision", self.precision, ["float32", "bf16"])
         if self.precision == "bf16" and self.device.type == "cpu" and not has_amx():
@@ -282,8 +298,10 @@ class DDPG(Exploration):
         if "features_extractor_class" not in self.policy_kwargs:
             if self.policy_class is MultiInputPolicy and not isinstance(self.observation_space, spaces.Dict):
                 raise ValueError(f"policy='MultiInputPolicy' needs a Dict observation space, not {self.observation_space}")
-            if self.policy_class is CnnPolicy and len(self.observation_space.shape or ()) != 3:
-                raise ValueError(f"policy='CnnPolicy' needs images as observations, not {self.observation_space}")
+            if self.policy_class in (CnnPolicy, PaperCnnPolicy) and len(self.observation_space.shape or ()) != 3:
+                raise ValueError(
+                    f"policy={self.policy_class.__name__!r} needs images as observations, not {self.observation_space}"
+                )
 
     def _setup_lr_schedule(self) -> None:
         qf_learning_rate = self.learning_rate if self.qf_learning_rate is None else self.qf_learning_rate
@@ -383,6 +401,7 @@ class DDPG(Exploration):
             update_learning_rate(net.optimizer, evaluate(schedule, self._current_progress_remaining, self.num_timesteps))
         learner.tau, learner.policy_delay, learner.n_updates = self.tau, self.policy_delay, self._n_updates
         learner.target_policy_noise, learner.target_noise_clip = self.target_policy_noise, self.target_noise_clip
+        learner.target_update_interval, learner.max_grad_norm = self.target_update_interval, self.max_grad_norm
         parameter_noise = self.parameter_noise
         with self._torch_settings(batch_size):
             for n_updates in range(self._n_updates + 1, self._n_updates + gradient_steps + 1):
@@ -407,9 +426,19 @@ class DDPG(Exploration):
             self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
             self.logger.record("train/learning_rate", self.policy.actor.optimizer.param_groups[0]["lr"])
             self.logger.record("train/qf_learning_rate", self.policy.critic.optimizer.param_groups[0]["lr"])
+            self._record_diagnostics()
             self._warn_if_oversubscribed()
         self._record_exploration()
         super().dump_logs()
+
+    def _record_diagnostics(self) -> None:
+        """Of actor and critic, and the warning that the actor has become constant; see :mod:`sb3_ddpg_ext.diagnostics`."""
+        with self._torch_settings(self.batch_size).threads:
+            statistics = self._diagnostics.measure(
+                self.policy, self.replay_buffer, self.batch_size, self.gamma, self._n_updates, self._vec_normalize_env
+            )
+        for name, value in statistics.items():
+            self.logger.record(f"train/{name}", value)
 
     def _warn_if_oversubscribed(self) -> None:
         if not self._warned and warn_if_oversubscribed(self._torch_settings(self.batch_size).threads.n):
@@ -422,6 +451,7 @@ class DDPG(Exploration):
             "actor_target",
             "critic_target",
             "_learner",
+            "_diagnostics",
             "_loss_sums",
             "_n_summed",
             "_settings",

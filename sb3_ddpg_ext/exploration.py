@@ -130,6 +130,9 @@ class Exploration(Collection):
         finally:
             self._bring_noise_back()
         self._check_observation("observation", self._last_obs)
+        self._check_normalisation()
+        if begins:
+            self.policy.begin_episodes()
         self._adopt_noise()
         if begins and isinstance(self.action_noise, Noise):
             self.action_noise.reset()

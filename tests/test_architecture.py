@@ -16,7 +16,7 @@ LAYERS = [
     ("validation",),
     ("batch", "networks", "schedules"),
     ("buffers", "noise", "policies"),
-    ("learners", "specs"),
+    ("diagnostics", "learners", "specs"),
     ("collection",),
     ("exploration",),
     ("ddpg",),
@@ -26,7 +26,7 @@ LAYERS = [
 ]
 DEPTH = {module: depth for depth, layer in enumerate(LAYERS) for module in layer}
 CORE = {module for layer in LAYERS[: LAYERS.index(("ddpg",)) + 1] for module in layer} | {"callbacks"}
-CORE_MAY_IMPORT = {"gymnasium", "numpy", "torch", "stable_baselines3", "sb3_ddpg_ext"} | sys.stdlib_module_names
+CORE_MAY_IMPORT = {"gymnasium", "numpy", "torch", "stable_baselines3", "sb3_contrib", "sb3_ddpg_ext"} | sys.stdlib_module_names
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py" and "hyperparams" not in path.parts)
 
 

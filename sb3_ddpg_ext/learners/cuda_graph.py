@@ -27,7 +27,7 @@ class CudaGraphLearner(EagerLearner):
     def __init__(self, policy: DDPGPolicy, tau: float, **kwargs: Any):
         super().__init__(policy, tau, **kwargs)
         self.optimizers = (policy.actor.optimizer, policy.critic.optimizer)
-        self.learning_rates = [self.tensors.parameters[0].new_zeros(()).detach() for _ in self.optimizers]
+        self.learning_rates = [self.tensors.all_parameters[0].new_zeros(()).detach() for _ in self.optimizers]
         self.recorded: dict[Any, tuple[Batch, Callable[[], Losses]]] = {}
         self.n_warmed_up: dict[Any, int] = {}
         self.memory: list[int] = []
@@ -68,18 +68,19 @@ class CudaGraphLearner(EagerLearner):
 
     def _kind(self, batch: Batch) -> tuple[Any, ...]:
         """What makes an update another sequence of kernels, or one with other constants."""
-        with_actor = (self.n_updates + 1) % self.policy_delay == 0
-        constants = (self.tau, self.target_policy_noise, self.target_noise_clip)
+        interval = self.target_update_interval or self.policy_delay
+        parts = tuple((self.n_updates + 1) % every == 0 for every in (self.policy_delay, interval))
+        constants = (self.tau, self.target_policy_noise, self.target_noise_clip, self.max_grad_norm)
         groups = [optimizer.param_groups[0].items() for optimizer in self.optimizers]
         options = tuple(str(value) for group in groups for name, value in group if name not in ("params", "lr"))
-        learning = tuple(parameter.requires_grad for parameter in self.tensors.parameters)
-        return (with_actor, len(batch.rewards), constants, options, learning)
+        learning = tuple(parameter.requires_grad for parameter in self.tensors.all_parameters)
+        return (parts, len(batch.rewards), constants, options, learning)
 
     def _memory(self) -> list[int]:
         """Where the parameters and the moments lie."""
         states = [state for optimizer in self.optimizers for state in optimizer.state.values()]
         moments = [value for state in states for value in state.values() if isinstance(value, th.Tensor)]
-        return [tensor.data_ptr() for tensor in (*self.tensors.parameters, *self.tensors.target_parameters, *moments)]
+        return [tensor.data_ptr() for tensor in (*self.tensors.all_parameters, *self.tensors.target_parameters, *moments)]
 
     @contextmanager
     def _capturable(self) -> Iterator[None]:

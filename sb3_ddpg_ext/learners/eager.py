@@ -6,6 +6,7 @@ import torch as th
 
 from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.learners.base import Learner, Tensors, settle_optimizer
+from sb3_ddpg_ext.networks import evaluating
 from sb3_ddpg_ext.policies import DDPGPolicy
 
 
@@ -25,39 +26,45 @@ class EagerLearner(Learner):
         return None
 
     def update(self, batch: Batch) -> dict[str, th.Tensor]:
-        actor, critic = self.policy.actor, self.policy.critic
-        actor_target, critic_target = self.policy.actor_target, self.policy.critic_target
+        critic, critic_target, actor_target = self.policy.critic, self.policy.critic_target, self.policy.actor_target
         self.n_updates += 1
         if not self.tensors.snapshot.is_current():  # layers may have been replaced
             self.tensors = Tensors(self.policy)
 
         with self.autocast:
-            with th.no_grad():  # y_i = r_i + gamma Q'(s_i+1, mu'(s_i+1)), without the second term after a termination
+            # y_i = r_i + gamma Q'(s_i+1, mu'(s_i+1)), without the second term after a termination
+            with th.no_grad(), evaluating(actor_target):
                 target = critic_target.backup(batch, self.smooth(actor_target(batch.next_observations)))
             critic_loss = critic.loss(batch, target)  # L = 1/N sum_i (y_i - Q(s_i, a_i))^2
         critic.optimizer.zero_grad()
         critic_loss.backward()
+        self.clip(critic.parameters())
         critic.optimizer.step()
-        if self.n_updates % self.policy_delay:
-            return {"critic_loss": critic_loss.detach()}
+        losses = {"critic_loss": critic_loss.detach()}
+        if self.updates_actor:
+            losses["actor_loss"] = self.update_actor(batch)
+        if self.updates_targets:
+            self.update_targets()
+        return losses
 
-        # The sampled policy gradient, eq. 6: 1/N sum_i grad_a Q(s_i, mu(s_i)) grad_theta mu(s_i).
+    def update_actor(self, batch: Batch) -> th.Tensor:
+        """A step along the sampled policy gradient, eq. 6: 1/N sum_i grad_a Q(s_i, mu(s_i)) grad_theta mu(s_i)."""
+        actor, critic = self.policy.actor, self.policy.critic
         with self.autocast:
-            actor_loss = -critic.value(batch.observations, actor(batch.observations)).mean()
+            actor_loss = actor.loss(batch.observations, critic)
         actor.optimizer.zero_grad()
-        # Through the critic, whose parameters take no gradient; nor do frozen ones of the actor.
         if learning := [p for p in self.tensors.of_actor if p.requires_grad]:
-            actor_loss.backward(inputs=learning)
+            actor_loss.backward(inputs=learning)  # through the critic, whose parameters take no gradient
+        self.clip(learning)
         actor.optimizer.step()
-
-        self.update_targets()
-        return {"critic_loss": critic_loss.detach(), "actor_loss": actor_loss.detach()}
+        return actor_loss.detach()
 
     @th.no_grad()
     def update_targets(self) -> None:
         """theta' <- tau theta + (1 - tau) theta'. Buffers, such as BatchNorm's running statistics, are copied."""
         tensors = self.tensors
-        th._foreach_mul_(tensors.target_parameters, 1 - self.tau)
-        th._foreach_add_(tensors.target_parameters, tensors.parameters, alpha=self.tau)
+        if tensors.parameters:  # none without targets
+            th._foreach_mul_(tensors.target_parameters, 1 - self.tau)
+            th._foreach_add_(tensors.target_parameters, tensors.parameters, alpha=self.tau)
         if tensors.buffers:
             th._foreach_copy_(tensors.target_buffers, tensors.buffers)

@@ -51,7 +51,7 @@ class FlatAdam:
 
     :param optimizer: see :meth:`refusal` for what it must be
     :param flat: the memory that holds its parameters
-    :param parameters: its parameters, which follow each other there
+    :param parameters: its parameters, group after group, which follow each other there
     """
 
     def __init__(self, optimizer: th.optim.Optimizer, flat: Flat, parameters: list[Parameter]):
@@ -73,8 +73,16 @@ class FlatAdam:
             for key, value in old.items():
                 new[key].copy_(value)
             optimizer.state[parameter] = new
-        self.steps = steps
-        self._arguments: tuple[list[th.Tensor], ...] = ([values], [gradients], [averages], [squares], [], [steps[0]])
+        self.steps, self.gradients = steps, gradients
+        self._arguments: list[tuple[list[th.Tensor], ...]] = []  # of each group
+        first = 0
+        for group in optimizer.param_groups:
+            last = first + len(group["params"]) - 1
+            inside = slice(flat.slices[indices[first]].start - begin, flat.slices[indices[last]].stop - begin)
+            parts = [[part[inside]] for part in (values, gradients, averages, squares)]
+            self._arguments.append((*parts, [], [steps[first]]))
+            first = last + 1
+        self._groups = [list(group["params"]) for group in optimizer.param_groups]
         self._views = [(parameter, optimizer.state[parameter]) for parameter in parameters]
 
     @staticmethod
@@ -82,16 +90,17 @@ class FlatAdam:
         """Why one call cannot replace this optimiser of all these parameters, or None."""
         if type(optimizer) not in (th.optim.Adam, th.optim.AdamW):
             return f"the optimiser is {type(optimizer).__name__}, not Adam or AdamW"
-        if len(optimizer.param_groups) != 1:
-            return "the optimiser has several parameter groups"
-        group = optimizer.param_groups[0]
-        for name in ("amsgrad", "maximize", "differentiable", "capturable"):
-            if group[name]:
-                return f"the optimiser has {name}=True"
-        if {id(p) for p in group["params"]} != {id(p) for p in parameters}:
+        for group in optimizer.param_groups:
+            for name in ("amsgrad", "maximize", "differentiable", "capturable"):
+                if group[name]:
+                    return f"the optimiser has {name}=True"
+            if not group["params"]:
+                return "the optimiser has a group without parameters"
+        in_groups = [id(p) for group in optimizer.param_groups for p in group["params"]]
+        if set(in_groups) != {id(p) for p in parameters}:
             return "the optimiser holds other parameters than the network"
         steps = {float(state["step"]) for state in optimizer.state.values() if "step" in state}
-        if len(steps) > 1 or (steps and len(optimizer.state) < len(group["params"])):
+        if len(steps) > 1 or (steps and len(optimizer.state) < len(in_groups)):
             return "the optimiser has taken different numbers of steps for its parameters"
         hooks = (optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)
         if any((*hooks, _global_optimizer_pre_hooks, _global_optimizer_post_hooks)):
@@ -100,21 +109,24 @@ class FlatAdam:
 
     def holds(self) -> bool:
         """Whether the optimiser's moments still are the views made here; ``load_state_dict`` brings others."""
-        state = self.optimizer.state
-        return len(self.optimizer.param_groups) == 1 and all(state.get(p) is view for p, view in self._views)
+        state, groups = self.optimizer.state, self.optimizer.param_groups
+        as_before = len(groups) == len(self._groups) and all(
+            len(group["params"]) == len(mine) for group, mine in zip(groups, self._groups, strict=True)
+        )
+        return as_before and all(state.get(p) is view for p, view in self._views)
 
     def step(self) -> None:
-        group = self.optimizer.param_groups[0]
         self.steps.add_(1)
-        adam = th._fused_adamw_ if group["decoupled_weight_decay"] else th._fused_adam_
-        beta1, beta2 = group["betas"]
-        adam(
-            *self._arguments,
-            lr=group["lr"],
-            beta1=beta1,
-            beta2=beta2,
-            weight_decay=group["weight_decay"],
-            eps=group["eps"],
-            amsgrad=False,
-            maximize=False,
-        )
+        for group, arguments in zip(self.optimizer.param_groups, self._arguments, strict=True):
+            adam = th._fused_adamw_ if group["decoupled_weight_decay"] else th._fused_adam_
+            beta1, beta2 = group["betas"]
+            adam(
+                *arguments,
+                lr=group["lr"],
+                beta1=beta1,
+                beta2=beta2,
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                amsgrad=False,
+                maximize=False,
+            )

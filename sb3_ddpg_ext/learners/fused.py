@@ -2,6 +2,7 @@
 
 import warnings
 from functools import reduce
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,6 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import FlattenExtractor
-from stable_baselines3.td3.policies import Actor
 from torch import nn
 
 from sb3_ddpg_ext.batch import Batch
@@ -18,8 +18,26 @@ from sb3_ddpg_ext.learners.eager import EagerLearner
 from sb3_ddpg_ext.learners.flat import Flat, FlatAdam
 from sb3_ddpg_ext.learners.mlp import FusedMLP, Products
 from sb3_ddpg_ext.learners.settings import Threads
-from sb3_ddpg_ext.networks import NotPlain, Snapshot, plain_layers
-from sb3_ddpg_ext.policies import Critic, DDPGPolicy
+from sb3_ddpg_ext.networks import Normalised, NotPlain, Snapshot, plain_layers
+from sb3_ddpg_ext.policies import Actor, Critic, DDPGPolicy
+from sb3_ddpg_ext.policies.heads import Scalar
+
+
+def _squares(error: th.Tensor) -> th.Tensor:
+    """The sum of their squares; the errors (batch, 1) become the gradient of its mean."""
+    total = th.linalg.vecdot(error, error, dim=0)[0]
+    error.mul_(2 / len(error))
+    return total
+
+
+def _huber(error: th.Tensor) -> th.Tensor:
+    """The same of Huber's loss, which is linear beyond 1."""
+    total = th.nn.functional.huber_loss(error, th.zeros_like(error), reduction="sum")
+    error.clamp_(-1, 1).div_(len(error))
+    return total
+
+
+DERIVATIVES = {"mse": _squares, "huber": _huber}
 
 
 class FusedLearner(Learner):
@@ -49,12 +67,17 @@ class FusedLearner(Learner):
         for net, expected in own:
             if type(net) is not expected:
                 return f"{type(net).__name__} is not the {expected.__name__} whose gradients are written out"
-            if type(net.features_extractor) is not FlattenExtractor:
-                return f"{type(net.features_extractor).__name__} extracts features"
+            extractor = net.features_extractor
+            if type(extractor) is Normalised:
+                extractor = extractor.extractor
+            if type(extractor) is not FlattenExtractor:
+                return f"{type(extractor).__name__} extracts features"
             if not all(p.requires_grad for p in net.parameters()):
                 return f"parameters of {type(net).__name__} are frozen"
             if any(p.is_shared() for p in net.parameters()):
                 return f"parameters of {type(net).__name__} are shared with other processes"
+        if unsupported := _unsupported(policy):
+            return unsupported
         try:
             layers = [plain_layers(net) for net in _sequentials(policy)]
         except NotPlain as reason:
@@ -69,9 +92,13 @@ class FusedLearner(Learner):
     def _link(self) -> None:
         """Move parameters, targets and Adam's moments into flat memory."""
         policy = self.policy
-        critic_parameters, actor_parameters = list(policy.critic.parameters()), list(policy.actor.parameters())
+        critic_parameters, actor_parameters = (
+            [p for group in net.optimizer.param_groups for p in group["params"]] for net in (policy.critic, policy.actor)
+        )
         self.online = Flat(critic_parameters + actor_parameters, with_gradients=True)
-        self.target = Flat([*policy.critic_target.parameters(), *policy.actor_target.parameters()], with_gradients=False)
+        of_targets = chain(policy.critic_target.parameters(), policy.actor_target.parameters())
+        target_of = dict(zip(chain(policy.critic.parameters(), policy.actor.parameters()), of_targets, strict=True))
+        self.target = Flat([target_of[p] for p in self.online.parameters], with_gradients=False)
         self.critic_adam = FlatAdam(policy.critic.optimizer, self.online, critic_parameters)
         self.actor_adam = FlatAdam(policy.actor.optimizer, self.online, actor_parameters)
         self.memory = (self.online, self.target, self.critic_adam, self.actor_adam)
@@ -82,6 +109,8 @@ class FusedLearner(Learner):
         self.critics = [FusedMLP(net, products, of_actions) for net in policy.critic.q_networks]
         self.critics_target = [FusedMLP(net, products) for net in policy.critic_target.q_networks]
         self.x = self.online.values.new_empty(0)
+        self.normaliser = policy.normaliser
+        self.derive = DERIVATIVES[policy.options.critic_loss]
 
     def _allocate(self, n: int, obs_dim: int, action_dim: int) -> None:
         """Memory for batches of ``n``. The critics' input holds that of the actor, and takes its output."""
@@ -118,7 +147,10 @@ class FusedLearner(Learner):
             warnings.warn(f"the eager learner takes over from the fused one: {reason}", stacklevel=4)
             self.eager = EagerLearner(self.policy, self.tau)
         self.policy.set_training_mode(True)
-        for name in ("tau", "policy_delay", "target_policy_noise", "target_noise_clip", "n_updates"):
+        for name in (
+            "tau", "policy_delay", "target_policy_noise", "target_noise_clip", "target_update_interval", "max_grad_norm",
+            "n_updates",
+        ):  # fmt: skip
             setattr(self.eager, name, getattr(self, name))
         losses = self.eager.update(batch)
         self.n_updates = self.eager.n_updates
@@ -130,35 +162,43 @@ class FusedLearner(Learner):
         self._take(batch)
 
         self.next_actions.copy_(self.smooth(self.actor_target.forward(self.next_obs)))
-        next_q = reduce(th.minimum, [critic.forward(self.next_x) for critic in self.critics_target])
-        target = th.addcmul(batch.rewards, (1 - batch.dones).mul_(batch.discounts), next_q)
-
-        square_errors = []
+        next_q = [critic.forward(self.next_x) for critic in self.critics_target]
+        target = self.policy.critic_target.target(batch, next_q)
+        of_networks = []
         for critic in self.critics:
             error = th.sub(critic.forward(self.x), target, out=critic.grad)
-            square_errors.append(th.linalg.vecdot(error, error, dim=0))
-            error.mul_(2 / n)
+            of_networks.append(self.derive(error))
             critic.backward()
+        self._clip(self.critic_adam)
         self.critic_adam.step()
-        losses = {"critic_loss": reduce(th.add, square_errors)[0] / n}
-        if self.n_updates % self.policy_delay:
-            return losses
+        losses = {"critic_loss": reduce(th.add, of_networks) / n}
+        if self.updates_actor:
+            losses["actor_loss"] = self._update_actor(n)
+        if self.updates_targets:
+            self.target.values.lerp_(self.online.values, self.tau)
+        return losses
 
+    def _update_actor(self, n: int) -> th.Tensor:
         self.actions.copy_(self.actor.forward(self.obs))
         critic = self.critics[0]
-        losses["actor_loss"] = critic.forward(self.x).mean().neg_()
+        loss = critic.forward(self.x).mean().neg_()
         critic.grad.fill_(-1 / n)
         critic.backward(wrt_parameters=False, into=self.actor.grad)
         self.actor.backward()
+        self._clip(self.actor_adam)
         self.actor_adam.step()
+        return loss
 
-        self.target.values.lerp_(self.online.values, self.tau)
-        return losses
+    def _clip(self, adam: FlatAdam) -> None:
+        if self.max_grad_norm is not None:
+            adam.gradients.mul_((self.max_grad_norm / (th.linalg.vector_norm(adam.gradients) + 1e-6)).clamp_(max=1))
 
     def _take(self, batch: Batch) -> None:
         """Copy the batch to where the networks read it, in their type."""
         obs: Any = batch.observations
         next_obs: Any = batch.next_observations
+        if self.normaliser is not None:
+            obs, next_obs = self.normaliser(obs), self.normaliser(next_obs)
         if obs.ndim != 2:
             obs, next_obs = obs.flatten(1), next_obs.flatten(1)
         if len(self.x) != len(obs):
@@ -170,6 +210,18 @@ class FusedLearner(Learner):
 
 def _sequentials(policy: DDPGPolicy) -> list[nn.Module]:
     return [policy.actor.mu, policy.actor_target.mu, *policy.critic.q_networks, *policy.critic_target.q_networks]
+
+
+def _unsupported(policy: DDPGPolicy) -> str | None:
+    """The first option, if any, whose gradients are not written out."""
+    options, head = policy.options, policy.critic.head
+    if type(head) is not Scalar or head.popart is not None:
+        return f"the critic's outputs are those of {'PopArt' if type(head) is Scalar else type(head).__name__}"
+    if policy.critic.n_critics > 1 and options.objective != "first":
+        return f"the actor climbs the {options.objective} of several critics"
+    if policy.actor.clip is not None or any(policy.actor.penalties):
+        return "the actor's loss has a penalty or clipped gradients"
+    return None
 
 
 def _has_hooks(parameter: th.Tensor) -> bool:

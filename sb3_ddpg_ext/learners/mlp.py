@@ -12,18 +12,20 @@ aten = th.ops.aten
 SMALL_PRODUCT = 2e6  # multiply-adds, below which several threads gain nothing
 
 # For each activation: itself in place, and its derivative, which turns the gradient g of the output into that of the input in
-# place. SiLU's needs the input; the others can be had from the output y.
+# place. Those of SiLU and Mish need the input; the others can be had from the output y.
 FORWARD: dict[type, Callable[[th.Tensor, Any], th.Tensor]] = {
     nn.ReLU: lambda z, module: th.relu_(z),
     nn.Tanh: lambda z, module: th.tanh_(z),
     nn.ELU: lambda z, module: aten.elu_(z, module.alpha),
     nn.SiLU: lambda z, module: aten.silu_(z),
+    nn.Mish: lambda z, module: aten.mish_(z),
 }
 BACKWARD: dict[type, Callable[[th.Tensor, th.Tensor, Any], th.Tensor]] = {
     nn.ReLU: lambda g, y, module: aten.threshold_backward.grad_input(g, y, 0, grad_input=g),
     nn.Tanh: lambda g, y, module: aten.tanh_backward.grad_input(g, y, grad_input=g),
     nn.ELU: lambda g, y, module: aten.elu_backward.grad_input(g, module.alpha, 1, 1, True, y, grad_input=g),
     nn.SiLU: lambda g, z, module: aten.silu_backward.grad_input(g, z, grad_input=g),
+    nn.Mish: lambda g, z, module: g.copy_(aten.mish_backward(g, z)),
 }
 
 
@@ -63,7 +65,7 @@ class FusedLayer:
         self.grad_weight: Any = linear.weight.grad  # None in a target, which has no gradients
         self.grad_bias: Any = linear.bias.grad
         self.grad_norm: list[Any] = [p.grad for p in layer.norm.parameters()] if layer.norm is not None else []
-        self.keeps_input = type(self.activation) is nn.SiLU
+        self.keeps_input = type(self.activation) in (nn.SiLU, nn.Mish)
         self.activate = FORWARD.get(type(self.activation))
         self.derive = BACKWARD.get(type(self.activation))
 

@@ -7,9 +7,8 @@ import torch as th
 from torch import nn
 from torch.func import functional_call, vmap
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _NormBase
 
-from sb3_ddpg_ext.networks import plain_layers
+from sb3_ddpg_ext.networks import is_norm, plain_layers
 
 if TYPE_CHECKING:
     from sb3_ddpg_ext.policies import DDPGPolicy
@@ -112,7 +111,10 @@ class ActorStack:
 
     def _plain(self, observations: np.ndarray) -> np.ndarray:
         writeable = np.require(observations, requirements=("C", "W"))  # which torch asks for
-        x = th.from_numpy(writeable).to(self.copies).view(self.n, 1, -1)
+        x = th.from_numpy(writeable).to(self.copies)
+        if self.plain is not None and self.plain.normaliser is not None:
+            x = self.plain.normaliser(x)
+        x = x.view(self.n, 1, -1)
         for weight, bias, affine, activation in self._layers:
             x = th.baddbmm(bias, x, weight)  # (n, 1, outputs)
             if affine is not None:
@@ -123,20 +125,12 @@ class ActorStack:
         return x[:, 0].cpu().numpy()
 
 
-def _is_norm(module: nn.Module) -> bool:
-    """One of torch, or one by its name that scales and shifts each feature."""
-    if isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.RMSNorm | _NormBase):
-        return True
-    is_named_so = "norm" in type(module).__name__.lower()
-    return is_named_so and all(parameter.ndim <= 1 for parameter in module.parameters(recurse=False))
-
-
 def _names(actor: nn.Module) -> tuple[list[str], list[str]]:
     """Names of the parameters, in order: those of all layers but normalisation, and those of normalisation layers."""
     norms = {
         f"{prefix}.{name}"
         for prefix, module in actor.named_modules()
-        if _is_norm(module)
+        if is_norm(module)
         for name, _ in module.named_parameters(recurse=False)
     }
     names = [name for name, _ in actor.named_parameters()]

@@ -8,11 +8,11 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import FlattenExtractor
-from stable_baselines3.td3.policies import Actor
 from torch import nn
 from torch.nn import functional as F
 
-from sb3_ddpg_ext.networks import NotPlain, Snapshot, plain_layers
+from sb3_ddpg_ext.networks import Normalised, NotPlain, Snapshot, plain_layers
+from sb3_ddpg_ext.policies.actor import Actor
 
 IN_PLACE: dict[type[nn.Module], Callable[[th.Tensor], th.Tensor]] = {nn.ReLU: th.relu_, nn.Tanh: th.tanh_}
 
@@ -28,8 +28,12 @@ class PlainActor:
     """
 
     def __init__(self, actor: Actor):
-        if type(actor) is not Actor or type(actor.features_extractor) is not FlattenExtractor:
-            raise NotPlain(f"{type(actor).__name__} with {type(actor.features_extractor).__name__}")
+        extractor = actor.features_extractor
+        self.normaliser: Any = None
+        if type(extractor) is Normalised:
+            extractor, self.normaliser = extractor.extractor, extractor.normaliser
+        if type(actor) is not Actor or type(extractor) is not FlattenExtractor:
+            raise NotPlain(f"{type(actor).__name__} with {type(extractor).__name__}")
         space = actor.observation_space
         if not isinstance(space, spaces.Box) or (actor.normalize_images and is_image_space(space)):
             raise NotPlain(f"observations are preprocessed: {space}")
@@ -60,6 +64,8 @@ class PlainActor:
             weight: Any = self.steps[0][0]["weight"]
             if x.dtype is not weight.dtype or not weight.is_cpu:
                 x = x.to(weight.device, weight.dtype)
+            if self.normaliser is not None:
+                x = self.normaliser(x)
             if len(self.obs_shape) != 1:
                 x = x.flatten(0 if alone else 1)
             for parameters, norm, activation in self.steps:

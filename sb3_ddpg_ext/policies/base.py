@@ -1,45 +1,30 @@
 """Actor, critic, their target copies and their optimisers."""
 
-from functools import reduce
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import fields
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.policies import ContinuousCritic
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN
-from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
-from stable_baselines3.td3.policies import Actor, TD3Policy
-from torch.nn import functional as F
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN, get_actor_critic_arch
+from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.td3.policies import TD3Policy
+from torch import nn
 
-from sb3_ddpg_ext.networks import NotPlain, with_layer_norm
+from sb3_ddpg_ext.networks import Normalised, NotPlain, PopArt, ReturnScaler, is_norm
+from sb3_ddpg_ext.networks.running import make_normaliser, update_normaliser
 from sb3_ddpg_ext.policies.acting import PlainActor
-from sb3_ddpg_ext.validation import check_choice, check_integer, check_net_arch
+from sb3_ddpg_ext.policies.actor import Actor
+from sb3_ddpg_ext.policies.critics import Critic, JointCritic
+from sb3_ddpg_ext.policies.heads import make_head
+from sb3_ddpg_ext.policies.options import Options, as_kwargs, check_activation
+from sb3_ddpg_ext.validation import check_integer, check_net_arch
 
-if TYPE_CHECKING:
-    from sb3_ddpg_ext.batch import Batch
-
-
-class Critic(ContinuousCritic):
-    """
-    Q(s, a) as an ensemble of ``n_critics`` scalar networks, ``qf0``, ``qf1``, ...
-
-    One network is DDPG (Lillicrap et al. 2016). With two or more the backup takes the smallest estimate, the clipped double
-    Q-learning of TD3 (Fujimoto et al. 2018, section 4.2).
-    """
-
-    def backup(self, batch: "Batch", next_actions: th.Tensor) -> th.Tensor:
-        """The target y = r + gamma^m (1 - d) Q(s', a'), of shape (batch, 1). To be called on the target critic."""
-        next_q = reduce(th.minimum, self(batch.next_observations, next_actions))
-        return batch.rewards + (1 - batch.dones) * batch.discounts * next_q
-
-    def loss(self, batch: "Batch", target: th.Tensor) -> th.Tensor:
-        """The mean-squared Bellman error, summed over the networks."""
-        return reduce(th.add, (F.mse_loss(q, target) for q in self(batch.observations, batch.actions)))
-
-    def value(self, observations: PyTorchObs, actions: th.Tensor) -> th.Tensor:
-        """What the actor climbs, of shape (batch, 1): the first network, as in TD3."""
-        return self.q1_forward(observations, actions)  # type: ignore[arg-type]
+OPTIONS = [field.name for field in fields(Options)]
+SB3_KWARGS = (
+    "features_extractor_class", "features_extractor_kwargs", "normalize_images", "optimizer_class", "optimizer_kwargs",
+    "share_features_extractor",
+)  # fmt: skip
 
 
 class DDPGPolicy(TD3Policy):
@@ -55,18 +40,21 @@ class DDPGPolicy(TD3Policy):
     :param net_arch: hidden units of actor and critic, ``[400, 300]`` by default (``[256, 256]`` after a CNN);
         ``dict(pi=[...], qf=[...])`` for different ones
     :param n_critics: number of Q networks; 1 is DDPG, 2 adds clipped double Q-learning
-    :param actor_norm: ``"layer"`` puts a ``LayerNorm`` before each hidden activation of the actor, as parameter noise asks for
-        (Plappert et al. 2018, section 3); ``"none"`` is DDPG
-    :param critic_norm: the same for the critic
-    :param kwargs: further arguments of Stable-Baselines3's ``TD3Policy``: ``activation_fn``, ``features_extractor_class``,
-        ``features_extractor_kwargs``, ``normalize_images``, ``optimizer_class``, ``optimizer_kwargs``,
-        ``share_features_extractor``
-    :raises ValueError: if ``net_arch`` or ``n_critics`` is not positive, or a norm unknown
+    :param activation_fn: ``"relu"``, ``"tanh"``, ``"elu"``, ``"silu"``, ``"mish"`` or a class of torch modules
+    :param kwargs: the fields of :class:`~sb3_ddpg_ext.policies.options.Options`, and further arguments of Stable-Baselines3's
+        ``TD3Policy``: ``features_extractor_class``, ``features_extractor_kwargs``, ``normalize_images``, ``optimizer_class``,
+        ``optimizer_kwargs``, ``share_features_extractor``
+    :raises ValueError: for a value that is unknown, outside what is allowed, or contradicts another
+    :raises TypeError: for a value of the wrong type, or an unknown argument
     """
 
+    defaults: ClassVar[dict[str, Any]] = {}  # of a subclass, in place of those of Options and net_arch
     action_space: spaces.Box
     critic: Critic
     critic_target: Critic
+
+    actor: Actor
+    actor_target: Actor
 
     def __init__(
         self,
@@ -76,17 +64,22 @@ class DDPGPolicy(TD3Policy):
         net_arch: list[int] | dict[str, list[int]] | None = None,
         *,
         n_critics: int = 1,
-        actor_norm: str = "none",
-        critic_norm: str = "none",
+        activation_fn: str | type[nn.Module] = nn.ReLU,
         **kwargs: Any,
     ):
-        net_arch = check_net_arch("policy_kwargs['net_arch']", net_arch)
+        kwargs = self.defaults | kwargs
+        if unknown := sorted(set(kwargs) - {*OPTIONS, *SB3_KWARGS, "net_arch"}):
+            allowed = sorted([*OPTIONS, *SB3_KWARGS, "net_arch", "n_critics", "activation_fn"])
+            raise TypeError(f"policy_kwargs has no argument {unknown[0]!r}; it has {allowed}")
+        default_arch = kwargs.pop("net_arch", None)
+        net_arch = check_net_arch("policy_kwargs['net_arch']", default_arch if net_arch is None else net_arch)
         n_critics = check_integer("policy_kwargs['n_critics']", n_critics, at_least=1)
-        for name, norm in (("actor_norm", actor_norm), ("critic_norm", critic_norm)):
-            check_choice(f"policy_kwargs[{name!r}]", norm, ["none", "layer"])
-        self.actor_norm, self.critic_norm = actor_norm, critic_norm
+        self.options = Options(**{name: kwargs.pop(name) for name in OPTIONS if name in kwargs})
         self._acting: PlainActor | Literal[False] | None = None  # None: not looked at yet
-        super().__init__(observation_space, action_space, lr_schedule, net_arch, n_critics=n_critics, **kwargs)
+        super().__init__(
+            observation_space, action_space, lr_schedule, net_arch,
+            activation_fn=check_activation(activation_fn), n_critics=n_critics, **kwargs,
+        )  # fmt: skip
         low, high = action_space.low, action_space.high
         self._half_range, self._rounds_past_bounds = 0.5 * (high - low), False
         for one in (np.float32(1), np.float64(1)):
@@ -147,33 +140,113 @@ class DDPGPolicy(TD3Policy):
         shape = self.action_space.shape
         return self.unscale_action(actions if len(shape) == 1 else actions.reshape(-1, *shape))
 
+    def _build(self, lr_schedule: Schedule) -> None:
+        options = self.options
+        options.check_blocks(*get_actor_critic_arch(self.net_arch))
+        normalise, scale, popart = (
+            as_kwargs(choice) for choice in (options.normalize_observations, options.scale_returns, options.popart)
+        )
+        self.normaliser = None if normalise is None else make_normaliser(self.observation_space, **normalise)
+        self.return_scaler = None if scale is None else ReturnScaler(**scale)
+        self._popart = None if popart is None else PopArt(**popart)
+        super()._build(lr_schedule)
+        if not options.target_networks:
+            self.actor_target, self.critic_target = self.actor, self.critic
+        if self._popart is not None:
+            heads = [net for critic in (self.critic, self.critic_target) for net in critic.q_networks]
+            self._popart.preserve(dict.fromkeys(_linear_layers(net)[-1] for net in heads))
+        if options.critic_weight_decay > 0:
+            self.critic.optimizer = self._optimizer_with_decay(lr_schedule)
+
+    def _optimizer_with_decay(self, lr_schedule: Schedule) -> th.optim.Optimizer:
+        """The critic's, with two groups: the weights of all layers but the last, and the other parameters."""
+        kwargs = dict(self.optimizer_kwargs)
+        if self.options.decoupled_weight_decay and self.optimizer_class is not th.optim.AdamW:  # which does it anyway
+            kwargs["decoupled_weight_decay"] = True
+        last = {_linear_layers(net)[-1] for net in self.critic.q_networks}
+        decayed = {
+            module.weight: None
+            for module in self.critic.modules()
+            if module not in last and not is_norm(module) and getattr(module, "weight", None) is not None
+        }
+        rest = [p for p in self.critic.parameters() if p not in decayed]
+        groups = [
+            dict(params=list(decayed), weight_decay=self.options.critic_weight_decay),
+            dict(params=rest, weight_decay=0.0),
+        ]
+        return self.optimizer_class(groups, lr=lr_schedule(1), **kwargs)  # type: ignore[call-arg]
+
+    def make_features_extractor(self) -> BaseFeaturesExtractor:
+        extractor = super().make_features_extractor()
+        return extractor if self.normaliser is None else Normalised(extractor, self.normaliser)
+
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Actor:
-        actor = super().make_actor(features_extractor)
-        if self.actor_norm == "layer":
-            actor.mu = with_layer_norm(actor.mu)
-        return actor.to(self.device)
+        return Actor(**self._update_features_extractor(self.actor_kwargs, features_extractor), options=self.options).to(
+            self.device
+        )
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> Critic:
-        critic = Critic(**self._update_features_extractor(self.critic_kwargs, features_extractor))
-        if self.critic_norm == "layer":
-            critic.q_networks = [with_layer_norm(net) for net in critic.q_networks]  # type: ignore[arg-type]
-            for i, net in enumerate(critic.q_networks):
-                critic.add_module(f"qf{i}", net)
-        return critic.to(self.device)
+        options = self.options
+        head = make_head(*options.critic_kind, options.critic_loss, self._popart)
+        make = Critic if options.target_networks else JointCritic
+        kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)
+        return make(**kwargs, options=options, head=head, return_scaler=self.return_scaler).to(self.device)
+
+    @property
+    def observes(self) -> bool:
+        """Whether there are running statistics of training steps."""
+        return self.normaliser is not None or self.return_scaler is not None
+
+    def begin_episodes(self) -> None:
+        """All training environments have been reset."""
+        if self.return_scaler is not None:
+            self.return_scaler.begin_episodes()
+
+    def observe(self, observations: Any, rewards: np.ndarray, dones: np.ndarray, gamma: float) -> None:
+        """
+        Let the running statistics take in one training step.
+
+        :param observations: in which the actions were taken, of shape (n_envs, *obs_shape), or a dict of such
+        :param rewards: for them
+        :param dones: whether the episodes ended
+        :param gamma: discount factor
+        """
+        if self.normaliser is not None:
+            update_normaliser(self.normaliser, observations)
+        if self.return_scaler is not None:
+            self.return_scaler.update(rewards, dones, gamma)
+
+    def q_values(self, observations: np.ndarray | dict[str, np.ndarray], actions: np.ndarray) -> np.ndarray:
+        """
+        Q(s, a), the first network's, of shape (n,), on the scale of the rewards as they came.
+
+        :param observations: of shape (n, *obs_shape), or a dict of such
+        :param actions: in the units of the environment, of shape (n, action_dim)
+        """
+        self.set_training_mode(False)
+        obs, _ = self.obs_to_tensor(observations)
+        scaled = th.as_tensor(self.scale_action(actions), device=self.device).flatten(1)
+        with th.no_grad():
+            q = self.critic.q1_forward(obs, scaled.to(next(self.critic.parameters()).dtype))  # type: ignore[arg-type]
+            if self.return_scaler is not None:
+                q = q / self.return_scaler.factor
+        return q.flatten().cpu().numpy()
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return super()._get_constructor_parameters() | dict(actor_norm=self.actor_norm, critic_norm=self.critic_norm)
+        return super()._get_constructor_parameters() | {name: getattr(self.options, name) for name in OPTIONS}
+
+
+def _linear_layers(network: nn.Module) -> list[nn.Linear]:
+    return [module for module in network.modules() if isinstance(module, nn.Linear)]
 
 
 class CnnPolicy(DDPGPolicy):
     """:class:`DDPGPolicy` for images, seen through ``NatureCNN``."""
 
-    def __init__(self, *args: Any, features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN, **kwargs: Any):
-        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
+    defaults: ClassVar[dict[str, Any]] = dict(features_extractor_class=NatureCNN)
 
 
 class MultiInputPolicy(DDPGPolicy):
     """:class:`DDPGPolicy` for ``Dict`` observations, seen through ``CombinedExtractor``."""
 
-    def __init__(self, *args: Any, features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor, **kwargs: Any):
-        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
+    defaults: ClassVar[dict[str, Any]] = dict(features_extractor_class=CombinedExtractor)

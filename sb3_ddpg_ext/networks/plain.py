@@ -1,4 +1,4 @@
-"""Multilayer perceptrons as they stand in a policy: what they are made of."""
+"""What a plain multilayer perceptron is made of, for those who compute it themselves."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.modules import module as nn_module
 
 # Alike in training and evaluation, and without random draws.
-ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.ELU, nn.SiLU)
+PLAIN_ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.ELU, nn.SiLU, nn.Mish)
 
 
 class Layer(NamedTuple):
@@ -16,17 +16,6 @@ class Layer(NamedTuple):
     linear: nn.Linear
     norm: nn.LayerNorm | None
     activation: nn.Module | None
-
-
-def with_layer_norm(net: nn.Sequential) -> nn.Sequential:
-    """The same network with a ``LayerNorm`` (Ba et al. 2016) between each hidden Linear layer and its activation."""
-    hidden = [module for module in net if isinstance(module, nn.Linear)][:-1]
-    modules: list[nn.Module] = []
-    for module in net:
-        modules.append(module)
-        if module in hidden:
-            modules.append(nn.LayerNorm(module.out_features))  # type: ignore[arg-type]
-    return nn.Sequential(*modules)
 
 
 class NotPlain(ValueError):
@@ -47,10 +36,12 @@ def plain_layers(net: nn.Module) -> list[Layer]:
             layers.append(Layer(module, None, None))
         elif type(module) is nn.LayerNorm and layers and _normalises(module, layers[-1]):
             layers[-1] = layers[-1]._replace(norm=module)
-        elif type(module) in ACTIVATIONS and layers and layers[-1].activation is None:
+        elif type(module) in PLAIN_ACTIVATIONS and layers and layers[-1].activation is None:
             layers[-1] = layers[-1]._replace(activation=module)
         else:
-            raise NotPlain(f"{module} is not one of its Linear (with bias), LayerNorm, ReLU, Tanh, ELU, SiLU in that order")
+            raise NotPlain(
+                f"{module} is not one of its Linear (with bias), LayerNorm, ReLU, Tanh, ELU, SiLU, Mish in that order"
+            )
     if any(hooks_of(net.modules())):
         raise NotPlain("its modules have forward or backward hooks")
     return layers

@@ -1,0 +1,41 @@
+"""What actors and critics are built of: layers, initialisers, running statistics, and what a plain network is."""
+
+from sb3_ddpg_ext.networks.initialise import initialise
+from sb3_ddpg_ext.networks.layers import (
+    ACTIVATIONS,
+    NORMS,
+    ActionGradientClip,
+    InvertingGradients,
+    LateAction,
+    OutputNormalisation,
+    ResidualBlock,
+    evaluating,
+    is_norm,
+)
+from sb3_ddpg_ext.networks.mlp import MLP
+from sb3_ddpg_ext.networks.plain import PLAIN_ACTIVATIONS, Layer, NotPlain, Snapshot, hooks_of, plain_layers
+from sb3_ddpg_ext.networks.running import Normalised, ObservationNormaliser, PopArt, ReturnScaler
+
+__all__ = [
+    "ACTIVATIONS",
+    "MLP",
+    "NORMS",
+    "PLAIN_ACTIVATIONS",
+    "ActionGradientClip",
+    "InvertingGradients",
+    "LateAction",
+    "Layer",
+    "Normalised",
+    "NotPlain",
+    "ObservationNormaliser",
+    "OutputNormalisation",
+    "PopArt",
+    "ResidualBlock",
+    "ReturnScaler",
+    "Snapshot",
+    "evaluating",
+    "hooks_of",
+    "initialise",
+    "is_norm",
+    "plain_layers",
+]

@@ -1,0 +1,82 @@
+"""Multilayer perceptrons with normalisation, residual blocks, dropout and a late action."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from stable_baselines3.common.torch_layers import create_mlp
+from torch import nn
+
+from sb3_ddpg_ext.networks.layers import NORMS, LateAction, ResidualBlock
+
+
+@dataclass(frozen=True)
+class MLP:
+    """
+    The shape of a network's hidden layers.
+
+    :param net_arch: units of each hidden layer; with ``residual`` of each block, all alike
+    :param activation_fn: class of the activation
+    :param norm: ``"none"``, ``"layer"``, ``"batch"`` or ``"batch-renorm"``, between each hidden layer and its activation
+    :param input_norm: the same, of the observations' features
+    :param residual: residual blocks behind a first linear layer, and a normalisation behind them
+    :param dropout: share of hidden units that are left out in training, before the normalisation as in DroQ (Hiraoka et al.
+        2022)
+    """
+
+    net_arch: list[int]
+    activation_fn: type[nn.Module] = nn.ReLU
+    norm: str = "none"
+    input_norm: str = "none"
+    residual: bool = False
+    dropout: float = 0.0
+
+    def build(self, n_inputs: int, n_outputs: int, last: nn.Module | None = None) -> nn.Sequential:
+        """
+        :param n_inputs: features that go in
+        :param n_outputs: of the last linear layer; 0 for none
+        :param last: put behind it
+        """
+        modules = [*self._input_norm(n_inputs), *self._layers(n_inputs, n_outputs)]
+        return nn.Sequential(*modules, *([] if last is None else [last]))
+
+    def build_with_action(
+        self, n_features: int, action_dim: int, n_outputs: int, layer: int = 0, branch: list[int] | None = None,
+        norm_after: bool = True,
+    ) -> nn.Module:  # fmt: skip
+        """
+        A critic's network, from (batch, n_features + action_dim) to (batch, n_outputs).
+
+        :param layer: the hidden layer, counted from 0, to whose inputs the actions are joined
+        :param branch: hidden units of the actions' own layers before that
+        :param norm_after: normalise these and later layers too
+        """
+        if layer == 0 and not branch and self.input_norm == "none" and norm_after:
+            return self.build(n_features + action_dim, n_outputs)
+        before, after = self.net_arch[:layer], self.net_arch[layer:]
+        first = replace(self, net_arch=before).build(n_features, 0)
+        own = replace(self, net_arch=branch, input_norm="none", residual=False).build(action_dim, 0) if branch else None
+        rest = replace(self, net_arch=after, input_norm="none", norm=self.norm if norm_after else "none")
+        n_inputs = (before[-1] if before else n_features) + (branch[-1] if branch else action_dim)
+        return LateAction(first, rest.build(n_inputs, n_outputs), own, action_dim)
+
+    def _input_norm(self, n_inputs: int) -> list[nn.Module]:
+        norm = NORMS[self.input_norm]
+        return [] if norm is None else [norm(n_inputs)]
+
+    def _layers(self, n_inputs: int, n_outputs: int) -> list[nn.Module]:
+        if self.residual and self.net_arch:
+            return self._blocks(n_inputs, n_outputs)
+        dropout = partial(_dropout, self.dropout)
+        between: list[Callable] = [make for make in (dropout if self.dropout else None, NORMS[self.norm]) if make is not None]
+        return create_mlp(n_inputs, n_outputs, self.net_arch, self.activation_fn, post_linear_modules=between)  # type: ignore[arg-type]
+
+    def _blocks(self, n_inputs: int, n_outputs: int) -> list[nn.Module]:
+        units = self.net_arch[0]
+        norm = NORMS[self.norm] or nn.LayerNorm
+        blocks = [ResidualBlock(units, self.activation_fn, norm, self.dropout) for _ in self.net_arch]
+        return [nn.Linear(n_inputs, units), *blocks, norm(units), *([nn.Linear(units, n_outputs)] if n_outputs else [])]
+
+
+def _dropout(share: float, n_units: int) -> nn.Module:
+    return nn.Dropout(share)

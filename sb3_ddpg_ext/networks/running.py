@@ -1,0 +1,230 @@
+"""Running statistics of observations, returns and targets, kept inside the networks and saved with them."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import nn
+
+from sb3_ddpg_ext.validation import check_real
+
+Buffer = Any  # a tensor, which mypy sees as Tensor or Module
+
+
+class RunningMoments(nn.Module):
+    """
+    Mean and variance of all that was seen, by the parallel algorithm of Chan et al. (1979), in float64.
+
+    :param shape: of one sample
+    """
+
+    mean: Buffer
+    variance: Buffer
+    count: Buffer
+
+    def __init__(self, shape: tuple[int, ...]):
+        super().__init__()
+        self.register_buffer("mean", th.zeros(shape, dtype=th.float64))
+        self.register_buffer("variance", th.ones(shape, dtype=th.float64))
+        self.register_buffer("count", th.zeros((), dtype=th.float64))
+
+    @th.no_grad()
+    def update(self, samples: np.ndarray) -> None:
+        """:param samples: of shape (n, \\*shape)"""
+        x = th.as_tensor(np.asarray(samples, dtype=np.float64), device=self.mean.device)
+        n, total = len(x), self.count + len(x)
+        mean = x[0] if n == 1 else x.mean(dim=0)
+        delta = mean - self.mean
+        own = 0 if n == 1 else x.var(dim=0, correction=0)
+        squares = self.variance * self.count + own * n + delta.square() * (self.count * n / total)
+        self.mean += delta * (n / total)
+        self.variance.copy_(squares / total)
+        self.count.copy_(total)
+
+
+class ObservationNormaliser(nn.Module):
+    """
+    (x - mean) / std, with the mean and standard deviation of the observations met in training; the identity before there are
+    any.
+
+    It is applied to what comes from the replay buffer, which stays as it was, so old observations are seen with the present
+    statistics.
+
+    :param shape: of an observation
+    :param clip: bound of the result, > 0
+    :param min_std: least standard deviation that is divided by, > 0: a larger one keeps dimensions that nearly always
+        are the same, such as contact forces, from jumping to the bound
+    """
+
+    shift: Buffer
+    factor: Buffer
+
+    def __init__(self, shape: tuple[int, ...], clip: float = 10.0, min_std: float = 1e-4):
+        super().__init__()
+        self.clip = check_real("normalize_observations: clip", clip, low=0, above=True)
+        self.min_std = check_real("normalize_observations: min_std", min_std, low=0, above=True)
+        self.moments = RunningMoments(shape)
+        self.register_buffer("shift", th.zeros(shape))
+        self.register_buffer("factor", th.ones(shape))
+
+    def update(self, observations: np.ndarray) -> None:
+        """:param observations: of shape (n, \\*shape)"""
+        self.moments.update(observations)
+        self.shift.copy_(self.moments.mean)
+        self.factor.copy_(self.moments.variance.sqrt().clamp_(min=self.min_std).reciprocal_())
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        return ((observations - self.shift) * self.factor).clamp(-self.clip, self.clip)
+
+
+class Normalised(BaseFeaturesExtractor):
+    """
+    A features extractor behind normalisation of its observations.
+
+    :param extractor: of this network
+    :param normaliser: shared by all networks; for ``Dict`` observations a ``ModuleDict`` with one for each entry that has one
+    """
+
+    def __init__(self, extractor: BaseFeaturesExtractor, normaliser: nn.Module):
+        super().__init__(extractor._observation_space, extractor.features_dim)
+        self.extractor = extractor
+        self.normaliser = normaliser
+
+    def forward(self, observations: Any) -> th.Tensor:
+        if isinstance(self.normaliser, nn.ModuleDict):
+            own = {key: normaliser(observations[key]) for key, normaliser in self.normaliser.items()}
+            return self.extractor(observations | own)
+        return self.extractor(self.normaliser(observations))
+
+
+def make_normaliser(space: spaces.Space, **kwargs: Any) -> ObservationNormaliser | nn.ModuleDict:
+    """
+    :param space: of the observations
+    :param kwargs: arguments of :class:`ObservationNormaliser`
+    :raises ValueError: if there is nothing in it to normalise
+    """
+    if isinstance(space, spaces.Dict):
+        entries = {key: sub for key, sub in space.items() if _is_numeric(sub)}
+        if entries:
+            return nn.ModuleDict({key: ObservationNormaliser(sub.shape or (), **kwargs) for key, sub in entries.items()})
+    elif _is_numeric(space):
+        return ObservationNormaliser(space.shape or (), **kwargs)
+    raise ValueError(f"normalize_observations: {space} has no Box of numbers; images are scaled to [0, 1] already")
+
+
+def _is_numeric(space: spaces.Space) -> bool:
+    return isinstance(space, spaces.Box) and not is_image_space(space)
+
+
+def update_normaliser(normaliser: nn.Module, observations: np.ndarray | dict[str, np.ndarray]) -> None:
+    """:param observations: of shape (n, \\*obs_shape), or a dict of such"""
+    if isinstance(normaliser, nn.ModuleDict):
+        for key, one in normaliser.items():
+            one.update(observations[key])  # type: ignore[operator]
+    else:
+        normaliser.update(observations)  # type: ignore[operator]
+
+
+class ReturnScaler(nn.Module):
+    """
+    Divides rewards so that returns have a standard deviation of 1 and do not leave [-bound, bound], without moving zero, Lee
+    et al. (2025), "Hyperspherical Normalization for Scalable Deep Reinforcement Learning" (SimbaV2), section 4.3.
+
+    The replay buffer keeps the rewards as they came; what is sampled is scaled by the present statistics.
+
+    :param bound: of the scaled returns, > 0
+    """
+
+    largest: Buffer
+    factor: Buffer
+
+    def __init__(self, bound: float = 5.0):
+        super().__init__()
+        self.bound = check_real("scale_returns: bound", bound, low=0, above=True)
+        self.moments = RunningMoments(())
+        self.register_buffer("largest", th.zeros((), dtype=th.float64))
+        self.register_buffer("factor", th.ones(()))
+        self._returns = np.zeros(0)  # of the episodes that run, one for each environment
+
+    def begin_episodes(self) -> None:
+        """All environments have been reset."""
+        self._returns = np.zeros(0)
+
+    def update(self, rewards: np.ndarray, dones: np.ndarray, gamma: float) -> None:
+        """
+        :param rewards: one for each environment
+        :param dones: whether its episode ended with it
+        :param gamma: discount factor
+        """
+        if len(self._returns) != len(rewards):
+            self._returns = np.zeros(len(rewards))
+        self._returns = self._returns * gamma + rewards
+        self.moments.update(self._returns)
+        self.largest.clamp_(min=float(np.abs(self._returns).max()))
+        self._returns[dones.astype(bool)] = 0
+        spread = max(math.sqrt(self.moments.variance.item()), self.largest.item() / self.bound)
+        self.factor.fill_(1 / max(spread, 1e-8))
+
+    def forward(self, rewards: th.Tensor) -> th.Tensor:
+        return rewards * self.factor
+
+
+class PopArt(nn.Module):
+    """
+    Outputs that are learnt on the scale of targets with mean 0 and standard deviation 1, and keep their value while that scale
+    moves, van Hasselt et al. (2016), "Learning values across many orders of magnitude", section 2.
+
+    With the statistics, the last layers are changed so that sigma * output + mu stays what it was (Algorithm 1). The
+    optimiser's moments stay as they are.
+
+    :param beta: share of each batch of targets in their moving mean and mean square, in (0, 1]
+    """
+
+    mean: Buffer
+    mean_square: Buffer
+    weight: Buffer
+
+    def __init__(self, beta: float = 3e-4):
+        super().__init__()
+        self.beta = check_real("popart: beta", beta, low=0, high=1, above=True)
+        self.register_buffer("mean", th.zeros((), dtype=th.float64))
+        self.register_buffer("mean_square", th.ones((), dtype=th.float64))
+        self.register_buffer("weight", th.zeros((), dtype=th.float64))  # of what was seen: 1 - (1 - beta)^n
+        self._layers: tuple[nn.Linear, ...] = ()
+
+    def preserve(self, layers: Iterable[nn.Linear]) -> None:
+        """:param layers: the last layers, of targets too, whose outputs are on this scale"""
+        self._layers = tuple(layers)  # not children: they belong to the critics
+
+    @property
+    def sigma(self) -> th.Tensor:
+        return (self.mean_square - self.mean.square()).clamp(min=1e-8).sqrt()
+
+    def forward(self, outputs: th.Tensor) -> th.Tensor:
+        """From the networks' scale to that of returns."""
+        return outputs * self.sigma.to(outputs.dtype) + self.mean.to(outputs.dtype)
+
+    def normalise(self, targets: th.Tensor) -> th.Tensor:
+        """From the scale of returns to the networks'."""
+        return (targets - self.mean.to(targets.dtype)) / self.sigma.to(targets.dtype)
+
+    @th.no_grad()
+    def update(self, targets: th.Tensor) -> None:
+        """
+        :param targets: a batch of them, on the scale of returns
+        """
+        old_mean, old_sigma = self.mean.clone(), self.sigma
+        targets = targets.to(self.mean.dtype)
+        self.weight += self.beta * (1 - self.weight)
+        step = self.beta / self.weight  # 1 for the first batch: the beginning has no weight
+        self.mean += step * (targets.mean() - self.mean)
+        self.mean_square += step * (targets.square().mean() - self.mean_square)
+        sigma = self.sigma
+        for layer in self._layers:
+            layer.weight.mul_((old_sigma / sigma).to(layer.weight.dtype))
+            layer.bias.copy_((old_sigma * layer.bias + old_mean - self.mean) / sigma)

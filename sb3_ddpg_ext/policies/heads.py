@@ -1,0 +1,178 @@
+"""What the outputs of a critic's network mean: a value, or a distribution of returns."""
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch as th
+from torch import nn
+from torch.nn import functional as F
+
+from sb3_ddpg_ext.networks import PopArt
+from sb3_ddpg_ext.validation import check_integer, check_real
+
+Range = tuple[float, float] | None
+
+
+class Head(nn.Module, ABC):
+    """
+    From a network's outputs, (batch, n_outputs), to a prediction of the return, and back to a loss.
+
+    :param n_outputs: of the network
+    """
+
+    def __init__(self, n_outputs: int):
+        super().__init__()
+        self.n_outputs = n_outputs
+
+    @abstractmethod
+    def predict(self, outputs: th.Tensor) -> th.Tensor:
+        """The predicted return or its distribution, of shape (batch, n_outputs)."""
+
+    @abstractmethod
+    def mean(self, prediction: th.Tensor) -> th.Tensor:
+        """Its expectation, of shape (batch, 1)."""
+
+    @abstractmethod
+    def backup(self, rewards: th.Tensor, discounts: th.Tensor, prediction: th.Tensor, clamp: Range) -> th.Tensor:
+        """
+        The prediction from one step earlier.
+
+        :param rewards: of shape (batch, 1)
+        :param discounts: of shape (batch, 1), 0 after a termination
+        :param prediction: of the next state and action
+        :param clamp: the range of returns, or None
+        """
+
+    @abstractmethod
+    def loss(self, outputs: th.Tensor, target: th.Tensor) -> th.Tensor:
+        """:param target: what :meth:`backup` gave"""
+
+
+class Scalar(Head):
+    """
+    The expected return itself.
+
+    :param loss: the elementwise error's mean: ``F.mse_loss`` or ``F.huber_loss`` (beyond 1 linear)
+    :param popart: the scale of the outputs; None for that of returns
+    """
+
+    def __init__(self, loss: Callable[[th.Tensor, th.Tensor], th.Tensor] = F.mse_loss, popart: PopArt | None = None):
+        super().__init__(1)
+        self.error, self.popart = loss, popart
+
+    def predict(self, outputs: th.Tensor) -> th.Tensor:
+        return outputs if self.popart is None else self.popart(outputs)
+
+    def mean(self, prediction: th.Tensor) -> th.Tensor:
+        return prediction
+
+    def backup(self, rewards: th.Tensor, discounts: th.Tensor, prediction: th.Tensor, clamp: Range) -> th.Tensor:
+        target = rewards + discounts * prediction
+        return target if clamp is None else target.clamp(*clamp)
+
+    def loss(self, outputs: th.Tensor, target: th.Tensor) -> th.Tensor:
+        return self.error(outputs, target if self.popart is None else self.popart.normalise(target))
+
+
+class Quantile(Scalar):
+    """
+    Quantiles of the return at (2i + 1) / 2n, learnt by the quantile Huber loss, Dabney et al. (2018), "Distributional
+    Reinforcement Learning with Quantile Regression", eq. 10.
+
+    :param n_quantiles: their number n
+    :param kappa: where the Huber loss becomes linear, > 0
+    :param popart: as in :class:`Scalar`
+    """
+
+    taus: Any
+
+    def __init__(self, n_quantiles: int = 32, kappa: float = 1.0, popart: PopArt | None = None):
+        super().__init__(popart=popart)
+        self.n_outputs = check_integer("critic: n_quantiles", n_quantiles, at_least=1)
+        self.kappa = check_real("critic: kappa", kappa, low=0, above=True)
+        self.register_buffer("taus", (th.arange(self.n_outputs) + 0.5) / self.n_outputs, persistent=False)
+
+    def mean(self, prediction: th.Tensor) -> th.Tensor:
+        return prediction.mean(dim=1, keepdim=True)
+
+    def loss(self, outputs: th.Tensor, target: th.Tensor) -> th.Tensor:
+        target = target if self.popart is None else self.popart.normalise(target)
+        error = target[:, None, :] - outputs[:, :, None]  # (batch, quantile, target's quantile)
+        weight = (self.taus[:, None] - (error.detach() < 0).to(error.dtype)).abs()
+        huber = F.huber_loss(error, th.zeros_like(error), reduction="none", delta=self.kappa) / self.kappa
+        return (weight * huber).mean(dim=2).sum(dim=1).mean()
+
+
+class Categorical(Head):
+    """
+    Probabilities of returns on a fixed grid of atoms, learnt by cross-entropy, Bellemare et al. (2017), "A Distributional
+    Perspective on Reinforcement Learning", Algorithm 1.
+
+    :param n_atoms: their number, >= 2
+    :param v_min: the first atom, on the scale that the critic sees (see ``scale_returns``)
+    :param v_max: the last atom
+    """
+
+    atoms: Any
+
+    def __init__(self, n_atoms: int = 51, v_min: float = -10.0, v_max: float = 10.0):
+        super().__init__(check_integer("critic: n_atoms", n_atoms, at_least=2))
+        self.v_min = check_real("critic: v_min", v_min, low=-float("inf"))
+        self.v_max = check_real("critic: v_max", v_max, low=-float("inf"))
+        if self.v_min >= self.v_max:
+            raise ValueError(f"critic: v_min={v_min!r} must be less than v_max={v_max!r}")
+        self.register_buffer("atoms", th.linspace(self.v_min, self.v_max, self.n_outputs), persistent=False)
+
+    def predict(self, outputs: th.Tensor) -> th.Tensor:
+        return outputs.softmax(dim=1)
+
+    def mean(self, prediction: th.Tensor) -> th.Tensor:
+        return (prediction * self.atoms).sum(dim=1, keepdim=True)
+
+    def backup(self, rewards: th.Tensor, discounts: th.Tensor, prediction: th.Tensor, clamp: Range) -> th.Tensor:
+        returns = rewards + discounts * self.atoms  # (batch, n_atoms)
+        return self.project(returns if clamp is None else returns.clamp(*clamp), prediction)
+
+    def project(self, returns: th.Tensor, probabilities: th.Tensor) -> th.Tensor:
+        """
+        Share each probability between the two atoms that its return lies between, by distance.
+
+        :param returns: of shape (batch, n); those outside the atoms count as the first or the last
+        :param probabilities: of the same shape
+        :return: probabilities of the atoms, of shape (batch, n_atoms)
+        """
+        n = self.n_outputs
+        position = ((returns - self.v_min) * ((n - 1) / (self.v_max - self.v_min))).clamp(0, n - 1)
+        lower = position.floor().clamp_(max=n - 2)  # so that the last atom is an upper one, with all of the weight
+        share = position - lower
+        lower = lower.long()
+        projected = probabilities.new_zeros(len(returns), n)
+        projected.scatter_add_(1, lower, probabilities * (1 - share))
+        return projected.scatter_add_(1, lower + 1, probabilities * share)
+
+    def loss(self, outputs: th.Tensor, target: th.Tensor) -> th.Tensor:
+        return -(target * outputs.log_softmax(dim=1)).sum(dim=1).mean()
+
+
+LOSSES: dict[str, Callable[[th.Tensor, th.Tensor], th.Tensor]] = {"mse": F.mse_loss, "huber": F.huber_loss}
+KINDS: dict[str, type[Head]] = {"scalar": Scalar, "categorical": Categorical, "quantile": Quantile}
+
+
+def make_head(kind: str, arguments: dict[str, Any], loss: str, popart: PopArt | None) -> Head:
+    """
+    :param kind: ``"scalar"``, ``"categorical"`` or ``"quantile"``
+    :param arguments: of its class, as a user gave them
+    :param loss: of a scalar critic
+    :param popart: the scale of the outputs
+    """
+    name = "policy_kwargs['critic']"
+    if kind not in KINDS:
+        raise ValueError(f"{name}: the kind {kind!r} is unknown; it must be one of {list(KINDS)}")
+    allowed = [key for key in inspect.signature(KINDS[kind]).parameters if key not in ("loss", "popart")]
+    if unknown := sorted(set(arguments) - set(allowed)):
+        raise ValueError(f"{name}: {kind!r} has no argument {unknown[0]!r}; it has {allowed}")
+    if kind == "scalar":
+        return Scalar(LOSSES[loss], popart)
+    return Categorical(**arguments) if kind == "categorical" else Quantile(**arguments, popart=popart)

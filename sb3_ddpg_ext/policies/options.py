@@ -1,0 +1,196 @@
+"""What can be chosen in the networks of DDPG; every default is DDPG as Stable-Baselines3 has it."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from torch import nn
+
+from sb3_ddpg_ext.networks import ACTIVATIONS, MLP, NORMS
+from sb3_ddpg_ext.networks.initialise import Initialiser, make_initialiser
+from sb3_ddpg_ext.validation import check_choice, check_instance, check_integer, check_layers, check_real
+
+PENALTIES = ("preactivation_penalty", "action_l2")
+
+
+@dataclass(frozen=True)
+class Options:
+    """
+    Arguments that :class:`DDPGPolicy` has beside those of Stable-Baselines3's ``TD3Policy``, for ``policy_kwargs``.
+
+    Networks:
+
+    :param actor_norm: between each hidden layer of the actor and its activation: ``"none"``, ``"layer"`` (Ba et al. 2016),
+        ``"batch"`` (Ioffe & Szegedy 2015) or ``"batch-renorm"`` (Ioffe 2017). BatchNorm's running statistics are used to act,
+        to evaluate, in the targets, which have a copy of them, and for the critic in the actor's step.
+    :param critic_norm: the same for the critic
+    :param input_norm: the same for what goes into both, the actions excepted
+    :param norm_after_action: with ``critic_norm``, normalise the critic's layers from the action on too
+    :param init: initial weights: ``"torch"``, ``"orthogonal"``, ``"xavier"``, ``"normal"``, ``"uniform"``, ``"fan_in"``, or a
+        dict with its argument, ``dict(kind="normal", std=0.1)``
+    :param last_init: of the last layers, in the same forms, or the limit of a uniform distribution: 3e-3 in DDPG's paper; None
+        for ``init``
+    :param residual: residual blocks with LayerNorm (SimBa, Lee et al. 2025) in place of layers: one for each number in
+        ``net_arch``
+    :param action_layer: hidden layer of the critic, counted from 0, where the actions enter; 1 in DDPG's paper
+    :param action_branch: hidden units of the actions' own layers before they enter
+    :param critic_dropout: share of the critic's hidden units left out in its own loss (DroQ, Hiraoka et al. 2022)
+
+    Normalisation:
+
+    :param normalize_observations: of all networks by running statistics, which are saved with the model and move in training
+        only; a dict for the arguments of :class:`~sb3_ddpg_ext.networks.ObservationNormaliser`
+    :param scale_returns: divide rewards by the running standard deviation of returns before the critic learns from them; a
+        dict for the arguments of :class:`~sb3_ddpg_ext.networks.ReturnScaler`
+    :param popart: normalise the critic's targets and preserve its outputs; a dict for the arguments of
+        :class:`~sb3_ddpg_ext.networks.PopArt`
+
+    Critic:
+
+    :param critic: ``"scalar"``, ``"categorical"`` (C51, Bellemare et al. 2017; D4PG, Barth-Maron et al. 2018) or
+        ``"quantile"`` (QR-DQN, Dabney et al. 2018); a dict for the arguments, ``dict(kind="categorical", n_atoms=51,
+        v_min=-10, v_max=10)``, ``dict(kind="quantile", n_quantiles=32)``
+    :param critic_loss: ``"mse"`` or ``"huber"`` of a scalar critic
+    :param backup: of several critics: ``"min"`` (clipped double Q-learning, TD3) or ``"mean"``
+    :param objective: what the actor climbs of several critics: ``"first"`` (TD3), ``"mean"`` or ``"min"``
+    :param target_q_range: ``(low, high)``, to which targets are clamped
+    :param target_networks: False for none: the critic sees present and next observations in one batch, whose statistics its
+        BatchNorm then uses for both (CrossQ, Bhatt et al. 2024)
+    :param critic_weight_decay: on the critic's weights, not on biases, normalisation and last layers: L2 in the gradient as
+        in DDPG's paper
+    :param decoupled_weight_decay: apart from the gradient instead, as in AdamW (Loshchilov & Hutter 2019)
+
+    Against saturation:
+
+    :param inverting_gradients: in place of the actor's tanh (Hausknecht & Stone 2016)
+    :param output_norm: largest mean magnitude before tanh (Wang et al. 2020); None for no bound
+    :param dqda_clip: largest norm of dQ/da of a sample in the actor's step; None for no bound
+    :param preactivation_penalty: weight of the mean square before tanh in the actor's loss; 1e-5 in MR.Q (Fujimoto et al.
+        2025)
+    :param action_l2: weight of the mean square of the actions in it; 1 in HER's DDPG (Andrychowicz et al. 2017)
+
+    :raises ValueError: for a value that is unknown or outside what is allowed, or two that contradict each other
+    :raises TypeError: for a value of the wrong type
+    """
+
+    actor_norm: str = "none"
+    critic_norm: str = "none"
+    input_norm: str = "none"
+    norm_after_action: bool = True
+    init: str | dict[str, Any] = "torch"
+    last_init: float | str | dict[str, Any] | None = None
+    residual: bool = False
+    action_layer: int = 0
+    action_branch: tuple[int, ...] | list[int] = ()
+    critic_dropout: float = 0.0
+    normalize_observations: bool | dict[str, Any] = False
+    scale_returns: bool | dict[str, Any] = False
+    popart: bool | dict[str, Any] = False
+    critic: str | dict[str, Any] = "scalar"
+    critic_loss: str = "mse"
+    backup: str = "min"
+    objective: str = "first"
+    target_q_range: tuple[float, float] | None = None
+    target_networks: bool = True
+    critic_weight_decay: float = 0.0
+    decoupled_weight_decay: bool = False
+    inverting_gradients: bool = False
+    output_norm: float | None = None
+    dqda_clip: float | None = None
+    preactivation_penalty: float = 0.0
+    action_l2: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("actor_norm", "critic_norm", "input_norm"):
+            check_choice(_full(name), getattr(self, name), list(NORMS))
+        for field in fields(self):
+            if field.type is bool:
+                check_instance(_full(field.name), getattr(self, field.name), bool, "True or False")
+        for name in ("normalize_observations", "scale_returns", "popart"):
+            check_instance(_full(name), getattr(self, name), (bool, dict), "True, False, or a dict of arguments")
+        check_integer(_full("action_layer"), self.action_layer, at_least=0)
+        check_layers(_full("action_branch"), self.action_branch)
+        check_choice(_full("critic_loss"), self.critic_loss, ["mse", "huber"])
+        check_choice(_full("backup"), self.backup, ["min", "mean"])
+        check_choice(_full("objective"), self.objective, ["first", "mean", "min"])
+        if check_real(_full("critic_dropout"), self.critic_dropout, 0, 1) == 1:
+            raise ValueError(f"{_full('critic_dropout')}={self.critic_dropout!r} must be less than 1")
+        for name in (*PENALTIES, "critic_weight_decay"):
+            check_real(_full(name), getattr(self, name), low=0)
+        for name in ("output_norm", "dqda_clip"):
+            if getattr(self, name) is not None:
+                check_real(_full(name), getattr(self, name), low=0, above=True)
+        self._check_range()
+        self._check_together()
+        self.initialisers()
+
+    def _check_range(self) -> None:
+        if self.target_q_range is None:
+            return
+        name = _full("target_q_range")
+        check_instance(name, self.target_q_range, (tuple, list), "a pair (low, high) or None")
+        if len(self.target_q_range) != 2:
+            raise ValueError(f"{name}={self.target_q_range!r} must be a pair (low, high) or None")
+        low, high = (check_real(name, bound, low=-float("inf")) for bound in self.target_q_range)
+        if low >= high:
+            raise ValueError(f"{name}={self.target_q_range!r} must have low < high")
+
+    def _check_together(self) -> None:
+        kind = self.critic_kind[0]
+        if kind != "scalar" and self.critic_loss != "mse":
+            raise ValueError(
+                f"{_full('critic_loss')}={self.critic_loss!r} is for a scalar critic; a {kind} one has its own loss"
+            )
+        if kind == "categorical" and self.popart:
+            raise ValueError(
+                f"{_full('popart')} moves the scale of returns, but the atoms of a categorical critic are fixed on it"
+            )
+        if self.inverting_gradients and self.output_norm is not None:
+            raise ValueError(f"{_full('output_norm')} is for what goes into tanh, which inverting_gradients=True takes away")
+
+    @property
+    def critic_kind(self) -> tuple[str, dict[str, Any]]:
+        """The kind of critic, and its arguments."""
+        arguments = dict(self.critic) if isinstance(self.critic, dict) else {"kind": self.critic}
+        return arguments.pop("kind", ""), arguments
+
+    def initialisers(self) -> tuple[Initialiser, Initialiser | None]:
+        """Of all layers, and of the last."""
+        last = None if self.last_init is None else make_initialiser(_full("last_init"), self.last_init)
+        return make_initialiser(_full("init"), self.init), last
+
+    def actor_mlp(self, net_arch: list[int], activation_fn: type[nn.Module]) -> MLP:
+        return MLP(net_arch, activation_fn, self.actor_norm, self.input_norm, self.residual)
+
+    def critic_mlp(self, net_arch: list[int], activation_fn: type[nn.Module]) -> MLP:
+        if self.action_layer > len(net_arch):
+            raise ValueError(
+                f"{_full('action_layer')}={self.action_layer} must be at most {len(net_arch)}, the critic's layers"
+            )
+        return MLP(net_arch, activation_fn, self.critic_norm, self.input_norm, self.residual, self.critic_dropout)
+
+    def check_blocks(self, *arches: list[int]) -> None:
+        """:raises ValueError: if residual blocks of different widths would have to be added"""
+        for net_arch in arches:
+            if self.residual and len(set(net_arch)) != 1:
+                raise ValueError(f"{_full('net_arch')}={net_arch}: residual=True needs one width for all its blocks")
+
+
+def check_activation(activation_fn: Any) -> type[nn.Module]:
+    """A class of activations, or the name of one."""
+    if isinstance(activation_fn, str):
+        check_choice(_full("activation_fn"), activation_fn.lower(), list(ACTIVATIONS))
+        return ACTIVATIONS[activation_fn.lower()]
+    if not (isinstance(activation_fn, type) and issubclass(activation_fn, nn.Module)):
+        raise TypeError(
+            f"{_full('activation_fn')}={activation_fn!r} must be one of {list(ACTIVATIONS)} or a class of torch modules"
+        )
+    return activation_fn
+
+
+def as_kwargs(choice: bool | dict[str, Any]) -> dict[str, Any] | None:
+    """None for False, the arguments otherwise."""
+    return choice if isinstance(choice, dict) else {} if choice else None
+
+
+def _full(name: str) -> str:
+    return f"policy_kwargs[{name!r}]"
