@@ -1,4 +1,4 @@
-"""What the log says about actor and critic, and the warning that the actor has become constant."""
+"""What the log says about actor and critic, and the warning that the actor has got stuck."""
 
 import warnings
 from collections.abc import Iterable
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch as th
+from torch import nn
 
 from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.networks import evaluating
@@ -13,9 +14,11 @@ from sb3_ddpg_ext.policies import DDPGPolicy
 
 N_TRANSITIONS = 256  # at most: those that are looked at
 INTERVAL = 200  # updates between two looks, of which one takes the time of less than an update
+PATIENCE = 1000  # updates for which an actor must have been stuck: early in training it may be for a while
 AT_BOUND = 0.99  # of abs(a), on the [-1, 1] scale
 CONSTANT = 0.01  # a dimension is stuck with less standard deviation over states than this,
 FAR_OUT = 0.7  # and abs(mean a) above this
+FLAT = 10.0  # abs(x), from which on the derivative of tanh is less than 1e-8 and nothing is learnt any more
 
 ADVICE = (
     "Observations or rewards of a large scale are the usual reason. What to try: "
@@ -37,7 +40,8 @@ class Diagnostics:
         self._batch: Batch | None = None
         self._size = 0  # of the buffer when the batch was drawn
         self._n_updates = -INTERVAL
-        self._was_stuck = self._has_warned = False
+        self._stuck_since: int | None = None  # the update of the first look in a row that found it so
+        self._has_warned = False
 
     def measure(
         self,
@@ -66,21 +70,23 @@ class Diagnostics:
             np.random.set_state(state)
             self._batch, self._size = Batch.from_samples(samples, gamma), size
         statistics = _look(policy, self._batch)
-        self._warn(statistics["stuck"], len(self._batch.rewards))
+        self._warn(statistics["stuck"], statistics["flat"], len(self._batch.rewards))
         return statistics
 
-    def _warn(self, stuck: float, n: int) -> None:
-        """Once, when most dimensions are stuck in two looks: one may be a passing state of early training."""
-        is_stuck, was_stuck = stuck > 0.5, self._was_stuck
-        self._was_stuck = is_stuck
-        if is_stuck and was_stuck and not self._has_warned:
+    def _warn(self, stuck: float, flat: float, n: int) -> None:
+        if stuck > 0.5:
+            what = "its action is the same" if stuck == 1 else f"{stuck:.0%} of its action's dimensions are the same"
+            trouble = f"the actor has become constant: {what}, at or near a bound, in each of {n} states"
+        elif flat > 0.95:
+            trouble = f"the actor has stopped learning: tanh is flat where {flat:.0%} of its actions are, in {n} states"
+        else:
+            self._stuck_since = None
+            return
+        if self._stuck_since is None:
+            self._stuck_since = self._n_updates
+        if self._n_updates - self._stuck_since >= PATIENCE and not self._has_warned:
             self._has_warned = True
-            dimensions = "its action" if stuck == 1 else f"{stuck:.0%} of its action's dimensions"
-            warnings.warn(
-                f"the actor has become constant: {dimensions} is the same, at or near a bound, in each of {n} states from the "
-                f"replay buffer. {ADVICE}",
-                stacklevel=3,
-            )
+            warnings.warn(f"{trouble} from the replay buffer. {ADVICE}", stacklevel=3)
 
 
 @th.no_grad()
@@ -101,22 +107,17 @@ def _look(policy: DDPGPolicy, batch: Batch) -> dict[str, float]:
         td_error=td_errors.abs().mean() * unit,
         preactivation=preactivation.abs().mean(),
         saturated=(actions.abs() > AT_BOUND).to(q.dtype).mean(),
+        flat=((preactivation.abs() > FLAT) & isinstance(actor.mu[-1], nn.Tanh)).to(q.dtype).mean(),
         action_std=spread.mean(),
         stuck=is_stuck.to(q.dtype).mean(),
         actor_grad_norm=_grad_norm(actor.parameters()),
         critic_grad_norm=_grad_norm(critic.parameters()),
     )
-    names, values = zip(*numbers.items(), strict=True)
-    return dict(
-        zip(names, th.stack([value.to(q.dtype) for value in values]).tolist(), strict=True)
-    )  # one copy from the device
+    values = th.stack([number.to(q) for number in numbers.values()]).tolist()  # one copy from the device
+    return dict(zip(numbers, values, strict=True))
 
 
 def _grad_norm(parameters: Iterable[th.Tensor]) -> th.Tensor:
     """Of the last update, and of what was clipped there."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    return (
-        th.linalg.vector_norm(th.stack([th.linalg.vector_norm(gradient) for gradient in gradients]))
-        if gradients
-        else th.zeros(())
-    )
+    norms = [th.linalg.vector_norm(p.grad) for p in parameters if p.grad is not None]
+    return th.linalg.vector_norm(th.stack(norms)) if norms else th.zeros(())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sb3_ddpg_ext.cli import bench_report as report
+from sb3_ddpg_ext.cli.bench_options import OPTIONS, draw_options
 from sb3_ddpg_ext.cli.bench_task import LIBRARIES, MEASURES, Cell, Task
 
 DEFAULT_CELLS = ("400x300/256", "256x256/256", "400x300/64", "64x64/64")
@@ -28,6 +29,9 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("bench", help="compare our speed with other DDPGs, or profile it (--profile)")
     add = parser.add_argument
     add("--libraries", nargs="+", choices=LIBRARIES, default=["ours", "sb3", "sbx", "cleanrl"], help="what to compare")
+    add(
+        "--options", nargs="*", choices=OPTIONS, metavar="OPTION", help="instead: ours with each of these options, or with all"
+    )
     add("--measure", nargs="+", choices=MEASURES, default=["learn", "update"], help="what to measure")
     add("--env", default="HalfCheetah-v5", help="environment id; observations and actions must be one-dimensional boxes")
     add("--n-envs", type=positive, default=1, help="environments that step together, with one update for each step of each")
@@ -60,6 +64,8 @@ def run(args: argparse.Namespace) -> None:
         return
     check_arguments(args)
     libraries, skipped = (["ours"], {}) if args.profile else available(args.libraries)
+    if args.options is not None:
+        libraries, skipped = ["ours", *(f"ours+{option}" for option in args.options or OPTIONS)], {}
     machine, versions = report.machine(), report.versions()
     print_header(args, machine, versions, skipped)
     records = run_all(plan(args, libraries))
@@ -76,7 +82,7 @@ def run(args: argparse.Namespace) -> None:
         args.json.write_text(json.dumps(result, indent=1, default=str) + "\n")
     if args.png and rows:
         title = f"{args.env}, {machine['processor']}, {machine['cores']} cores, {args.device}; medians of {args.repeats} runs"
-        report.draw(rows, title, args.png)
+        (report.draw if args.options is None else draw_options)(rows, title, args.png)
     if failed:
         raise SystemExit(f"{len(failed)} of {len(records)} runs failed")
 
@@ -94,6 +100,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     env.close()
     if args.cells and (args.net or args.batch_size):
         raise SystemExit("--cells holds nets and batch sizes; --net and --batch-size are for a single cell without it")
+    if args.options is not None and args.profile:
+        raise SystemExit("--options compares our own updates; --profile is about one of them")
     if args.profile and args.device != "cpu":
         raise SystemExit(f"--profile measures the CPU; it must not come with --device {args.device}")
 
@@ -106,7 +114,7 @@ def cells_of(args: argparse.Namespace) -> list[Cell]:
             return [Cell.parse(f"{(args.net or '400,300').replace(',', 'x')}/{args.batch_size or 256}")]
         except argparse.ArgumentTypeError as error:
             raise SystemExit(f"--net {args.net} must be hidden layers, such as 400,300") from error
-    return [Cell.parse(text) for text in DEFAULT_CELLS]
+    return [Cell.parse(text) for text in (DEFAULT_CELLS if args.options is None else DEFAULT_CELLS[1:2])]
 
 
 def available(libraries: list[str]) -> tuple[list[str], dict[str, str]]:

@@ -12,6 +12,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ddpg_ext.cli.bench_cleanrl import CleanRLAgent
+from sb3_ddpg_ext.cli.bench_options import OPTIONS
 from sb3_ddpg_ext.cli.bench_task import Task
 
 LEARNING_STARTS = 100
@@ -98,7 +99,11 @@ def make_ours(task: Task, env: gym.Env | VecEnv) -> ModelAgent:
     from sb3_ddpg_ext.ddpg import DDPG
 
     speed: dict[str, Any] = dict(learner=task.learner, n_threads=task.threads, precision=task.precision)
-    return ModelAgent(DDPG(**common_arguments(task, env), **speed), task)
+    arguments = common_arguments(task, env) | speed
+    if option := task.library.partition("+")[2]:
+        policy_kwargs, others = OPTIONS[option]
+        arguments |= others | dict(policy_kwargs=arguments["policy_kwargs"] | policy_kwargs)
+    return ModelAgent(DDPG(**arguments), task)
 
 
 def make_sb3(task: Task, env: gym.Env | VecEnv) -> ModelAgent:
@@ -124,7 +129,7 @@ def make_agent(task: Task, env: gym.Env | VecEnv | None = None) -> Agent:
     """
     if task.library.startswith("cleanrl"):
         return CleanRLAgent(task, LEARNING_STARTS)
-    make = {"ours": make_ours, "sb3": make_sb3, "sbx": make_sbx}[task.library]
+    make = {"ours": make_ours, "sb3": make_sb3, "sbx": make_sbx}[task.library.partition("+")[0]]
     return make(task, make_env(task) if env is None else env)
 
 
