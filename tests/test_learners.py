@@ -34,8 +34,8 @@ class Replayed(CudaGraphLearner):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        for optimizer in self.optimizers:
-            optimizer.param_groups[0]["foreach"] = False  # which on the CPU takes no tensor as learning rate
+        for group in self._groups():
+            group["foreach"] = False  # which on the CPU takes no tensor as learning rate
 
     def _record(self, update):
         self.n_recorded = getattr(self, "n_recorded", 0) + 1
@@ -189,6 +189,35 @@ class TestAgreement:
     def test_optimizers(self, learner_class, optimizer_class, optimizer_kwargs):
         compare(learner_class, policy_kwargs=dict(optimizer_class=optimizer_class, optimizer_kwargs=optimizer_kwargs))
 
+    @pytest.mark.parametrize(
+        "policy_kwargs",
+        [
+            dict(critic_loss="huber"),
+            dict(target_q_range=(-0.3, 0.5)),
+            dict(n_critics=3, backup="mean"),
+            dict(activation_fn="mish"),
+            dict(critic_weight_decay=0.1),
+            dict(critic_weight_decay=0.1, decoupled_weight_decay=True, n_critics=2, critic_norm="layer"),
+            dict(normalize_observations=dict(clip=1.5)),
+            dict(scale_returns=True),
+            dict(
+                critic_loss="huber", target_q_range=(-1, 1), n_critics=2, backup="mean", activation_fn="mish",
+                actor_norm="layer", critic_norm="layer", critic_weight_decay=0.1,
+                normalize_observations=True, scale_returns=True,
+            ),
+        ],
+        ids=str,
+    )  # fmt: skip
+    @pytest.mark.parametrize("max_grad_norm", [None, 0.01])
+    def test_options(self, learner_class, policy_kwargs, max_grad_norm):
+        assert FusedLearner.refusal(make_model(policy_kwargs=policy_kwargs).policy, "float32") is None
+        compare(learner_class, policy_kwargs=policy_kwargs, max_grad_norm=max_grad_norm)
+
+    @pytest.mark.parametrize("target_update_interval", [1, 3, 5])
+    @pytest.mark.parametrize("policy_delay", [1, 2])
+    def test_target_update_interval(self, learner_class, policy_delay, target_update_interval):
+        compare(learner_class, policy_delay=policy_delay, target_update_interval=target_update_interval)
+
     def test_batch_size_changes_between_updates(self, learner_class):
         models = [make_model() for _ in range(2)]
         for model, cls in zip(models, (EagerLearner, learner_class), strict=True):
@@ -237,6 +266,75 @@ class TestAgreement:
                         parameter.data = parameter.data.clone()
                 own.update(make_batch(generator, 8))
         assert_equal_states(model, alone)
+
+
+BATCH = dict(actor_norm="batch", critic_norm="batch", input_norm="batch")
+BEYOND_FUSED = [
+    (dict(popart=True), "PopArt"),
+    (dict(critic="categorical"), "Categorical"),
+    (dict(critic="quantile"), "Quantile"),
+    (dict(action_layer=1), "LateAction"),
+    (dict(BATCH), "BatchNorm"),
+    (dict(critic_dropout=0.1), "Dropout"),
+    (dict(net_arch=[8, 8], residual=True), "ResidualBlock"),
+    (dict(inverting_gradients=True), "InvertingGradients"),
+    (dict(output_norm=1.0), "OutputNormalisation"),
+    (dict(preactivation_penalty=0.1), "penalty"),
+    (dict(action_l2=0.1), "penalty"),
+    (dict(dqda_clip=0.1), "clipped gradients"),
+    (dict(n_critics=2, objective="mean"), "mean of several critics"),
+    (dict(target_networks=False), "JointCritic"),
+]
+
+
+@pytest.mark.parametrize(("policy_kwargs", "reason"), BEYOND_FUSED, ids=lambda value: str(value))
+def test_what_fused_leaves_to_others(policy_kwargs, reason):
+    """It says which option it is, and "auto" takes the eager learner."""
+    model = make_model(policy_kwargs=policy_kwargs, dtype=th.float32)
+    assert reason in FusedLearner.refusal(model.policy, "float32")
+    assert type(model._learner) is EagerLearner
+    with pytest.raises(ValueError, match=reason):
+        make_model(policy_kwargs=policy_kwargs, learner="fused")
+
+
+@pytest.mark.usefixtures("keep_float64")
+@pytest.mark.parametrize("policy_kwargs", [kwargs for kwargs, _ in BEYOND_FUSED if "critic_dropout" not in kwargs], ids=str)
+def test_graphs_of_all_options_agree(policy_kwargs):
+    """What is recorded and replayed is the eager update, running statistics included."""
+    models = [make_model(policy_kwargs=policy_kwargs) for _ in range(2)]
+    for model, cls in zip(models, (EagerLearner, Replayed), strict=True):
+        model.policy.set_training_mode(True)
+        train(model, cls, n_updates=20, policy_delay=2, target_update_interval=3, max_grad_norm=0.1)
+    assert_equal_states(*models)
+
+
+@pytest.mark.usefixtures("keep_float64")
+@pytest.mark.parametrize("learner_class", [EagerLearner, FusedLearner])
+def test_hard_copies(learner_class):
+    """With tau=1 the targets are the online networks after each interval, and stay between."""
+    model = make_model()
+    learner = learner_class(model.policy, 1.0, target_update_interval=4)
+    generator = th.Generator().manual_seed(0)
+    online, target = model.policy.critic.parameters, model.policy.critic_target.parameters
+    kept = [p.detach().clone() for p in target()]
+    for step in range(1, 9):
+        learner.update(make_batch(generator, 8))
+        if step % 4 == 0:
+            kept = [p.detach().clone() for p in online()]
+        assert all(th.equal(p, q) for p, q in zip(target(), kept, strict=True))
+        assert step % 4 == 0 or not any(th.equal(p, q) for p, q in zip(online(), kept, strict=True))
+
+
+@pytest.mark.usefixtures("keep_float64")
+@pytest.mark.parametrize("learner_class", [EagerLearner, FusedLearner])
+def test_gradients_are_clipped_to_their_norm(learner_class):
+    """Each network's after its step have the norm asked for, or their own smaller one."""
+    model = make_model()
+    learner = learner_class(model.policy, 0.02, max_grad_norm=1e-3)
+    learner.update(make_batch(th.Generator().manual_seed(0), 8))
+    for net in (model.policy.actor, model.policy.critic):
+        norm = th.linalg.vector_norm(th.cat([p.grad.flatten() for p in net.parameters()])).item()
+        assert norm == pytest.approx(1e-3, rel=1e-2)
 
 
 @pytest.mark.parametrize("learner", ["fused"])

@@ -27,7 +27,7 @@ class CudaGraphLearner(EagerLearner):
     def __init__(self, policy: DDPGPolicy, tau: float, **kwargs: Any):
         super().__init__(policy, tau, **kwargs)
         self.optimizers = (policy.actor.optimizer, policy.critic.optimizer)
-        self.learning_rates = [self.tensors.all_parameters[0].new_zeros(()).detach() for _ in self.optimizers]
+        self.learning_rates: list[th.Tensor] = []  # of each parameter group
         self.recorded: dict[Any, tuple[Batch, Callable[[], Losses]]] = {}
         self.n_warmed_up: dict[Any, int] = {}
         self.memory: list[int] = []
@@ -37,8 +37,10 @@ class CudaGraphLearner(EagerLearner):
         if policy.device.type != "cuda":
             return f"the model is on {policy.device}, not on a GPU"
         for net in (policy.actor, policy.critic):
-            if len(net.optimizer.param_groups) != 1 or "capturable" not in net.optimizer.param_groups[0]:
-                return f"{type(net.optimizer).__name__} cannot be recorded, or has several parameter groups"
+            if "capturable" not in net.optimizer.param_groups[0]:
+                return f"{type(net.optimizer).__name__} cannot be recorded"
+            if any(type(module).__name__ == "BatchRenorm1d" for module in net.modules()):
+                return "BatchRenorm1d looks at the number of its updates on the processor"
         return None
 
     def update(self, batch: Batch) -> Losses:
@@ -60,8 +62,8 @@ class CudaGraphLearner(EagerLearner):
         inputs, replay = self.recorded[kind]
         for mine, given in zip(inputs, batch, strict=True):
             _copy(mine, given)
-        for learning_rate, optimizer in zip(self.learning_rates, self.optimizers, strict=True):
-            learning_rate.fill_(optimizer.param_groups[0]["lr"])
+        for learning_rate, group in zip(self.learning_rates, self._groups(), strict=True):
+            learning_rate.fill_(group["lr"])
         losses = replay()
         self.n_updates += 1
         return {name: loss.clone() for name, loss in losses.items()}
@@ -71,10 +73,14 @@ class CudaGraphLearner(EagerLearner):
         interval = self.target_update_interval or self.policy_delay
         parts = tuple((self.n_updates + 1) % every == 0 for every in (self.policy_delay, interval))
         constants = (self.tau, self.target_policy_noise, self.target_noise_clip, self.max_grad_norm)
-        groups = [optimizer.param_groups[0].items() for optimizer in self.optimizers]
-        options = tuple(str(value) for group in groups for name, value in group if name not in ("params", "lr"))
+        options = tuple(
+            str(value) for group in self._groups() for name, value in group.items() if name not in ("params", "lr")
+        )
         learning = tuple(parameter.requires_grad for parameter in self.tensors.all_parameters)
         return (parts, len(batch.rewards), constants, options, learning)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     def _memory(self) -> list[int]:
         """Where the parameters and the moments lie."""
@@ -85,10 +91,13 @@ class CudaGraphLearner(EagerLearner):
     @contextmanager
     def _capturable(self) -> Iterator[None]:
         """Let the optimisers read their learning rates, and count their steps, on the device."""
-        groups = [optimizer.param_groups[0] for optimizer in self.optimizers]
+        groups = self._groups()
+        if len(self.learning_rates) != len(groups):
+            self.learning_rates = [self.tensors.all_parameters[0].new_zeros(()).detach() for _ in groups]
         before = [(group["lr"], group["capturable"]) for group in groups]
-        for optimizer, group, learning_rate in zip(self.optimizers, groups, self.learning_rates, strict=True):
+        for group, learning_rate in zip(groups, self.learning_rates, strict=True):
             group["lr"], group["capturable"] = learning_rate.fill_(group["lr"]), self.policy.device.type == "cuda"
+        for optimizer in self.optimizers:
             for state in optimizer.state.values():
                 if state["step"].device != self.policy.device:
                     state["step"] = state["step"].to(self.policy.device)
