@@ -20,7 +20,7 @@ LAYERS = [
     ("collection",),
     ("exploration",),
     ("ddpg",),
-    ("callbacks", "zoo"),
+    ("calibration", "callbacks", "wrappers", "zoo"),
     ("cli",),
     ("__main__",),
 ]

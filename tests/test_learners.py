@@ -74,6 +74,9 @@ def make_model(layer_norm=False, dtype=th.float64, policy_kwargs=None, **kwargs)
                 setattr(net, f"qf{i}", net.q_networks[i])
         policy.actor.optimizer = th.optim.Adam(policy.actor.parameters(), lr=1e-3)
         policy.critic.optimizer = th.optim.Adam(policy.critic.parameters(), lr=1e-3)
+    rng = np.random.default_rng(0)
+    for _ in range(30 if policy.observes else 0):
+        policy.observe(rng.normal(1, 2, (1, OBS_DIM)), rng.normal(3, 1, 1), np.array([False]), 0.9)
     policy.to(dtype)
     return model
 

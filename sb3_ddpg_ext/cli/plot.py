@@ -1,4 +1,4 @@
-"""``plot``: draw exploration noise beside its theory, or the returns of many trained agents."""
+"""``plot``: exploration noise beside its theory, what many agents reached, how they learnt, what a critic estimates."""
 
 import argparse
 from pathlib import Path
@@ -6,12 +6,14 @@ from typing import Any
 
 
 def add_parser(commands: Any) -> None:
-    """Add ``plot noise`` and ``plot results`` with their arguments."""
-    kinds = commands.add_parser("plot", help="draw exploration noise, or the results of many agents").add_subparsers(
+    """Add ``plot noise``, ``results``, ``curves`` and ``q`` with their arguments."""
+    kinds = commands.add_parser("plot", help="draw noise, results, learning curves, or Q beside returns").add_subparsers(
         required=True, metavar="WHAT"
     )
     add_noise(kinds.add_parser("noise", help="kinds of exploration noise, measured and by their theory"))
     add_results(kinds.add_parser("results", help="a CSV file written by report --csv, one row for each --label"))
+    add_curves(kinds.add_parser("curves", help="learning curves with intervals, from the evaluations of rl_zoo3 train"))
+    add_q(kinds.add_parser("q", help="a critic's estimates against the returns that came"))
 
 
 def add_noise(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +33,26 @@ def add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--png", type=Path, default=Path("results.png"))
     parser.add_argument("--title", help="default: the environment")
     parser.set_defaults(run=run_results)
+
+
+def add_curves(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="LOGDIR", help="with LABEL/SEED/.../evaluations.npz of one environment")
+    parser.add_argument("--png", type=Path, default=Path("curves.png"))
+    parser.add_argument("--title", help="default: the folder's name")
+    parser.set_defaults(run=run_curves)
+
+
+def add_q(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("model", type=Path, metavar="MODEL.zip", help="written by DDPG.save")
+    add("--env", required=True, help="environment id")
+    add("--wrapper", metavar="PACKAGE.MODULE.CLASS", help="wrapper around it, as in training")
+    add("--gym-packages", nargs="*", default=[], help="to import before, as they register environments")
+    add("--episodes", type=number_from(1), default=10)
+    add("--seed", type=int, default=0)
+    add("--png", type=Path, default=Path("q.png"))
+    add("--title", help="default: the environment")
+    parser.set_defaults(run=run_q)
 
 
 def number_from(least: int) -> Any:
@@ -53,6 +75,18 @@ def run_noise(args: argparse.Namespace) -> None:
 
 def run_results(args: argparse.Namespace) -> None:
     from sb3_ddpg_ext.cli.plot_results import run
+
+    run(args)
+
+
+def run_curves(args: argparse.Namespace) -> None:
+    from sb3_ddpg_ext.cli.plot_curves import run
+
+    run(args)
+
+
+def run_q(args: argparse.Namespace) -> None:
+    from sb3_ddpg_ext.cli.plot_q import run
 
     run(args)
 

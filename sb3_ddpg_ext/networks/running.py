@@ -110,18 +110,19 @@ class Normalised(BaseFeaturesExtractor):
         return self.extractor(self.normaliser(observations))
 
 
-def make_normaliser(space: spaces.Space, **kwargs: Any) -> ObservationNormaliser | nn.ModuleDict:
+def make_normaliser(space: spaces.Space, clip: float = 10.0, min_std: float = 1e-4) -> ObservationNormaliser | nn.ModuleDict:
     """
     :param space: of the observations
-    :param kwargs: arguments of :class:`ObservationNormaliser`
+    :param clip: see :class:`ObservationNormaliser`
+    :param min_std: the same
     :raises ValueError: if there is nothing in it to normalise
     """
     if isinstance(space, spaces.Dict):
         entries = {key: sub for key, sub in space.items() if _is_numeric(sub)}
         if entries:
-            return nn.ModuleDict({key: ObservationNormaliser(sub.shape or (), **kwargs) for key, sub in entries.items()})
+            return nn.ModuleDict({key: ObservationNormaliser(sub.shape or (), clip, min_std) for key, sub in entries.items()})
     elif _is_numeric(space):
-        return ObservationNormaliser(space.shape or (), **kwargs)
+        return ObservationNormaliser(space.shape or (), clip, min_std)
     raise ValueError(f"normalize_observations: {space} has no Box of numbers; images are scaled to [0, 1] already")
 
 

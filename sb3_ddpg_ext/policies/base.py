@@ -17,7 +17,7 @@ from sb3_ddpg_ext.policies.acting import PlainActor
 from sb3_ddpg_ext.policies.actor import Actor
 from sb3_ddpg_ext.policies.critics import Critic, JointCritic
 from sb3_ddpg_ext.policies.heads import make_head
-from sb3_ddpg_ext.policies.options import Options, as_kwargs, check_activation
+from sb3_ddpg_ext.policies.options import Options, check_activation, make_if_chosen
 from sb3_ddpg_ext.validation import check_integer, check_net_arch
 
 OPTIONS = [field.name for field in fields(Options)]
@@ -143,12 +143,11 @@ class DDPGPolicy(TD3Policy):
     def _build(self, lr_schedule: Schedule) -> None:
         options = self.options
         options.check_blocks(*get_actor_critic_arch(self.net_arch))
-        normalise, scale, popart = (
-            as_kwargs(choice) for choice in (options.normalize_observations, options.scale_returns, options.popart)
+        self.normaliser = make_if_chosen(
+            "normalize_observations", options.normalize_observations, make_normaliser, self.observation_space
         )
-        self.normaliser = None if normalise is None else make_normaliser(self.observation_space, **normalise)
-        self.return_scaler = None if scale is None else ReturnScaler(**scale)
-        self._popart = None if popart is None else PopArt(**popart)
+        self.return_scaler = make_if_chosen("scale_returns", options.scale_returns, ReturnScaler)
+        self._popart = make_if_chosen("popart", options.popart, PopArt)
         super()._build(lr_schedule)
         if not options.target_networks:
             self.actor_target, self.critic_target = self.actor, self.critic

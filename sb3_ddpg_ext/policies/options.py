@@ -1,7 +1,9 @@
 """What can be chosen in the networks of DDPG; every default is DDPG as Stable-Baselines3 has it."""
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -9,6 +11,7 @@ from sb3_ddpg_ext.networks import ACTIVATIONS, MLP, NORMS
 from sb3_ddpg_ext.networks.initialise import Initialiser, make_initialiser
 from sb3_ddpg_ext.validation import check_choice, check_instance, check_integer, check_layers, check_real
 
+Made = TypeVar("Made")
 PENALTIES = ("preactivation_penalty", "action_l2")
 
 
@@ -187,9 +190,20 @@ def check_activation(activation_fn: Any) -> type[nn.Module]:
     return activation_fn
 
 
-def as_kwargs(choice: bool | dict[str, Any]) -> dict[str, Any] | None:
-    """None for False, the arguments otherwise."""
-    return choice if isinstance(choice, dict) else {} if choice else None
+def make_if_chosen(name: str, choice: bool | dict[str, Any], make: Callable[..., Made], *fixed: Any) -> Made | None:
+    """
+    :param name: of the option
+    :param choice: False for None, True for what ``make`` makes by itself, or a dict of its arguments
+    :param make: a class
+    :param fixed: its first arguments, which are not the user's
+    """
+    if choice is False:
+        return None
+    arguments = choice if isinstance(choice, dict) else {}
+    allowed = list(inspect.signature(make).parameters)[len(fixed) :]
+    if unknown := sorted(set(arguments) - set(allowed)):
+        raise TypeError(f"{_full(name)}={choice!r} has no argument {unknown[0]!r}; it has {allowed}")
+    return make(*fixed, **arguments)
 
 
 def _full(name: str) -> str:

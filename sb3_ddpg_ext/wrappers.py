@@ -1,0 +1,62 @@
+"""Wrappers of environments."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from gymnasium.utils import RecordConstructorArgs
+
+from sb3_ddpg_ext.validation import check_integer
+
+
+class StackedRenderings(gym.Wrapper, RecordConstructorArgs):
+    """
+    Images in place of observations, as in the pixel experiments of Lillicrap et al. (2016), https://arxiv.org/abs/1509.02971,
+    section 7: each action is repeated, and the renderings after each repetition, made small by area averaging, are the
+    channels of one observation, so that velocities can be seen.
+
+    Observations are of shape (size, size, 3 * repeat), unsigned bytes, which Stable-Baselines3 transposes and scales to [0, 1]
+    itself. Rewards of the repetitions are summed. Where an episode ends in between, its last rendering fills the rest; an
+    episode begins with its first rendering in all places.
+
+    For rl_zoo3: ``env_wrapper: sb3_ddpg_ext.wrappers.StackedRenderings`` in the YAML file, and on the command line
+    ``--env-kwargs render_mode:"'rgb_array'"``.
+
+    :param env: made with ``render_mode="rgb_array"``
+    :param size: height and width of an observation
+    :param repeat: how often an action is repeated
+    :raises ValueError: for another ``render_mode``, or numbers below 1
+    """
+
+    def __init__(self, env: gym.Env, size: int = 64, repeat: int = 3):
+        RecordConstructorArgs.__init__(self, size=size, repeat=repeat)
+        super().__init__(env)
+        if env.render_mode != "rgb_array":
+            raise ValueError(
+                f"env.render_mode={env.render_mode!r} must be 'rgb_array': gym.make(..., render_mode='rgb_array')"
+            )
+        self.size, self.repeat = check_integer("size", size, at_least=1), check_integer("repeat", repeat, at_least=1)
+        self.observation_space = spaces.Box(0, 255, (self.size, self.size, 3 * self.repeat), np.uint8)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        _, info = self.env.reset(seed=seed, options=options)
+        return np.concatenate([self._rendering()] * self.repeat, axis=2), info
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        frames: list[np.ndarray] = []
+        total = 0.0
+        while len(frames) < self.repeat:
+            _, reward, terminated, truncated, info = self.env.step(action)
+            total += float(reward)
+            frames.append(self._rendering())
+            if terminated or truncated:
+                frames += [frames[-1]] * (self.repeat - len(frames))
+        return np.concatenate(frames, axis=2), total, terminated, truncated, info
+
+    def _rendering(self) -> np.ndarray:
+        """The present one, of shape (size, size, 3)."""
+        image = th.from_numpy(np.array(self.env.render())).permute(2, 0, 1)[None]
+        small = th.nn.functional.interpolate(image.float(), (self.size, self.size), mode="area")
+        return small[0].round().to(th.uint8).permute(1, 2, 0).numpy()
