@@ -12,6 +12,7 @@ from stable_baselines3 import DDPG as SB3DDPG
 
 from sb3_ddpg_ext.__main__ import main
 from sb3_ddpg_ext.cli import bench, bench_report
+from sb3_ddpg_ext.cli.bench_options import OPTIONS, draw_options
 from sb3_ddpg_ext.cli.bench_peers import fill, make_agent
 from sb3_ddpg_ext.cli.bench_profile import kind, update_products
 from sb3_ddpg_ext.cli.bench_task import MEASURES, Cell, Task
@@ -440,3 +441,36 @@ def test_help_names_the_command(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="0"):
         main()
     assert "bench" in capsys.readouterr().out
+
+
+def test_options_are_measured_beside_plain(monkeypatch, launched):
+    """One run of ours without options, then one with each, in turn, in the cell that all of them can have."""
+    run_bench(monkeypatch, "--options", "layer", "residual", "--repeats", "2", "--threads", "1")
+    assert [task.library for task in launched] == ["ours", "ours+layer", "ours+residual"] * 2
+    assert {task.cell for task in launched} == {"256x256/256"}
+
+
+def test_without_names_all_options(monkeypatch, launched):
+    """Each of them, once in each repetition."""
+    run_bench(monkeypatch, "--options", "--repeats", "1", "--threads", "1")
+    assert [task.library for task in launched] == ["ours", *(f"ours+{name}" for name in OPTIONS)]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_each_option_makes_an_agent(option):
+    """With the option in its policy or its arguments, able to learn."""
+    task = make_task(library=f"ours+{option}", cell="8x8/8")
+    agent = make_agent(task)
+    policy_kwargs, others = OPTIONS[option]
+    assert policy_kwargs.items() <= agent.model.policy_kwargs.items()
+    assert all(getattr(agent.model, name) == value for name, value in others.items())
+    agent.learn(110)
+    agent.update(2)
+
+
+def test_picture_of_options(tmp_path):
+    """A bar for each option, as long as its cost."""
+    rows = bench_report.summarise(runs_of("ours", 1, "update", [2.0]) + runs_of("ours+layer", 1, "update", [3.0]))
+    assert rows[1].speedup == 1.5
+    draw_options(rows, "title", tmp_path / "options.png")
+    assert (tmp_path / "options.png").stat().st_size > 1000
