@@ -216,6 +216,23 @@ class TestBatchNorm:
         policy.set_training_mode(True)
         assert not any(m.training for net in (policy.actor_target, policy.critic_target) for m in net.modules())
 
+    @pytest.mark.parametrize("target_statistics", ["running", "batch"])
+    def test_statistics_of_the_targets_in_an_update(self, target_statistics):
+        """Running ones are copies; those of the batch make the target's layers see mean 0 and variance 1, dropout aside."""
+        policy = make_policy(target_statistics=target_statistics, critic_dropout=0.3, **BATCH_NORM)
+        policy.set_training_mode(True)
+        batch, norm = make_batch()._replace(next_observations=5 + 3 * make_batch().observations), {}
+        hook = policy.actor_target.mu[0].register_forward_hook(lambda module, inputs, output: norm.update(out=output))
+        next_actions = policy.actor_target(batch.next_observations)
+        hook.remove()
+        mean, variance = norm["out"].mean(dim=0), norm["out"].var(dim=0, correction=0)
+        assert th.allclose(mean, th.zeros(3), atol=1e-5) == (target_statistics == "batch")
+        assert th.allclose(variance, th.ones(3), atol=1e-3) == (target_statistics == "batch")
+        targets = [policy.critic_target.backup(batch, next_actions) for _ in range(2)]
+        assert th.equal(*targets)
+        policy.set_training_mode(False)
+        assert not any(m.training for m in policy.actor_target.modules())
+
     def test_acting_uses_running_statistics(self):
         """One observation gets the action that it gets among others, and nothing is learnt from it."""
         model = DDPG("MlpPolicy", "Pendulum-v1", policy_kwargs=dict(net_arch=[8], **BATCH_NORM), learning_starts=50, seed=0)
@@ -414,6 +431,7 @@ WRONG = [
     (dict(inverting_gradients=None), "True or False"),
     (dict(target_networks=0), "True or False"),
     (dict(decoupled_weight_decay=2), "True or False"),
+    (dict(target_statistics="both"), "running"),
     (dict(init="he"), "orthogonal"),
     (dict(last_init="he"), "orthogonal"),
     (dict(action_layer=-1), ">= 0"),

@@ -16,6 +16,7 @@ FACTORS = {
     (P, "actor_norm"): ["none", "layer", "batch", "batch-renorm"],
     (P, "critic_norm"): ["none", "layer", "batch", "batch-renorm"],
     (P, "input_norm"): ["none", "layer", "batch", "batch-renorm"],
+    (P, "target_statistics"): ["running", "batch"],
     (P, "norm_after_action"): [True, False],
     (P, "init"): ["torch", "orthogonal", "xavier", "fan_in", dict(kind="normal", std=0.05)],
     (P, "last_init"): [None, 3e-3, dict(kind="orthogonal", gain=0.01)],

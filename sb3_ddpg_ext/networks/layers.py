@@ -172,7 +172,7 @@ def is_norm(module: nn.Module) -> bool:
 @contextmanager
 def evaluating(*networks: nn.Module) -> Iterator[None]:
     """A context in which these networks use BatchNorm's running statistics, without changing them, and no dropout."""
-    modules = [module for network in networks if network.training for module in network.modules() if module.training]
+    modules = [module for network in networks for module in network.modules() if module.training]
     for module in modules:
         module.training = False
     try:

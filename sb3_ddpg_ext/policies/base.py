@@ -196,6 +196,14 @@ class DDPGPolicy(TD3Policy):
         """Whether there are running statistics of training steps."""
         return self.normaliser is not None or self.return_scaler is not None
 
+    def set_training_mode(self, mode: bool) -> None:
+        """:param mode: True for batch statistics and dropout, in targets only for what ``target_statistics`` says"""
+        super().set_training_mode(mode)
+        if self.options.target_statistics == "batch":
+            for module in (*self.actor_target.modules(), *self.critic_target.modules()):
+                if is_norm(module):
+                    module.train(mode)
+
     def begin_episodes(self) -> None:
         """All training environments have been reset."""
         if self.return_scaler is not None:

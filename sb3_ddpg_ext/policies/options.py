@@ -26,6 +26,8 @@ class Options:
         ``"batch"`` (Ioffe & Szegedy 2015) or ``"batch-renorm"`` (Ioffe 2017). BatchNorm's running statistics are used to act,
         to evaluate, in the targets, which have a copy of them, and for the critic in the actor's step.
     :param critic_norm: the same for the critic
+    :param target_statistics: what BatchNorm in the targets normalises by: ``"running"``, copies of the online networks'
+        running statistics, or ``"batch"``, the statistics of the minibatch, which fit the targets' own, older weights
     :param input_norm: the same for what goes into both, the actions excepted
     :param norm_after_action: with ``critic_norm``, normalise the critic's layers from the action on too
     :param init: initial weights: ``"torch"``, ``"orthogonal"``, ``"xavier"``, ``"normal"``, ``"uniform"``, ``"fan_in"``, or a
@@ -77,6 +79,7 @@ class Options:
 
     actor_norm: str = "none"
     critic_norm: str = "none"
+    target_statistics: str = "running"
     input_norm: str = "none"
     norm_after_action: bool = True
     init: str | dict[str, Any] = "torch"
@@ -113,6 +116,7 @@ class Options:
         check_integer(_full("action_layer"), self.action_layer, at_least=0)
         check_layers(_full("action_branch"), self.action_branch)
         check_choice(_full("critic_loss"), self.critic_loss, ["mse", "huber"])
+        check_choice(_full("target_statistics"), self.target_statistics, ["running", "batch"])
         check_choice(_full("backup"), self.backup, ["min", "mean"])
         check_choice(_full("objective"), self.objective, ["first", "mean", "min"])
         if check_real(_full("critic_dropout"), self.critic_dropout, 0, 1) == 1:

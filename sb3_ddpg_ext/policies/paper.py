@@ -14,9 +14,13 @@ from sb3_ddpg_ext.policies.base import DDPGPolicy
 class PaperPolicy(DDPGPolicy):
     """
     The networks for low-dimensional observations: 400 and 300 ReLU units, BatchNorm on the observations, on the hidden layers
-    of the actor and on those of the critic before the action, which enters at its second layer; weights uniform in 1 /
-    sqrt(fan-in), in the last layers 3e-3; L2 of 1e-2 on the critic's weights. "All layers of mu" leaves the output layer out
-    here, whose small initial weights BatchNorm would undo. The arguments of :class:`DDPGPolicy` change any of it.
+    of the actor and on those of the critic before the action, which enters at its second layer; weights uniform in
+    1 / sqrt(fan-in), in the last layers 3e-3; L2 of 1e-2 on the critic's weights. The arguments of :class:`DDPGPolicy` change
+    any of it.
+
+    The paper leaves two things open. "All layers of mu" excludes the output layer here, whose small initial weights BatchNorm
+    would undo. In training the targets normalise by the minibatch, as the other networks do: running statistics of the online
+    networks do not fit the targets' older weights, and with tau=1e-3 learning then breaks down.
 
     What else the paper's experiments have are arguments of ``DDPG``: ``learning_rate=1e-4, qf_learning_rate=1e-3, tau=1e-3,
     batch_size=64, gamma=0.99, buffer_size=1_000_000, action_noise=dict(kind="ou", theta=0.15, sigma=0.2, dt=1.0)``.
@@ -27,6 +31,7 @@ class PaperPolicy(DDPGPolicy):
         actor_norm="batch",
         critic_norm="batch",
         input_norm="batch",
+        target_statistics="batch",
         norm_after_action=False,
         action_layer=1,
         init="fan_in",
