@@ -461,6 +461,7 @@ WRONG = [
     (dict(net_arc=[3]), "net_arch"),
     (dict(critic="quantile", critic_loss="huber"), "its own loss"),
     (dict(critic="categorical", popart=True), "fixed"),
+    (dict(popart=True, target_networks=False), "in one pass"),
     (dict(inverting_gradients=True, output_norm=1.0), "takes away"),
 ]
 

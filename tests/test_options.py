@@ -72,6 +72,7 @@ def contradicts(first, second):
     return (
         (distributional and values.get("critic_loss") == "huber")
         or (kind(values.get("critic")) == "categorical" and values.get("popart") is True)
+        or (values.get("popart") is True and values.get("target_networks") is False)
         or (values.get("inverting_gradients") is True and values.get("output_norm") is not None)
     )
 

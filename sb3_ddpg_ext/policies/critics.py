@@ -112,7 +112,7 @@ class Critic(ContinuousCritic):
 
     def loss(self, batch: "Batch", target: th.Tensor) -> th.Tensor:
         """The Bellman error, the mean squared one unless the options say otherwise, summed over the networks."""
-        self._adopt(target)
+        self.head.adopt(target)
         return self._loss(self.outputs(batch.observations, batch.actions), target)
 
     def value(self, observations: PyTorchObs, actions: th.Tensor) -> th.Tensor:
@@ -140,12 +140,6 @@ class Critic(ContinuousCritic):
 
     def _rewards(self, batch: "Batch") -> th.Tensor:
         return batch.rewards if self.return_scaler is None else self.return_scaler(batch.rewards)
-
-    def _adopt(self, target: th.Tensor) -> None:
-        """Let the scale of the outputs follow the targets, where it does."""
-        popart = getattr(self.head, "popart", None)
-        if popart is not None:
-            popart.update(target)
 
     def _loss(self, outputs: list[th.Tensor], target: th.Tensor) -> th.Tensor:
         return reduce(th.add, (self.head.loss(output, target) for output in outputs))
@@ -185,5 +179,4 @@ class JointCritic(Critic):
         n = len(target)
         outputs = self.outputs(both, th.cat([batch.actions, target]))
         y = self.target(batch, [output[n:].detach() for output in outputs])
-        self._adopt(y)
         return self._loss([output[:n] for output in outputs], y)

@@ -45,6 +45,9 @@ class Head(nn.Module, ABC):
         :param clamp: the range of returns, or None
         """
 
+    def adopt(self, target: th.Tensor) -> None:
+        """Let the scale of the outputs follow the targets, where it is not fixed."""
+
     @abstractmethod
     def loss(self, outputs: th.Tensor, target: th.Tensor) -> th.Tensor:
         """:param target: what :meth:`backup` gave"""
@@ -71,6 +74,10 @@ class Scalar(Head):
     def backup(self, rewards: th.Tensor, discounts: th.Tensor, prediction: th.Tensor, clamp: Range) -> th.Tensor:
         target = rewards + discounts * prediction
         return target if clamp is None else target.clamp(*clamp)
+
+    def adopt(self, target: th.Tensor) -> None:
+        if self.popart is not None:
+            self.popart.update(target)
 
     def loss(self, outputs: th.Tensor, target: th.Tensor) -> th.Tensor:
         return self.error(outputs, target if self.popart is None else self.popart.normalise(target))

@@ -151,6 +151,10 @@ class Options:
             raise ValueError(
                 f"{_full('popart')} moves the scale of returns, but the atoms of a categorical critic are fixed on it"
             )
+        if self.popart and not self.target_networks:
+            raise ValueError(
+                f"{_full('popart')} moves the scale between target and estimate, which target_networks=False has in one pass"
+            )
         if self.inverting_gradients and self.output_norm is not None:
             raise ValueError(f"{_full('output_norm')} is for what goes into tanh, which inverting_gradients=True takes away")
 
