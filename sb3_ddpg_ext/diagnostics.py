@@ -10,7 +10,7 @@ from torch import nn
 
 from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.networks import evaluating
-from sb3_ddpg_ext.policies import DDPGPolicy
+from sb3_ddpg_ext.policies import Actor, DDPGPolicy
 
 N_TRANSITIONS = 256  # at most: those that are looked at
 INTERVAL = 200  # updates between two looks, of which one takes the time of less than an update
@@ -93,8 +93,9 @@ class Diagnostics:
 def _look(policy: DDPGPolicy, batch: Batch) -> dict[str, float]:
     actor, critic = policy.actor, policy.critic
     with evaluating(actor, critic):
-        preactivation = actor.preactivation(batch.observations)
-        actions = actor.mu[-1](preactivation)
+        actions = actor(batch.observations)
+        is_ours = isinstance(actor, Actor) and isinstance(actor.mu, nn.Sequential)
+        preactivation = actor.preactivation(batch.observations) if is_ours else actions
         q = critic.q1_forward(batch.observations, batch.actions)  # type: ignore[arg-type]
         td_errors = critic.td_errors(batch, policy.critic_target, policy.actor_target(batch.next_observations))
     spread = actions.std(dim=0, correction=0)
@@ -107,7 +108,7 @@ def _look(policy: DDPGPolicy, batch: Batch) -> dict[str, float]:
         td_error=td_errors.abs().mean() * unit,
         preactivation=preactivation.abs().mean(),
         saturated=(actions.abs() > AT_BOUND).to(q.dtype).mean(),
-        flat=((preactivation.abs() > FLAT) & isinstance(actor.mu[-1], nn.Tanh)).to(q.dtype).mean(),
+        flat=((preactivation.abs() > FLAT) & (is_ours and isinstance(actor.mu[-1], nn.Tanh))).to(q.dtype).mean(),
         action_std=spread.mean(),
         stuck=is_stuck.to(q.dtype).mean(),
         actor_grad_norm=_grad_norm(actor.parameters()),

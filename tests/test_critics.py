@@ -274,6 +274,40 @@ class TestActor:
         expected = expected + weight_p * before.square().mean() + weight_a * before.tanh().square().mean()
         assert th.allclose(policy.actor.loss(batch.observations, policy.critic), expected)
 
+    def test_an_actor_of_one_s_own(self):
+        """A policy whose actor is no Sequential, and has no loss, learns by eq. 6, and is looked at in the log."""
+
+        class OwnActor(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.linear = nn.Linear(3, 1)
+                self.n_calls = 0
+
+            def forward(self, observations):
+                self.n_calls += 1
+                return self.linear(observations).tanh()
+
+            def set_training_mode(self, mode):
+                self.train(mode)
+
+        class OwnPolicy(DDPGPolicy):
+            def make_actor(self, features_extractor=None):
+                return OwnActor()
+
+            def _predict(self, observation, deterministic=False):
+                return self.actor(observation)
+
+        model = DDPG(OwnPolicy, "Pendulum-v1", learning_starts=50, batch_size=16, seed=0).learn(800)
+        assert model.policy.actor.n_calls > 800
+        assert model._diagnostics._n_updates > 0
+
+    def test_forward_is_called(self):
+        """What hangs on the actor's forward() sees the observations of its step."""
+        policy, seen = make_policy(), []
+        policy.actor.register_forward_hook(lambda module, inputs, output: seen.append(output))
+        policy.actor_loss(make_batch().observations)
+        assert len(seen) == 1
+
     def test_critic_takes_no_gradient(self):
         """The actor's step leaves nothing behind in the critic (pitfall of stale gradients)."""
         policy = make_policy(**BATCH_NORM)

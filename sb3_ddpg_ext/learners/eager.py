@@ -49,9 +49,9 @@ class EagerLearner(Learner):
 
     def update_actor(self, batch: Batch) -> th.Tensor:
         """A step along the sampled policy gradient, eq. 6: 1/N sum_i grad_a Q(s_i, mu(s_i)) grad_theta mu(s_i)."""
-        actor, critic = self.policy.actor, self.policy.critic
+        actor = self.policy.actor
         with self.autocast:
-            actor_loss = actor.loss(batch.observations, critic)
+            actor_loss = self.policy.actor_loss(batch.observations)
         actor.optimizer.zero_grad()
         if learning := [p for p in self.tensors.of_actor if p.requires_grad]:
             actor_loss.backward(inputs=learning)  # through the critic, whose parameters take no gradient

@@ -68,10 +68,13 @@ class Actor(sb3_policies.Actor):
         :param observations: N of them
         :param critic: gives Q
         """
+        if not any(self.penalties):
+            return self._climb(observations, self(observations), critic)
         preactivation = self.preactivation(observations)
         actions = self.mu[-1](preactivation)
-        loss = -critic.value(observations, actions if self.clip is None else self.clip(actions)).mean()
-        for weight, penalised in zip(self.penalties, (preactivation, actions), strict=True):
-            if weight > 0:
-                loss = loss + weight * penalised.square().mean()
-        return loss
+        weights = zip(self.penalties, (preactivation, actions), strict=True)
+        penalty = sum(weight * penalised.square().mean() for weight, penalised in weights)
+        return self._climb(observations, actions, critic) + penalty
+
+    def _climb(self, observations: PyTorchObs, actions: th.Tensor, critic: Critic) -> th.Tensor:
+        return -critic.value(observations, actions if self.clip is None else self.clip(actions)).mean()

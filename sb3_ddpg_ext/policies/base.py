@@ -7,7 +7,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN, get_actor_critic_arch
-from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.td3.policies import TD3Policy
 from torch import nn
 
@@ -190,6 +190,12 @@ class DDPGPolicy(TD3Policy):
         make = Critic if options.target_networks else JointCritic
         kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)
         return make(**kwargs, options=options, head=head, return_scaler=self.return_scaler).to(self.device)
+
+    def actor_loss(self, observations: PyTorchObs) -> th.Tensor:
+        """What the actor descends; an actor of a subclass's own, without a loss, -1/N sum_i Q(s_i, mu(s_i))."""
+        if isinstance(self.actor, Actor):
+            return self.actor.loss(observations, self.critic)
+        return -self.critic.value(observations, self.actor(observations)).mean()
 
     @property
     def observes(self) -> bool:
