@@ -81,7 +81,7 @@ BAD_ARGUMENTS = [
     (dict(action_noise=dict(kind="ou", sgima=0.1)), ValueError, ["'sgima'", "'ou'", "theta", "start"]),
     (dict(random_steps=-1), ValueError, ["random_steps=-1", ">= 0"]),
     (dict(noise_in_warmup="no"), TypeError, ["noise_in_warmup='no'", "bool"]),
-    (dict(policy_kwargs=dict(actor_norm="batch")), ValueError, ["actor_norm", "'batch'", "'layer'"]),
+    (dict(policy_kwargs=dict(actor_norm="group")), ValueError, ["actor_norm", "'group'", "'layer'"]),
     (dict(n_steps=0), ValueError, ["n_steps=0", ">= 1"]),
     (dict(n_steps=3, replay_buffer_kwargs=dict(gamma=0.5)), ValueError, ["replay_buffer_kwargs['gamma']=0.5", "gamma=0.99"]),
     (dict(policy="MultiInputPolicy", env=DICT_PENDULUM, n_steps=3), ValueError, ["n_steps=3", "must be 1"]),
