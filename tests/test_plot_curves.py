@@ -56,10 +56,13 @@ def test_command(monkeypatch, tmp_path, capsys):
     for label, value in (("plain", 1.0), ("better", 3.0)):
         for seed in range(3):
             write(tmp_path, label, seed, [10, 20], np.full((2, 4), value))
-    run(monkeypatch, "curves", tmp_path, "--png", tmp_path / "curves.png")
+    run(monkeypatch, "curves", tmp_path, "--png", tmp_path / "curves.png", "--csv", tmp_path / "curves.csv")
     rows = [line.split() for line in capsys.readouterr().out.splitlines() if "|" in line]
     assert [(row[1], row[3], row[7]) for row in rows[2:]] == [("better", "3", "3"), ("plain", "3", "1")]
     assert (tmp_path / "curves.png").stat().st_size > 1000
+    lines = (tmp_path / "curves.csv").read_text().splitlines()
+    assert lines[:3] == ["label,run,steps,mean_return", "better,0,10,3.00", "better,0,20,3.00"]
+    assert len(lines) == 1 + 2 * 3 * 2
 
 
 def test_nothing_there(monkeypatch, tmp_path):

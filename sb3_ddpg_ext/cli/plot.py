@@ -38,6 +38,7 @@ def add_results(parser: argparse.ArgumentParser) -> None:
 def add_curves(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="LOGDIR", help="with LABEL/SEED/.../evaluations.npz of one environment")
     parser.add_argument("--png", type=Path, default=Path("curves.png"))
+    parser.add_argument("--csv", type=Path, help="write the mean return of each evaluation to this file")
     parser.add_argument("--title", help="default: the folder's name")
     parser.set_defaults(run=run_curves)
 

@@ -1,6 +1,7 @@
 """``plot curves``: learning curves of several configurations, from the evaluations that rl_zoo3 makes during training."""
 
 import argparse
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,8 @@ def run(args: argparse.Namespace) -> None:
     plt = pyplot()
     curves = [read(folder) for folder in label_folders(args.folder)]
     print(table(curves))
+    if args.csv:
+        write(curves, args.csv)
     save(draw(plt, curves, args.title or args.folder.name), args.png)
     print(f"Curves: {args.png}")
 
@@ -81,6 +84,18 @@ def table(curves: list[Curve]) -> str:
         seeds, steps = str(len(curve.returns)), f"{curve.steps[-1]:,}"
         lines.append([curve.label, seeds, steps, f"{mean[-1]:.0f}", interval, f"{mean.mean():.0f}"])
     return markdown(["label", "seeds", "steps", "IQM at the end", "95%", "mean over all evaluations"], lines)
+
+
+def write(curves: list[Curve], path: Path) -> None:
+    """A row for each evaluation: the mean return of its episodes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["label", "run", "steps", "mean_return"])
+        for curve in curves:
+            for run, evaluations in enumerate(curve.returns.mean(axis=2)):
+                rows = zip(curve.steps.tolist(), evaluations.tolist(), strict=True)
+                writer.writerows([curve.label, run, step, f"{value:.2f}"] for step, value in rows)
 
 
 def draw(plt: Any, curves: list[Curve], title: str) -> Any:
