@@ -7,7 +7,7 @@ import pytest
 
 from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.__main__ import main
-from sb3_ddpg_ext.cli.plot_curves import Curve, interquartile_mean, read
+from sb3_ddpg_ext.cli.plot_curves import Curve, group, interquartile_mean, read_csv, read_folder
 
 pytest.importorskip("matplotlib")
 
@@ -24,20 +24,17 @@ def run(monkeypatch, *arguments):
 
 
 def test_interquartile_mean():
-    """The mean of the middle half of all episodes of all seeds, at each evaluation."""
-    returns = np.array([[[0.0, 1.0], [5.0, 5.0]], [[2.0, 100.0], [5.0, 5.0]]])  # (2 seeds, 2 evaluations, 2 episodes)
-    assert interquartile_mean(returns).tolist() == [1.5, 5.0]
-    many = np.random.default_rng(0).normal(size=(10, 3, 8))
-    ordered = np.sort(many.transpose(1, 0, 2).reshape(3, 80), axis=1)
-    assert np.allclose(interquartile_mean(many), ordered[:, 20:60].mean(axis=1))
+    """The mean of the middle half of the seeds at each evaluation; of less than four of all."""
+    returns = np.random.default_rng(0).normal(size=(8, 3))
+    assert np.allclose(interquartile_mean(returns), np.sort(returns, axis=0)[2:6].mean(axis=0))
+    assert np.allclose(interquartile_mean(returns[:3]), returns[:3].mean(axis=0))
 
 
 def test_interval():
     """Of seeds that agree it is a point, and it widens with their differences."""
-    alike = Curve("a", np.arange(2), np.ones((5, 2, 4)))
+    alike = Curve("a", np.arange(2), np.ones((5, 2)))
     assert [part.tolist() for part in alike.interquartile_means()] == [[1, 1]] * 3
-    differing = Curve("b", np.arange(1), np.arange(10.0).reshape(10, 1, 1).repeat(4, axis=2))
-    mean, low, high = differing.interquartile_means()
+    mean, low, high = Curve("b", np.arange(1), np.arange(10.0)[:, None]).interquartile_means()
     assert low[0] < mean[0] - 1
     assert high[0] > mean[0] + 1
 
@@ -45,10 +42,10 @@ def test_interval():
 def test_seeds_are_cut_to_what_they_share(tmp_path):
     """A run that was stopped early does not hide the others."""
     write(tmp_path, "plain", 0, [10, 20, 30], np.zeros((3, 2)))
-    write(tmp_path, "plain", 1, [10, 20], np.ones((2, 2)))
-    curve = read(tmp_path / "plain")
+    write(tmp_path, "plain", 1, [10, 20], np.array([[1.0, 3.0], [5.0, 7.0]]))
+    (curve,) = group(read_folder(tmp_path))
     assert curve.steps.tolist() == [10, 20]
-    assert curve.returns.shape == (2, 2, 2)
+    assert curve.returns.tolist() == [[0, 0], [2, 6]]
 
 
 def test_command(monkeypatch, tmp_path, capsys):
@@ -61,8 +58,26 @@ def test_command(monkeypatch, tmp_path, capsys):
     assert [(row[1], row[3], row[7]) for row in rows[2:]] == [("better", "3", "3"), ("plain", "3", "1")]
     assert (tmp_path / "curves.png").stat().st_size > 1000
     lines = (tmp_path / "curves.csv").read_text().splitlines()
-    assert lines[:3] == ["label,run,steps,mean_return", "better,0,10,3.00", "better,0,20,3.00"]
+    assert lines[:3] == ["label,seed,steps,mean_return", "better,0,10,3.00", "better,0,20,3.00"]
     assert len(lines) == 1 + 2 * 3 * 2
+
+
+def test_files_and_folders_together(monkeypatch, tmp_path, capsys):
+    """What was written goes on with new runs, and is read as it was."""
+    write(tmp_path / "old", "plain", 0, [10, 20], np.full((2, 4), 1.0))
+    run(monkeypatch, "curves", tmp_path / "old", "--png", tmp_path / "a.png", "--csv", tmp_path / "a.csv")
+    assert read_csv(tmp_path / "a.csv") == read_folder(tmp_path / "old")
+    write(tmp_path / "new", "plain", 1, [10, 20], np.full((2, 4), 3.0))
+    capsys.readouterr()
+    run(monkeypatch, "curves", tmp_path / "a.csv", tmp_path / "new", "--png", tmp_path / "b.png")
+    assert "| plain | 2     | 20    | 2 " in capsys.readouterr().out
+
+
+def test_another_file(monkeypatch, tmp_path):
+    """The error says which columns there must be."""
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(SystemExit, match="label, seed, steps, mean_return"):
+        run(monkeypatch, "curves", tmp_path / "x.csv")
 
 
 def test_nothing_there(monkeypatch, tmp_path):
@@ -74,7 +89,7 @@ def test_nothing_there(monkeypatch, tmp_path):
 def test_other_steps(monkeypatch, tmp_path):
     """Seeds that were evaluated at other steps cannot be put together."""
     write(tmp_path, "plain", 0, [10, 20], np.zeros((2, 2)))
-    write(tmp_path, "plain", 1, [10, 25], np.zeros((2, 2)))
+    write(tmp_path, "plain", 1, [15, 25], np.zeros((2, 2)))
     with pytest.raises(SystemExit, match="same steps"):
         run(monkeypatch, "curves", tmp_path)
 

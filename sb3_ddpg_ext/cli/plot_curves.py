@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from sb3_ddpg_ext.cli.bench_report import markdown
 from sb3_ddpg_ext.cli.plot import pyplot, save
 
 RESAMPLES = 2_000
-LAYOUT = "LOGDIR/LABEL/SEED/.../evaluations.npz, as results/networks.sh makes it"
+COLUMNS = ["label", "seed", "steps", "mean_return"]
+Runs = dict[tuple[str, str], dict[int, float]]  # (label, seed) -> steps -> mean return
 
 
 @dataclass
@@ -21,7 +23,7 @@ class Curve:
     The agents with one label.
 
     :param steps: of the evaluations, of shape (n,)
-    :param returns: of each episode, of shape (seeds, n, episodes)
+    :param returns: mean of the episodes of each, of shape (seeds, n)
     """
 
     label: str
@@ -30,9 +32,8 @@ class Curve:
 
     def interquartile_means(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """
-        Over all seeds and episodes of each evaluation, and the ends of its 95% interval by a bootstrap over seeds, stratified
-        as in Agarwal et al. (2021), "Deep Reinforcement Learning at the Edge of the Statistical Precipice": three arrays of
-        shape (n,).
+        Over the seeds, and the ends of the 95% interval by a bootstrap over them, as in Agarwal et al. (2021), "Deep
+        Reinforcement Learning at the Edge of the Statistical Precipice", section 4: three arrays of shape (n,).
         """
         draws = np.random.default_rng(0).integers(len(self.returns), size=(RESAMPLES, len(self.returns)))
         resampled = np.stack([interquartile_mean(self.returns[draw]) for draw in draws])
@@ -41,39 +42,70 @@ class Curve:
 
 
 def interquartile_mean(returns: np.ndarray) -> np.ndarray:
-    """The mean of the middle half of seeds and episodes together, from (seeds, n, episodes) to (n,)."""
-    ordered = np.sort(np.moveaxis(returns, 1, 0).reshape(returns.shape[1], -1), axis=1)
-    cut = ordered.shape[1] // 4
-    return ordered[:, cut : ordered.shape[1] - cut].mean(axis=1)
+    """The mean of the middle half, of less than four the mean of all, from (seeds, n) to (n,)."""
+    cut = len(returns) // 4
+    return np.sort(returns, axis=0)[cut : len(returns) - cut].mean(axis=0)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the table, draw."""
+    """Print the table, draw, write."""
     plt = pyplot()
-    curves = [read(folder) for folder in label_folders(args.folder)]
+    runs: Runs = {}
+    for source in args.sources:
+        runs |= read_csv(source) if source.is_file() else read_folder(source)
+    curves = group(runs)
     print(table(curves))
     if args.csv:
-        write(curves, args.csv)
-    save(draw(plt, curves, args.title or args.folder.name), args.png)
+        write(runs, args.csv)
+    save(draw(plt, curves, args.title or args.sources[0].stem), args.png)
     print(f"Curves: {args.png}")
 
 
-def label_folders(folder: Path) -> list[Path]:
-    folders = sorted({path for path in folder.glob("*") if list(path.glob("*/**/evaluations.npz"))})
-    if not folders:
-        raise SystemExit(f"{folder} has no evaluations; there must be files {LAYOUT}")
-    return folders
+def read_folder(folder: Path) -> Runs:
+    """LABEL/SEED/.../evaluations.npz, as results/networks.sh makes them; of a seed trained several times the latest."""
+    files = {path.relative_to(folder).parts[:2]: path for path in sorted(folder.glob("*/*/**/evaluations.npz"))}
+    if not files:
+        raise SystemExit(f"{folder} has no evaluations; there must be files LOGDIR/LABEL/SEED/.../evaluations.npz")
+    runs = {}
+    for (label, seed), path in files.items():
+        evaluations = np.load(path)
+        means = evaluations["results"].mean(axis=1)
+        runs[label, seed] = dict(zip(evaluations["timesteps"].tolist(), means.tolist(), strict=True))
+    return runs
 
 
-def read(folder: Path) -> Curve:
-    """All seeds of a label, cut to the evaluations that all of them have."""
-    files = [sorted(seed.glob("**/evaluations.npz")) for seed in sorted(folder.iterdir()) if seed.is_dir()]
-    arrays = [np.load(of_seed[-1]) for of_seed in files if of_seed]  # the latest run of a seed
-    steps = [array["timesteps"] for array in arrays]
-    common = steps[0][: min(map(len, steps))]
-    if any((own[: len(common)] != common).any() for own in steps):
-        raise SystemExit(f"{folder}: its seeds must have been evaluated at the same steps")
-    return Curve(folder.name, common, np.stack([array["results"][: len(common)] for array in arrays]))
+def read_csv(path: Path) -> Runs:
+    """What ``--csv`` wrote."""
+    runs: Runs = defaultdict(dict)
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        if list(reader.fieldnames or ()) != COLUMNS:
+            raise SystemExit(f"{path} must be a file of plot curves --csv, with the columns {', '.join(COLUMNS)}")
+        for row in reader:
+            runs[row["label"], row["seed"]][int(row["steps"])] = float(row["mean_return"])
+    return runs
+
+
+def group(runs: Runs) -> list[Curve]:
+    """A curve for each label, over the evaluations that all of its seeds have."""
+    curves = []
+    for label in sorted({label for label, _ in runs}):
+        seeds = [evaluations for (own, _), evaluations in runs.items() if own == label]
+        steps = sorted(set.intersection(*map(set, seeds)))
+        if not steps:
+            raise SystemExit(f"{label}: its seeds must have been evaluated at the same steps")
+        curves.append(Curve(label, np.array(steps), np.array([[own[step] for step in steps] for own in seeds])))
+    return curves
+
+
+def write(runs: Runs, path: Path) -> None:
+    """A row for each evaluation."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for (label, seed), evaluations in sorted(runs.items()):
+            writer.writerows([label, seed, steps, f"{value:.2f}"] for steps, value in evaluations.items())
 
 
 def table(curves: list[Curve]) -> str:
@@ -84,18 +116,6 @@ def table(curves: list[Curve]) -> str:
         seeds, steps = str(len(curve.returns)), f"{curve.steps[-1]:,}"
         lines.append([curve.label, seeds, steps, f"{mean[-1]:.0f}", interval, f"{mean.mean():.0f}"])
     return markdown(["label", "seeds", "steps", "IQM at the end", "95%", "mean over all evaluations"], lines)
-
-
-def write(curves: list[Curve], path: Path) -> None:
-    """A row for each evaluation: the mean return of its episodes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["label", "run", "steps", "mean_return"])
-        for curve in curves:
-            for run, evaluations in enumerate(curve.returns.mean(axis=2)):
-                rows = zip(curve.steps.tolist(), evaluations.tolist(), strict=True)
-                writer.writerows([curve.label, run, step, f"{value:.2f}"] for step, value in rows)
 
 
 def draw(plt: Any, curves: list[Curve], title: str) -> Any:
