@@ -6,7 +6,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, unwrap_vec_normalize
 
 from sb3_ddpg_ext.validation import check_integer
 
@@ -43,10 +43,12 @@ def q_calibration(model: BaseAlgorithm, env: gym.Env | VecEnv, n_episodes: int =
     Act without noise and compare, as in Lillicrap et al. (2016), fig. 3.
 
     A return after which a time limit has cut the episode is known up to the factor gamma^k that the rewards beyond would
-    have. Steps for which that is above 0.1 are left out; in episodes too short for that, all but the first half.
+    have. Steps for which that is above 0.1 are left out, but never more than the second half of an episode.
+
+    Both are in units of the environment's own rewards, also under ``VecNormalize``, whose statistics stay as they are.
 
     :param model: a trained :class:`~sb3_ddpg_ext.DDPG`
-    :param env: a single environment, wrapped as in training
+    :param env: a single environment, wrapped as in training; a ``VecNormalize`` with the ``norm_reward`` of training
     :param n_episodes: to the end
     :param seed: of the environment
     :raises ValueError: for several environments, or no episode
@@ -57,13 +59,23 @@ def q_calibration(model: BaseAlgorithm, env: gym.Env | VecEnv, n_episodes: int =
         raise ValueError(f"env.num_envs={vec_env.num_envs} must be 1")
     if seed is not None:
         vec_env.seed(seed)
-    parts = [_episode(model, vec_env) for _ in range(n_episodes)]
+    normaliser = unwrap_vec_normalize(vec_env)
+    was_training = normaliser is not None and normaliser.training
+    if normaliser is not None:
+        normaliser.training = False
+    try:
+        parts = [_episode(model, vec_env, normaliser) for _ in range(n_episodes)]
+    finally:
+        if normaliser is not None:
+            normaliser.training = was_training
     estimates, returns = (np.concatenate([part[i] for part in parts]) for i in range(2))
+    if normaliser is not None and normaliser.norm_reward:  # divides rewards, so the critic's values, and subtracts nothing
+        estimates *= np.sqrt(normaliser.ret_rms.var + normaliser.epsilon)
     return Calibration(estimates, returns, sum(part[2] for part in parts))
 
 
-def _episode(model: Any, env: VecEnv) -> tuple[np.ndarray, np.ndarray, int]:
-    """Estimates, returns, and the number of steps left out."""
+def _episode(model: Any, env: VecEnv, normaliser: VecNormalize | None) -> tuple[np.ndarray, np.ndarray, int]:
+    """Estimates as the critic gives them, returns, and the number of steps left out."""
     obs, done = env.reset(), False
     estimates, rewards = [], []
     infos: list[dict[str, Any]] = [{}]
@@ -71,13 +83,13 @@ def _episode(model: Any, env: VecEnv) -> tuple[np.ndarray, np.ndarray, int]:
         actions, _ = model.predict(obs, deterministic=True)
         estimates.append(model.policy.q_values(obs, actions)[0])
         obs, reward, dones, infos = env.step(actions)
-        rewards.append((env.get_original_reward() if isinstance(env, VecNormalize) else reward)[0])
+        rewards.append((reward if normaliser is None else normaliser.get_original_reward())[0])
         done = bool(dones[0])
     returns = discounted_sums(np.array(rewards, dtype=np.float64), model.gamma)
     n = len(rewards)
     if infos[0].get("TimeLimit.truncated", False):
         seen = model.gamma ** np.arange(n, 0, -1)  # of each step: the factor of what lies beyond the end
-        n = max(int(np.count_nonzero(seen <= UNSEEN)), len(rewards) // 2, 1)
+        n = max(int(np.count_nonzero(seen <= UNSEEN)), (n + 1) // 2)
     return np.array(estimates[:n], dtype=np.float64), returns[:n], len(rewards) - n
 
 

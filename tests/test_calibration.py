@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from conftest import CountingEnv
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
 from sb3_ddpg_ext.calibration import Calibration, discounted_sums, q_calibration
 
@@ -51,16 +51,64 @@ def test_a_time_limit_hides_the_last_returns():
     assert calibration.n_cut == 3
 
 
-def test_short_truncated_episodes_keep_half():
+@pytest.mark.parametrize(("length", "kept"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3)])
+def test_short_truncated_episodes_keep_half(length, kept):
     """Too short for the rule, they still say something."""
-    calibration = q_calibration(Oracle(), CountingEnv([(2, "truncated")]), n_episodes=1)
-    assert (len(calibration.returns), calibration.n_cut) == (1, 1)
+    calibration = q_calibration(Oracle(), CountingEnv([(length, "truncated")]), n_episodes=1)
+    assert (len(calibration.returns), calibration.n_cut) == (kept, length - kept)
 
 
 def test_rewards_are_those_of_the_environment():
-    """VecNormalize's are left aside."""
+    """VecNormalize's are left aside, also where another wrapper is around it."""
     env = VecNormalize(DummyVecEnv([lambda: CountingEnv([(3, "terminated")])]), norm_obs=False)
-    assert q_calibration(Oracle(), env, 1).returns.tolist() == pytest.approx(returns_of([1, 2, 3]))
+    for wrapped in (env, VecFrameStack(env, 1)):
+        assert q_calibration(Oracle(), wrapped, 1).returns.tolist() == pytest.approx(returns_of([1, 2, 3]))
+
+
+@pytest.mark.parametrize(("norm_reward", "factor"), [(True, 5.0), (False, 1.0)])
+def test_estimates_are_in_units_of_the_environment(norm_reward, factor):
+    """A critic that learnt from rewards divided by 5 has values to be multiplied by 5."""
+    env = VecNormalize(DummyVecEnv([lambda: CountingEnv([(3, "terminated")])]), norm_obs=False, norm_reward=norm_reward)
+    env.ret_rms.var = np.array(25.0)
+    assert q_calibration(Oracle(), env, 1).estimates.tolist() == pytest.approx([0, 10 * factor, 20 * factor])
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_statistics_of_vec_normalize_stay(training):
+    """They are looked at, not fed, and afterwards go on as before."""
+    env = VecNormalize(DummyVecEnv([lambda: CountingEnv([(3, "terminated")])]), training=training)
+    before = env.obs_rms.count, env.ret_rms.count
+    q_calibration(Oracle(), env, n_episodes=2)
+    assert (env.obs_rms.count, env.ret_rms.count) == before
+    assert env.training is training
+
+
+def test_constant_rewards():
+    """Of 1 in each step, k steps before the end have the return (1 - gamma^k) / (1 - gamma)."""
+
+    class One(CountingEnv):
+        def step(self, action):
+            obs, _, *rest = super().step(action)
+            return obs, 1.0, *rest
+
+    whole = (1 - 0.5 ** np.arange(20, 0, -1)) / (1 - 0.5)
+    for end, kept in (("terminated", 20), ("truncated", 17), ("both", 20)):
+        calibration = q_calibration(Oracle(), One([(20, end)]), n_episodes=1)
+        np.testing.assert_allclose(calibration.returns, whole[:kept])
+        assert calibration.n_cut == 20 - kept
+
+
+def test_seed():
+    """The same seed, the same episodes."""
+
+    class Drawn(CountingEnv):
+        def step(self, action):
+            obs, _, *rest = super().step(action)
+            return obs, self.np_random.normal(), *rest
+
+    returns = [q_calibration(Oracle(), Drawn([(5, "terminated")]), 2, seed).returns for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(returns[0], returns[1])
+    assert not np.allclose(returns[0], returns[2])
 
 
 def test_statistics():
