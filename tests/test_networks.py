@@ -129,7 +129,7 @@ class TestInitialise:
             (dict(kind="normal", std=0.02), lambda f, o: 0.02, lambda f, o: math.inf),
             ("xavier", lambda f, o: math.sqrt(2 / (f + o)), lambda f, o: math.sqrt(6 / (f + o))),
         ],
-        ids=str,
+        ids=["fan_in", "3e-3", "uniform", "normal", "normal-0.02", "xavier"],
     )
     def test_distribution(self, layer, spec, std, largest):
         """Weights have the standard deviation and the range of their distribution, biases its range or 0."""

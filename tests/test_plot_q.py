@@ -69,10 +69,12 @@ def test_numbers_in_words(model, run, seen, tmp_path, capsys):
 
 
 def test_one_environment_for_a_model_of_several(run, seen, tmp_path):
-    """How many there were in training does not matter."""
-    DDPG("MlpPolicy", make_vec_env("Pendulum-v1", 2), buffer_size=2, policy_kwargs=dict(net_arch=[8])).save(tmp_path / "m.zip")
+    """How many there were in training does not matter, and no room is made for the replay buffer of training."""
+    trained = DDPG("MlpPolicy", make_vec_env("Pendulum-v1", 2), buffer_size=20, policy_kwargs=dict(net_arch=[8]))
+    trained.save(tmp_path / "m.zip")
     run("m.zip", "--env", "Pendulum-v1")
     assert seen[0][1].num_envs == 1
+    assert seen[0][0].replay_buffer.buffer_size == 1
 
 
 def test_images(run, tmp_path, capsys):

@@ -76,6 +76,22 @@ def test_pixels_are_averaged():
     assert one.step(np.zeros(1))[0].ravel().tolist() == [5] * 3 + [10] * 3
 
 
+def test_averages_are_rounded():
+    """Of two rows with 0 and two with 99 and 100, to the nearest byte: 49.75 is 50."""
+
+    class Rows(Canvas):
+        def render(self):
+            return np.repeat(np.array([0, 0, 99, 100], np.uint8), 12).reshape(4, 4, 3)
+
+    assert StackedRenderings(Rows(), size=1, repeat=1).reset()[0].tolist() == [[[50, 50, 50]]]
+
+
+def test_it_can_be_made_again_from_its_spec():
+    """gymnasium records the arguments, and makes an environment with the same images of them."""
+    env = StackedRenderings(gym.make("Pendulum-v1", render_mode="rgb_array"), size=32, repeat=2)
+    assert gym.make(env.spec).observation_space.shape == (32, 32, 6)
+
+
 def test_it_is_an_image_for_sb3():
     """The space is one of the paper's 9 channels of 64 x 64, and the environment passes SB3's checks."""
     env = StackedRenderings(Canvas())
