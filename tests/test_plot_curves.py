@@ -1,19 +1,18 @@
-"""Learning curves from files of evaluations, and Q beside returns: numbers, pictures, errors."""
+"""``plot curves``: numbers, pictures, errors."""
 
 import sys
 
 import numpy as np
 import pytest
 
-from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.__main__ import main
-from sb3_ddpg_ext.cli.plot_curves import Curve, group, interquartile_mean, read_csv, read_folder
+from sb3_ddpg_ext.cli.plot_curves import Curve, average, group, interquartile_mean, read_csv, read_folder
 
 pytest.importorskip("matplotlib")
 
 
-def write(folder, label, seed, steps, returns):
-    path = folder / label / str(seed) / "ddpg_ext" / "Env-v0_1"
+def write(folder, label, seed, steps, returns, env="Env-v0"):
+    path = folder / label / str(seed) / "ddpg_ext" / f"{env}_1"
     path.mkdir(parents=True)
     np.savez(path / "evaluations.npz", timesteps=steps, results=returns, ep_lengths=np.ones_like(returns))
 
@@ -39,13 +38,14 @@ def test_interval():
     assert high[0] > mean[0] + 1
 
 
-def test_seeds_are_cut_to_what_they_share(tmp_path):
+def test_seeds_are_cut_to_what_they_share(tmp_path, capsys):
     """A run that was stopped early does not hide the others."""
     write(tmp_path, "plain", 0, [10, 20, 30], np.zeros((3, 2)))
     write(tmp_path, "plain", 1, [10, 20], np.array([[1.0, 3.0], [5.0, 7.0]]))
     (curve,) = group(read_folder(tmp_path))
     assert curve.steps.tolist() == [10, 20]
     assert curve.returns.tolist() == [[0, 0], [2, 6]]
+    assert "plain: 2 evaluations up to step 20" in capsys.readouterr().out
 
 
 def test_command(monkeypatch, tmp_path, capsys):
@@ -82,7 +82,7 @@ def test_another_file(monkeypatch, tmp_path):
 
 def test_nothing_there(monkeypatch, tmp_path):
     """The error says which files there must be."""
-    with pytest.raises(SystemExit, match=r"has no evaluations.*evaluations\.npz"):
+    with pytest.raises(SystemExit, match=r"must have evaluations in files .*evaluations\.npz"):
         run(monkeypatch, "curves", tmp_path)
 
 
@@ -94,45 +94,44 @@ def test_other_steps(monkeypatch, tmp_path):
         run(monkeypatch, "curves", tmp_path)
 
 
-class TestQ:
-    @pytest.fixture(scope="class")
-    def model(self, tmp_path_factory):
-        path = tmp_path_factory.mktemp("q") / "model.zip"
-        DDPG("MlpPolicy", "Pendulum-v1", learning_starts=50, batch_size=16, policy_kwargs=dict(net_arch=[8])).learn(80).save(
-            path
-        )
-        return path
+def test_latest_of_a_seed(tmp_path):
+    """The tenth training of a seed is later than its second."""
+    for number in (2, 10, 9):
+        path = tmp_path / "plain" / "0" / "ddpg_ext" / f"Env-v0_{number}"
+        path.mkdir(parents=True)
+        np.savez(path / "evaluations.npz", timesteps=[5], results=np.full((1, 2), float(number)))
+    assert read_folder(tmp_path) == {("plain", "0"): {5: 10.0}}
 
-    def test_command(self, model, monkeypatch, tmp_path, capsys):
-        """Steps, correlation and bias in words, the pairs in a picture."""
-        run(monkeypatch, "q", model, "--env", "Pendulum-v1", "--episodes", 2, "--png", tmp_path / "q.png")
-        out = capsys.readouterr().out
-        assert "200 steps: correlation" in out
-        assert "(200 steps near time limits left out)" in out
-        assert (tmp_path / "q.png").stat().st_size > 1000
 
-    @pytest.mark.parametrize(
-        ("arguments", "message"),
-        [
-            (["--env", "NoSuch-v0"], "--env NoSuch-v0"),
-            (["--env", "MountainCarContinuous-v0"], "its observations are"),
-        ],
-        ids=str,
-    )
-    def test_wrong_environments(self, model, monkeypatch, arguments, message):
-        """The error names it."""
-        with pytest.raises(SystemExit, match=message):
-            run(monkeypatch, "q", model, *arguments)
+def test_one_level_too_high(monkeypatch, tmp_path):
+    """The folder above several labels is not taken for one with seeds."""
+    write(tmp_path / "Env-v0", "plain", 0, [10], np.zeros((1, 2)))
+    with pytest.raises(SystemExit, match="SEED a number"):
+        run(monkeypatch, "curves", tmp_path)
 
-    def test_no_model(self, monkeypatch, tmp_path):
-        """Nor is a missing file a traceback."""
-        with pytest.raises(SystemExit, match="must be a zip file"):
-            run(monkeypatch, "q", tmp_path / "no.zip", "--env", "Pendulum-v1")
 
-    def test_wrapper(self, model, monkeypatch, tmp_path, capsys):
-        """By its dotted name."""
-        wrapper = "gymnasium.wrappers.FlattenObservation"
-        run(
-            monkeypatch, "q", model, "--env", "Pendulum-v1", "--wrapper", wrapper, "--episodes", 1, "--png", tmp_path / "q.png"
-        )
-        assert "100 steps" in capsys.readouterr().out
+def test_two_environments(monkeypatch, tmp_path):
+    """Their returns have no common mean."""
+    write(tmp_path, "plain", 0, [10], np.zeros((1, 2)))
+    write(tmp_path, "plain", 1, [10], np.zeros((1, 2)), env="Other-v0")
+    with pytest.raises(SystemExit, match="one environment, not of Env-v0, Other-v0"):
+        run(monkeypatch, "curves", tmp_path)
+
+
+def test_half_written(monkeypatch, tmp_path):
+    """A file that a stopped training left is named."""
+    write(tmp_path, "plain", 0, [10], np.zeros((1, 2)))
+    (path,) = tmp_path.glob("**/evaluations.npz")
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(SystemExit, match=r"evaluations\.npz must be a file of SB3's EvalCallback"):
+        run(monkeypatch, "curves", tmp_path)
+
+
+def test_one_seed_has_no_interval(monkeypatch, tmp_path, capsys):
+    """Nor are fewer than four averaged by anything but their mean, in the names too."""
+    write(tmp_path, "plain", 0, [10], np.ones((1, 2)))
+    run(monkeypatch, "curves", tmp_path, "--png", tmp_path / "a.png")
+    head, _, row = (line for line in capsys.readouterr().out.splitlines() if "|" in line)
+    assert "| mean at the end | 95% |" in head
+    assert row.split("|")[4:6] == [" 1               ", "     "]
+    assert average([Curve("a", np.arange(1), np.ones((4, 1)))]) == "interquartile mean"

@@ -118,6 +118,8 @@ class WideActions(gym.ActionWrapper):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--env", "NoSuch-v0"], "--env NoSuch-v0"),
+        (["--env", "MountainCarContinuous-v0"], "its observations are"),
         (["--wrapper", f"{__name__}.WideActions"], "its actions Box"),
         (["--wrapper", "StackedRenderings"], "--wrapper StackedRenderings must be PACKAGE.MODULE.CLASS"),
         (["--wrapper", "sb3_ddpg_ext.wrappers.Nothing"], "Nothing must be PACKAGE.MODULE.CLASS"),
@@ -138,3 +140,17 @@ def test_not_a_model(run, tmp_path):
     (tmp_path / "model.zip").write_text("nothing")
     with pytest.raises(SystemExit, match=r"model\.zip must be a zip file written by DDPG\.save"):
         run("model.zip", "--env", "Pendulum-v1")
+    with pytest.raises(SystemExit, match=r"no\.zip is not there; it must be a zip file"):
+        run("no.zip", "--env", "Pendulum-v1")
+
+
+def test_trained(run, tmp_path, capsys):
+    """A model that has learnt, without a stand-in: the end of an episode that its discount reaches is left out."""
+    DDPG("MlpPolicy", "Pendulum-v1", learning_starts=50, batch_size=16, policy_kwargs=dict(net_arch=[8])).learn(80).save(
+        tmp_path / "model.zip"
+    )
+    run("model.zip", "--env", "Pendulum-v1", "--episodes", 2, "--wrapper", "gymnasium.wrappers.FlattenObservation")
+    out = capsys.readouterr().out
+    assert "200 steps: correlation" in out
+    assert "(200 steps near time limits left out)" in out
+    assert (tmp_path / "q.png").stat().st_size > 1000

@@ -2,10 +2,12 @@
 
 import argparse
 import csv
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -13,6 +15,8 @@ from sb3_ddpg_ext.cli.bench_report import markdown
 from sb3_ddpg_ext.cli.plot import pyplot, save
 
 RESAMPLES = 2_000
+LEAST = 4  # seeds that have a middle half
+NUMBERED = re.compile(r"_(\d+)$")  # at the end of the names of rl_zoo3's folders
 COLUMNS = ["label", "seed", "steps", "mean_return"]
 Runs = dict[tuple[str, str], dict[int, float]]  # (label, seed) -> steps -> mean return
 
@@ -43,7 +47,7 @@ class Curve:
 
 def interquartile_mean(returns: np.ndarray) -> np.ndarray:
     """The mean of the middle half, of less than four the mean of all, from (seeds, n) to (n,)."""
-    cut = len(returns) // 4
+    cut = len(returns) // LEAST
     return np.sort(returns, axis=0)[cut : len(returns) - cut].mean(axis=0)
 
 
@@ -63,15 +67,29 @@ def run(args: argparse.Namespace) -> None:
 
 def read_folder(folder: Path) -> Runs:
     """LABEL/SEED/.../evaluations.npz, as results/networks.sh makes them; of a seed trained several times the latest."""
-    files = {path.relative_to(folder).parts[:2]: path for path in sorted(folder.glob("*/*/**/evaluations.npz"))}
-    if not files:
-        raise SystemExit(f"{folder} has no evaluations; there must be files LOGDIR/LABEL/SEED/.../evaluations.npz")
-    runs = {}
-    for (label, seed), path in files.items():
-        evaluations = np.load(path)
-        means = evaluations["results"].mean(axis=1)
-        runs[label, seed] = dict(zip(evaluations["timesteps"].tolist(), means.tolist(), strict=True))
-    return runs
+    files = {path.relative_to(folder).parts[:2]: path for path in sorted(folder.glob("*/*/**/evaluations.npz"), key=age)}
+    if not files or not all(seed.isdigit() for _, seed in files):
+        raise SystemExit(f"{folder} must have evaluations in files LOGDIR/LABEL/SEED/.../evaluations.npz, SEED a number")
+    environments = {NUMBERED.sub("", path.parent.name) for path in files.values()}
+    if len(environments) > 1:
+        raise SystemExit(f"{folder} must have evaluations of one environment, not of {', '.join(sorted(environments))}")
+    return {names: read_evaluations(path) for names, path in files.items()}
+
+
+def age(path: Path) -> tuple[str, int]:
+    """Sorts the folders of rl_zoo3, ENV_1, ENV_2, ..., ENV_10."""
+    number = NUMBERED.search(path.parent.name)
+    return NUMBERED.sub("", str(path.parent)), int(number[1]) if number else 0
+
+
+def read_evaluations(path: Path) -> dict[int, float]:
+    """What SB3's ``EvalCallback`` wrote: mean returns of the episodes of each evaluation, by its step."""
+    try:
+        with np.load(path) as evaluations:
+            steps, means = evaluations["timesteps"].tolist(), evaluations["results"].mean(axis=1).tolist()
+        return dict(zip(steps, means, strict=True))
+    except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
+        raise SystemExit(f"{path} must be a file of SB3's EvalCallback, written to its end ({error})") from error
 
 
 def read_csv(path: Path) -> Runs:
@@ -94,6 +112,8 @@ def group(runs: Runs) -> list[Curve]:
         steps = sorted(set.intersection(*map(set, seeds)))
         if not steps:
             raise SystemExit(f"{label}: its seeds must have been evaluated at the same steps")
+        if steps != sorted(set.union(*map(set, seeds))):
+            print(f"{label}: {len(steps)} evaluations up to step {steps[-1]}, which all of its seeds have, are shown")
         curves.append(Curve(label, np.array(steps), np.array([[own[step] for step in steps] for own in seeds])))
     return curves
 
@@ -112,10 +132,15 @@ def table(curves: list[Curve]) -> str:
     lines = []
     for curve in curves:
         mean, low, high = curve.interquartile_means()
-        interval = f"{low[-1]:.0f} to {high[-1]:.0f}"
+        interval = f"{low[-1]:.0f} to {high[-1]:.0f}" if len(curve.returns) > 1 else ""
         seeds, steps = str(len(curve.returns)), f"{curve.steps[-1]:,}"
         lines.append([curve.label, seeds, steps, f"{mean[-1]:.0f}", interval, f"{mean.mean():.0f}"])
-    return markdown(["label", "seeds", "steps", "IQM at the end", "95%", "mean over all evaluations"], lines)
+    return markdown(["label", "seeds", "steps", f"{average(curves)} at the end", "95%", "over all evaluations"], lines)
+
+
+def average(curves: list[Curve]) -> str:
+    """The name of what :func:`interquartile_mean` takes."""
+    return "mean" if all(len(curve.returns) < LEAST for curve in curves) else "interquartile mean"
 
 
 def draw(plt: Any, curves: list[Curve], title: str) -> Any:
@@ -125,7 +150,7 @@ def draw(plt: Any, curves: list[Curve], title: str) -> Any:
         mean, low, high = curve.interquartile_means()
         axes.plot(curve.steps, mean, label=f"{curve.label} ({len(curve.returns)})", color=f"C{i}")
         axes.fill_between(curve.steps, low, high, color=f"C{i}", alpha=0.15, linewidth=0)
-    axes.set(xlabel="Environment steps", ylabel="Return of evaluation episodes, interquartile mean", title=title)
+    axes.set(xlabel="Environment steps", ylabel=f"Return of evaluation episodes, {average(curves)}", title=title)
     axes.legend(title="configuration (seeds)", fontsize="small")
     axes.margins(x=0)
     return figure
