@@ -24,6 +24,7 @@ from sb3_ddpg_ext.buffers import UniformReplayBuffer, choose_buffer, n_step_kwar
 from sb3_ddpg_ext.diagnostics import Diagnostics
 from sb3_ddpg_ext.exploration import Exploration
 from sb3_ddpg_ext.learners import LEARNERS, choose_learner, has_amx, warn_if_oversubscribed
+from sb3_ddpg_ext.networks import uses_batch_statistics
 from sb3_ddpg_ext.policies import CnnPolicy, DDPGPolicy, MlpPolicy, MultiInputPolicy, PaperCnnPolicy, PaperPolicy
 from sb3_ddpg_ext.schedules import evaluate
 from sb3_ddpg_ext.specs import make_schedule
@@ -238,7 +239,10 @@ class DDPG(Exploration):
         ).to(self.device)
         self.actor, self.actor_target = self.policy.actor, self.policy.actor_target
         self.critic, self.critic_target = self.policy.critic, self.policy.critic_target
+        if self.batch_size == 1 and uses_batch_statistics(self.policy):
+            raise ValueError("batch_size=1 must be at least 2 with BatchNorm, which needs the spread of a minibatch")
         self._diagnostics = Diagnostics()
+        self._looks: dict[str, float] = {}  # since the last log
         self._learner = None
         self._choose_learner()
         self._loss_sums: dict[str, th.Tensor] = {}
@@ -410,6 +414,15 @@ class DDPG(Exploration):
                 if parameter_noise is not None:
                     parameter_noise.after_update(n_updates, self.policy, samples.observations)
         self._n_updates += gradient_steps
+        if self._diagnostics.is_due(self._n_updates):
+            self._look()
+
+    def _look(self) -> None:
+        """At actor and critic, for the log and the warning; see :mod:`sb3_ddpg_ext.diagnostics`."""
+        with self._torch_settings(self.batch_size).threads:
+            self._looks |= self._diagnostics.measure(
+                self.policy, self.replay_buffer, self.batch_size, self.gamma, self._n_updates, self._vec_normalize_env
+            )
 
     def _sum_losses(self, losses: dict[str, th.Tensor]) -> None:
         for name, loss in losses.items():
@@ -426,19 +439,12 @@ class DDPG(Exploration):
             self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
             self.logger.record("train/learning_rate", self.policy.actor.optimizer.param_groups[0]["lr"])
             self.logger.record("train/qf_learning_rate", self.policy.critic.optimizer.param_groups[0]["lr"])
-            self._record_diagnostics()
+            for name, value in self._looks.items():
+                self.logger.record(f"train/{name}", value)
+            self._looks = {}
             self._warn_if_oversubscribed()
         self._record_exploration()
         super().dump_logs()
-
-    def _record_diagnostics(self) -> None:
-        """Of actor and critic, and the warning that the actor has become constant; see :mod:`sb3_ddpg_ext.diagnostics`."""
-        with self._torch_settings(self.batch_size).threads:
-            statistics = self._diagnostics.measure(
-                self.policy, self.replay_buffer, self.batch_size, self.gamma, self._n_updates, self._vec_normalize_env
-            )
-        for name, value in statistics.items():
-            self.logger.record(f"train/{name}", value)
 
     def _warn_if_oversubscribed(self) -> None:
         if not self._warned and warn_if_oversubscribed(self._torch_settings(self.batch_size).threads.n):
@@ -452,6 +458,7 @@ class DDPG(Exploration):
             "critic_target",
             "_learner",
             "_diagnostics",
+            "_looks",
             "_loss_sums",
             "_n_summed",
             "_settings",

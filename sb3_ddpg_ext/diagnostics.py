@@ -10,7 +10,7 @@ from torch import nn
 
 from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.networks import evaluating
-from sb3_ddpg_ext.policies import Actor, DDPGPolicy
+from sb3_ddpg_ext.policies import Actor, Critic, DDPGPolicy
 
 N_TRANSITIONS = 256  # at most: those that are looked at
 INTERVAL = 200  # updates between two looks, of which one takes the time of less than an update
@@ -43,6 +43,14 @@ class Diagnostics:
         self._stuck_since: int | None = None  # the update of the first look in a row that found it so
         self._has_warned = False
 
+    def is_due(self, n_updates: int) -> bool:
+        """
+        Whether enough updates were made since the last look.
+
+        :param n_updates: made until now
+        """
+        return n_updates - self._n_updates >= INTERVAL
+
     def measure(
         self,
         policy: DDPGPolicy,
@@ -57,11 +65,9 @@ class Diagnostics:
         :param replay_buffer: where the transitions are
         :param batch_size: of the updates; no more are looked at
         :param gamma: discount factor
-        :param n_updates: made until now; the result is empty if there were few since the last look
+        :param n_updates: made until now
         :param vec_normalize: normalises what comes from the buffer
         """
-        if n_updates - self._n_updates < INTERVAL:
-            return {}
         self._n_updates = n_updates
         size = replay_buffer.size()
         if self._batch is None or size >= 2 * self._size:
@@ -92,12 +98,16 @@ class Diagnostics:
 @th.no_grad()
 def _look(policy: DDPGPolicy, batch: Batch) -> dict[str, float]:
     actor, critic = policy.actor, policy.critic
-    with evaluating(actor, critic):
+    has_td_error = isinstance(critic, Critic)
+    with evaluating(actor, critic, policy.actor_target, policy.critic_target):
         actions = actor(batch.observations)
         is_ours = isinstance(actor, Actor) and isinstance(actor.mu, nn.Sequential)
         preactivation = actor.preactivation(batch.observations) if is_ours else actions
-        q = critic.q1_forward(batch.observations, batch.actions)  # type: ignore[arg-type]
-        td_errors = critic.td_errors(batch, policy.critic_target, policy.actor_target(batch.next_observations))
+        if has_td_error:
+            q = critic.q1_forward(batch.observations, batch.actions)  # type: ignore[arg-type]
+            td_errors = critic.td_errors(batch, policy.critic_target, policy.actor_target(batch.next_observations))
+        else:  # a critic of one's own
+            q = critic.value(batch.observations, batch.actions)
     spread = actions.std(dim=0, correction=0)
     is_stuck = (spread < CONSTANT) & (actions.mean(dim=0).abs() > FAR_OUT)
     unit = 1.0 if policy.return_scaler is None else 1 / policy.return_scaler.factor
@@ -105,7 +115,7 @@ def _look(policy: DDPGPolicy, batch: Batch) -> dict[str, float]:
         q_mean=q.mean() * unit,
         q_min=q.min() * unit,
         q_max=q.max() * unit,
-        td_error=td_errors.abs().mean() * unit,
+        **(dict(td_error=td_errors.abs().mean() * unit) if has_td_error else {}),
         preactivation=preactivation.abs().mean(),
         saturated=(actions.abs() > AT_BOUND).to(q.dtype).mean(),
         flat=((preactivation.abs() > FLAT) & (is_ours and isinstance(actor.mu[-1], nn.Tanh))).to(q.dtype).mean(),

@@ -9,9 +9,11 @@ import torch as th
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.monitor import Monitor
+from torch import nn
 
 from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.diagnostics import INTERVAL, PATIENCE, Diagnostics
+from sb3_ddpg_ext.policies import DDPGPolicy
 
 KEYS = {
     "q_mean", "q_min", "q_max", "td_error", "preactivation", "saturated", "flat", "action_std", "stuck", "actor_grad_norm",
@@ -81,6 +83,19 @@ def test_numbers(linear_model):
     assert 0.3 < numbers["flat"] < 1
 
 
+def test_error_of_what_is_learnt():
+    """Where targets are clamped, the error is that of the clamped ones."""
+    model = make_model(policy_kwargs=dict(net_arch=[], target_q_range=(-0.5, 0.5))).learn(150)
+    diagnostics = Diagnostics()
+    numbers = look(model, diagnostics=diagnostics)
+    batch, policy = diagnostics._batch, model.policy
+    with th.no_grad():
+        target = policy.critic_target.backup(batch, policy.actor_target(batch.next_observations))
+        error = (target - policy.critic(batch.observations, batch.actions)[0]).abs().mean().item()
+    assert target.abs().max() <= 0.5
+    assert numbers["td_error"] == pytest.approx(error, rel=1e-4)
+
+
 def test_q_is_on_the_scale_of_rewards():
     """With scaled returns, Q and TD error are given back in the units of the environment."""
     model = make_model(policy_kwargs=dict(net_arch=[], scale_returns=True)).learn(150)
@@ -96,15 +111,24 @@ def test_q_is_on_the_scale_of_rewards():
 
 
 @pytest.mark.parametrize(
-    "policy_kwargs", [{}, dict(actor_norm="batch", critic_norm="batch"), dict(critic_dropout=0.2)], ids=str
+    "policy_kwargs",
+    [
+        {},
+        dict(actor_norm="batch", critic_norm="batch"),
+        dict(actor_norm="batch", critic_norm="batch", target_statistics="batch"),
+        dict(critic_dropout=0.2),
+    ],
+    ids=str,
 )
-def test_looking_changes_nothing(policy_kwargs):
+def test_looking_changes_nothing(policy_kwargs, monkeypatch):
     """Parameters, statistics and random numbers are bit for bit those of a training that is never looked at."""
     models = []
-    for log_interval in (1, None):
+    for is_due in (Diagnostics.is_due, lambda self, n_updates: False):
+        monkeypatch.setattr(Diagnostics, "is_due", is_due)
         th.manual_seed(0)
-        model = make_model(policy_kwargs=dict(net_arch=[16]) | policy_kwargs, action_noise="normal_0.1")
-        models.append(model.learn(900, log_interval=log_interval))
+        model = make_model(policy_kwargs=dict(net_arch=[16]) | policy_kwargs, action_noise="normal_0.1", train_freq=50)
+        model.gradient_steps = 50  # in training mode at each look
+        models.append(model.learn(900))
     states = [model.policy.state_dict() for model in models]
     assert models[0]._diagnostics._batch is not None
     assert models[1]._diagnostics._batch is None
@@ -114,8 +138,48 @@ def test_looking_changes_nothing(policy_kwargs):
 def test_seldom(linear_model):
     """There are ``INTERVAL`` updates between two looks."""
     diagnostics = Diagnostics()
-    results = [look(linear_model, n, diagnostics) for n in (1, INTERVAL, INTERVAL + 1, INTERVAL + 2)]
-    assert [bool(result) for result in results] == [True, False, True, False]
+    due = []
+    for n_updates in (1, INTERVAL, INTERVAL + 1, INTERVAL + 2):
+        due.append(diagnostics.is_due(n_updates))
+        if due[-1]:
+            look(linear_model, n_updates, diagnostics)
+    assert due == [True, False, True, False]
+
+
+def test_without_a_log(linear_model):
+    """The warning comes where nothing is logged, too."""
+    set_actor(linear_model, 0.0, 30.0)
+    linear_model.learning_rate = 0.0
+    linear_model._setup_lr_schedule()
+    with pytest.warns(UserWarning, match="the actor has become constant"):
+        linear_model.learn(PATIENCE + 2 * INTERVAL, log_interval=None)
+
+
+class OwnPolicy(DDPGPolicy):
+    def make_critic(self, features_extractor=None):
+        critic = super().make_critic(features_extractor)
+        return Wrapped(critic)
+
+
+class Wrapped(nn.Module):
+    """A critic of one's own, which has nothing but the three methods that an update needs."""
+
+    def __init__(self, critic):
+        super().__init__()
+        self.inner = critic
+        self.backup, self.loss = critic.backup, critic.loss
+
+    def value(self, observations, actions):
+        return self.inner.q1_forward(observations, actions)
+
+    def set_training_mode(self, mode):
+        self.train(mode)
+
+
+def test_a_critic_of_ones_own():
+    """Is looked at as far as it goes."""
+    model = DDPG(OwnPolicy, "Pendulum-v1", policy_kwargs=dict(net_arch=[16]), **SMALL).learn(100)
+    assert look(model).keys() == KEYS - {"td_error"}
 
 
 def test_the_batch_is_kept_until_the_buffer_has_doubled():

@@ -22,6 +22,7 @@ from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.learners import CudaGraphLearner, EagerLearner, FusedLearner, choose_learner, settings
 from sb3_ddpg_ext.learners.settings import TorchSettings, warn_if_oversubscribed
+from sb3_ddpg_ext.policies import DDPGPolicy
 
 OBS_DIM, ACTION_DIM = 3, 1
 ACTIVATIONS = [nn.ReLU, nn.Tanh, nn.ELU, nn.SiLU]
@@ -300,6 +301,23 @@ def test_what_fused_leaves_to_others(policy_kwargs, reason):
         make_model(policy_kwargs=policy_kwargs, learner="fused")
 
 
+class OwnLoss(DDPGPolicy):
+    """Counts how often its loss is asked for."""
+
+    n_calls = 0
+
+    def actor_loss(self, observations):
+        type(self).n_calls += 1
+        return super().actor_loss(observations)
+
+
+def test_a_loss_of_ones_own_is_used():
+    """What a subclass descends is what is trained on, so the written-out gradients are not taken."""
+    model = DDPG(OwnLoss, "Pendulum-v1", **SMALL).learn(150)
+    assert type(model._learner) is EagerLearner
+    assert OwnLoss.n_calls == model._n_updates
+
+
 @pytest.mark.usefixtures("keep_float64")
 @pytest.mark.parametrize("policy_kwargs", [kwargs for kwargs, _ in BEYOND_FUSED if "critic_dropout" not in kwargs], ids=str)
 def test_graphs_of_all_options_agree(policy_kwargs):
@@ -375,12 +393,21 @@ def test_graphs_are_recorded_once_for_each_kind_of_update():
 
 
 @pytest.mark.skipif(not th.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(
+    "policy_kwargs",
+    [
+        {},
+        *(kwargs for kwargs, _ in BEYOND_FUSED if "critic_dropout" not in kwargs),
+        dict(normalize_observations=True, scale_returns=True, critic_weight_decay=0.1, target_q_range=(-100, 0)),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("policy_delay", [1, 2])
-def test_cuda_graph_on_a_gpu(policy_delay):
+def test_cuda_graph_on_a_gpu(policy_delay, policy_kwargs):
     """Recorded and replayed on a GPU: the parameters of the eager update to rounding, then saved and trained on by eager."""
     models = [
-        DDPG("MlpPolicy", "Pendulum-v1", **SMALL | dict(device="cuda"), learner=name, policy_delay=policy_delay,
-             replay_buffer_kwargs=dict(storage_device="cuda")).learn(200)
+        DDPG("MlpPolicy", "Pendulum-v1", **SMALL | dict(device="cuda", policy_kwargs=dict(net_arch=[16, 16]) | policy_kwargs),
+             learner=name, policy_delay=policy_delay, replay_buffer_kwargs=dict(storage_device="cuda")).learn(200)
         for name in ("eager", "cuda_graph")
     ]  # fmt: skip
     for key, value in models[0].policy.state_dict().items():

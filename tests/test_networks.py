@@ -23,6 +23,7 @@ from sb3_ddpg_ext.networks import (
     ReturnScaler,
     evaluating,
     is_norm,
+    output_layer,
     plain_layers,
 )
 from sb3_ddpg_ext.networks.initialise import KINDS, initialise, make_initialiser
@@ -164,6 +165,18 @@ class TestInitialise:
         initialise(net, make_initialiser("init", "normal"), make_initialiser("last_init", 3e-3))
         assert 0 < net[2].weight.abs().max() <= 3e-3 < net[0].weight.abs().max()
 
+    @pytest.mark.parametrize("branch", [None, [5]], ids=str)
+    def test_last_layer_behind_a_late_action(self, branch):
+        """The one that gives the output, whatever the order in which the parts were made."""
+        net = MLP([50, 50]).build_with_action(3, 2, 1, layer=1, branch=branch)
+        initialise(net, make_initialiser("init", "normal"), make_initialiser("last_init", 3e-3))
+        small = [
+            layer.out_features for layer in net.modules() if isinstance(layer, nn.Linear) if layer.weight.abs().max() <= 3e-3
+        ]
+        assert small == [1]
+        assert output_layer(net).weight.abs().max() <= 3e-3
+        assert output_layer(net)(th.ones(1, 50)).shape == (1, 1)
+
     @pytest.mark.parametrize("spec", ["he", dict(gain=1), dict(kind="normal", gain=1), dict(kind=3), True, None])
     def test_wrong_specs(self, spec):
         """The error names the argument, the value and the kinds or arguments there are."""
@@ -242,6 +255,15 @@ class TestMLP:
         net = MLP([400, 300], norm="batch", input_norm="batch").build_with_action(3, 1, 1, layer=1, norm_after=False)
         assert types(net.get_submodule("0")) == ["BatchNorm1d", "Linear", "BatchNorm1d", "ReLU"]
         assert types(net.get_submodule("1")) == ["Linear", "ReLU", "Linear"]
+
+    def test_no_norm_in_the_branch_of_the_actions(self):
+        """Nor is the action normalised on its own way."""
+        net = MLP([40, 30], norm="batch").build_with_action(3, 1, 1, layer=1, branch=[5], norm_after=False)
+        assert types(net.get_submodule("2")) == ["Linear", "ReLU"]
+
+    def test_no_norm_at_all(self):
+        """Then there is nothing to leave out, and the network is the plain one."""
+        assert types(MLP([8]).build_with_action(3, 1, 1, norm_after=False)) == ["Linear", "ReLU", "Linear"]
 
 
 class TestRunningMoments:

@@ -11,7 +11,8 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_ddpg_ext import DDPG
-from sb3_ddpg_ext.networks import Normalised
+from sb3_ddpg_ext.networks import Normalised, PopArt
+from sb3_ddpg_ext.networks.running import RunningMoments
 from sb3_ddpg_ext.noise.stack import ActorStack
 
 SMALL = dict(learning_starts=20, batch_size=16, buffer_size=500, seed=0, device="cpu")
@@ -120,12 +121,13 @@ def test_dict_observations(dict_pendulum):
     assert np.allclose(model.predict(obs)[0], expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("chosen", [True, {}], ids=str)
 @pytest.mark.parametrize(("option", "wrapped"), [("normalize_observations", "norm_obs"), ("scale_returns", "norm_reward")])
-def test_not_twice(option, wrapped):
+def test_not_twice(option, wrapped, chosen):
     """VecNormalize and the model do not normalise the same thing; each may do the other's."""
     for norm in ("norm_obs", "norm_reward"):
         env = VecNormalize(counting_envs(1), norm_obs=norm == "norm_obs", norm_reward=norm == "norm_reward")
-        model = DDPG("MlpPolicy", env, policy_kwargs={option: True}, **SMALL)
+        model = DDPG("MlpPolicy", env, policy_kwargs={option: chosen}, **SMALL)
         if norm == wrapped:
             with pytest.raises(ValueError, match=f"policy_kwargs\\['{option}'\\].*{wrapped}=True"):
                 model.learn(30)
@@ -155,6 +157,33 @@ def test_an_episode_goes_on_over_two_trainings():
     twice.learn(22).learn(18, reset_num_timesteps=False)
     assert once.policy.return_scaler.moments.mean.item() == pytest.approx(twice.policy.return_scaler.moments.mean.item())
     assert len(twice.policy.return_scaler._returns) == 1
+
+
+def test_an_episode_goes_on_in_a_loaded_model(tmp_path):
+    """With force_reset=False the return until now belongs to what is loaded, and the statistics come out the same."""
+    model = make_model(counting_envs(1), scale_returns=True).learn(22)
+    model.save(tmp_path / "model")
+    loaded = DDPG.load(tmp_path / "model", env=model.get_env(), force_reset=False)
+    before = model.policy.return_scaler._returns
+    assert before != 0
+    assert np.array_equal(loaded.policy.return_scaler._returns, before)
+
+
+@pytest.mark.parametrize("kwargs", [dict(scale_returns=True), dict(popart=True)], ids=str)
+def test_statistics_stay_in_float64(kwargs):
+    """Whatever the networks are cast to: large means would swallow small variances."""
+    policy = make_model(**kwargs).policy
+    policy.double()
+    policy.float()
+    moments = [m for m in policy.modules() if isinstance(m, RunningMoments | PopArt)]
+    assert len(moments) > 0
+    assert {buffer.dtype for m in moments for buffer in m.buffers(recurse=False)} == {th.float64}
+    assert {p.dtype for p in policy.parameters()} == {th.float32}
+
+
+def test_a_new_training_begins_new_returns():
+    """Since its environments have been reset."""
+    twice = make_model(counting_envs(1), scale_returns=True).learn(22)
     twice.learn(0)
     assert len(twice.policy.return_scaler._returns) == 0
 

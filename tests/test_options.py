@@ -8,6 +8,7 @@ import pytest
 import torch as th
 
 from sb3_ddpg_ext import DDPG
+from sb3_ddpg_ext.networks import output_layer
 from sb3_ddpg_ext.policies.options import Options
 
 P, M = "policy_kwargs", "model"
@@ -74,6 +75,8 @@ def contradicts(first, second):
         or (kind(values.get("critic")) == "categorical" and values.get("popart") is True)
         or (values.get("popart") is True and values.get("target_networks") is False)
         or (values.get("inverting_gradients") is True and values.get("output_norm") is not None)
+        or (values.get("residual") is True and values.get("norm_after_action") is False)
+        or (values.get("decoupled_weight_decay") is True and values.get("critic_weight_decay") == 0)
     )
 
 
@@ -134,6 +137,8 @@ def test_a_row(row, tmp_path):
         "MlpPolicy", "Pendulum-v1", policy_kwargs=policy_kwargs, learning_starts=60, batch_size=16, buffer_size=500, seed=0,
         device="cpu", **arguments,
     )  # fmt: skip
+    outputs = [output_layer(net) for net in model.policy.critic.q_networks]
+    assert {layer.out_features for layer in outputs} == {model.policy.critic.head.n_outputs}
     model.learn(200)
     assert model._n_updates == 140
     model.save(tmp_path / "model")

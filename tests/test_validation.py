@@ -107,6 +107,10 @@ BAD_ARGUMENTS = [
     (dict(policy="MultiInputPolicy"), ValueError, ["policy='MultiInputPolicy'", "Dict", "Box"]),
     (dict(replay_buffer_class=HerReplayBuffer), ValueError, ["HerReplayBuffer", "Dict"]),
     (dict(action_noise=NormalActionNoise(np.zeros(2), np.ones(2))), ValueError, ["action_noise=", "2 dimensions", "1"]),
+    (dict(batch_size=1, policy_kwargs=dict(actor_norm="batch")), ValueError, ["batch_size=1", "BatchNorm"]),
+    (dict(policy_kwargs=dict(critic=["categorical"])), TypeError, ["policy_kwargs['critic']", "kind"]),
+    (dict(policy_kwargs=dict(popart={}, critic="categorical")), ValueError, ["popart", "categorical"]),
+    (dict(policy_kwargs=dict(residual=True, norm_after_action=False)), ValueError, ["norm_after_action", "residual"]),
     (
         dict(n_steps=3, replay_buffer_kwargs=dict(n_steps=2)),
         ValueError,

@@ -67,7 +67,10 @@ def run(args: argparse.Namespace) -> None:
 
 def read_folder(folder: Path) -> Runs:
     """LABEL/SEED/.../evaluations.npz, as results/networks.sh makes them; of a seed trained several times the latest."""
-    files = {path.relative_to(folder).parts[:2]: path for path in sorted(folder.glob("*/*/**/evaluations.npz"), key=age)}
+    files: dict[tuple[str, str], Path] = {}
+    for path in sorted(folder.glob("*/*/**/evaluations.npz"), key=age):
+        label, seed, *_ = path.relative_to(folder).parts
+        files[label, seed] = path
     if not files or not all(seed.isdigit() for _, seed in files):
         raise SystemExit(f"{folder} must have evaluations in files LOGDIR/LABEL/SEED/.../evaluations.npz, SEED a number")
     environments = {NUMBERED.sub("", path.parent.name) for path in files.values()}

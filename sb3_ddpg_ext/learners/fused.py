@@ -76,6 +76,8 @@ class FusedLearner(Learner):
                 return f"parameters of {type(net).__name__} are frozen"
             if any(p.is_shared() for p in net.parameters()):
                 return f"parameters of {type(net).__name__} are shared with other processes"
+        if type(policy).actor_loss is not DDPGPolicy.actor_loss:
+            return f"{type(policy).__name__} has an actor_loss of its own"
         if unsupported := _unsupported(policy):
             return unsupported
         try:

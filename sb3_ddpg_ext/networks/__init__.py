@@ -11,6 +11,8 @@ from sb3_ddpg_ext.networks.layers import (
     ResidualBlock,
     evaluating,
     is_norm,
+    output_layer,
+    uses_batch_statistics,
 )
 from sb3_ddpg_ext.networks.mlp import MLP
 from sb3_ddpg_ext.networks.plain import PLAIN_ACTIVATIONS, Layer, NotPlain, Snapshot, hooks_of, plain_layers
@@ -37,5 +39,7 @@ __all__ = [
     "hooks_of",
     "initialise",
     "is_norm",
+    "output_layer",
     "plain_layers",
+    "uses_batch_statistics",
 ]

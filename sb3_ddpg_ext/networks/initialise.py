@@ -8,6 +8,7 @@ from typing import Any
 import torch as th
 from torch import nn
 
+from sb3_ddpg_ext.networks.layers import output_layer
 from sb3_ddpg_ext.validation import check_real
 
 Initialiser = Callable[[nn.Module], None]
@@ -84,8 +85,8 @@ def initialise(network: nn.Module, every: Initialiser, last: Initialiser | None 
     """
     :param network: whose linear and convolutional layers are initialised, in order
     :param every: initialises them
-    :param last: initialises the last one; None for ``every``
+    :param last: initialises the one that gives the outputs; None for ``every``
     """
-    layers = [module for module in network.modules() if isinstance(module, nn.Linear | nn.modules.conv._ConvNd)]
-    for layer in layers:
-        (last if last is not None and layer is layers[-1] else every)(layer)
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd):
+            (last if last is not None and layer is output_layer(network) else every)(layer)

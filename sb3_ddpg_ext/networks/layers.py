@@ -88,6 +88,12 @@ class LateAction(nn.Module):
         return after(th.cat([before(features), branch[0](actions) if branch else actions], dim=1))
 
 
+def output_layer(network: nn.Module) -> nn.Linear:
+    """The linear layer whose units are the outputs of a network that :class:`~sb3_ddpg_ext.networks.MLP` has built."""
+    after = network.get_submodule("1") if isinstance(network, LateAction) else network
+    return [module for module in after.modules() if isinstance(module, nn.Linear)][-1]
+
+
 class OutputNormalisation(nn.Module):
     """
     Scales down what goes into the actor's tanh, Wang et al. (2020), "Striving for Simplicity and Performance in Off-Policy
@@ -167,6 +173,11 @@ def is_norm(module: nn.Module) -> bool:
         return True
     is_named_so = "norm" in type(module).__name__.lower()
     return is_named_so and all(parameter.ndim <= 1 for parameter in module.parameters(recurse=False))
+
+
+def uses_batch_statistics(network: nn.Module) -> bool:
+    """Whether there is BatchNorm or BatchRenorm in it."""
+    return any(isinstance(module, _NormBase) or "BatchRenorm" in type(module).__name__ for module in network.modules())
 
 
 @contextmanager

@@ -49,16 +49,17 @@ class MLP:
 
         :param layer: the hidden layer, counted from 0, to whose inputs the actions are joined
         :param branch: hidden units of the actions' own layers before that
-        :param norm_after: normalise these and later layers too
+        :param norm_after: normalise these, later and the actions' own layers too
         """
-        if layer == 0 and not branch and self.input_norm == "none" and norm_after:
+        norm = self.norm if norm_after else "none"
+        if layer == 0 and not branch and self.input_norm == "none" and norm == self.norm:
             return self.build(n_features + action_dim, n_outputs)
         before, after = self.net_arch[:layer], self.net_arch[layer:]
         first = replace(self, net_arch=before).build(n_features, 0)
-        own = replace(self, net_arch=branch, input_norm="none", residual=False).build(action_dim, 0) if branch else None
-        rest = replace(self, net_arch=after, input_norm="none", norm=self.norm if norm_after else "none")
+        behind = replace(self, net_arch=after, input_norm="none", norm=norm)
+        own = replace(behind, net_arch=branch, residual=False).build(action_dim, 0) if branch else None
         n_inputs = (before[-1] if before else n_features) + (branch[-1] if branch else action_dim)
-        return LateAction(first, rest.build(n_inputs, n_outputs), own, action_dim)
+        return LateAction(first, behind.build(n_inputs, n_outputs), own, action_dim)
 
     def _input_norm(self, n_inputs: int) -> list[nn.Module]:
         norm = NORMS[self.input_norm]

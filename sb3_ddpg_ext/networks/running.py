@@ -16,7 +16,18 @@ from sb3_ddpg_ext.validation import check_real
 Buffer = Any  # a tensor, which mypy sees as Tensor or Module
 
 
-class RunningMoments(nn.Module):
+class _Double(nn.Module):
+    """A module whose buffers stay in float64 when the model is cast to another type."""
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, buffer in before.items():
+            self._buffers[name] = buffer.to(self._buffers[name].device)  # type: ignore[union-attr]
+        return self
+
+
+class RunningMoments(_Double):
     """
     Mean and variance of all that was seen, by the parallel algorithm of Chan et al. (1979), in float64.
 
@@ -160,6 +171,13 @@ class ReturnScaler(nn.Module):
         self.register_buffer("factor", th.ones(()))
         self._returns = np.zeros(0)  # of the episodes that run, one for each environment
 
+    def get_extra_state(self) -> th.Tensor:
+        """Saved too, for a training that goes on in the middle of its episodes."""
+        return th.from_numpy(self._returns.copy())
+
+    def set_extra_state(self, state: th.Tensor) -> None:
+        self._returns = state.numpy(force=True).copy()
+
     def begin_episodes(self) -> None:
         """All environments have been reset."""
         self._returns = np.zeros(0)
@@ -183,7 +201,7 @@ class ReturnScaler(nn.Module):
         return rewards * self.factor
 
 
-class PopArt(nn.Module):
+class PopArt(_Double):
     """
     Outputs that are learnt on the scale of targets with mean 0 and standard deviation 1, and keep their value while that scale
     moves, van Hasselt et al. (2016), "Learning values across many orders of magnitude", section 2.
@@ -196,14 +214,14 @@ class PopArt(nn.Module):
 
     mean: Buffer
     mean_square: Buffer
-    weight: Buffer
+    seen: Buffer
 
     def __init__(self, beta: float = 3e-4):
         super().__init__()
         self.beta = check_real("popart: beta", beta, low=0, high=1, above=True)
         self.register_buffer("mean", th.zeros((), dtype=th.float64))
         self.register_buffer("mean_square", th.ones((), dtype=th.float64))
-        self.register_buffer("weight", th.zeros((), dtype=th.float64))  # of what was seen: 1 - (1 - beta)^n
+        self.register_buffer("seen", th.zeros((), dtype=th.float64))  # weight of n batches: 1 - (1 - beta)^n
         self._layers: tuple[nn.Linear, ...] = ()
 
     def preserve(self, layers: Iterable[nn.Linear]) -> None:
@@ -229,8 +247,8 @@ class PopArt(nn.Module):
         """
         old_mean, old_sigma = self.mean.clone(), self.sigma
         targets = targets.to(self.mean.dtype)
-        self.weight += self.beta * (1 - self.weight)
-        step = self.beta / self.weight  # 1 for the first batch: the beginning has no weight
+        self.seen += self.beta * (1 - self.seen)
+        step = self.beta / self.seen  # 1 for the first batch: the beginning has no weight
         self.mean += step * (targets.mean() - self.mean)
         self.mean_square += step * (targets.square().mean() - self.mean_square)
         sigma = self.sigma

@@ -11,7 +11,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.td3.policies import TD3Policy
 from torch import nn
 
-from sb3_ddpg_ext.networks import Normalised, NotPlain, PopArt, ReturnScaler, is_norm
+from sb3_ddpg_ext.networks import Normalised, NotPlain, PopArt, ReturnScaler, initialise, is_norm, output_layer
 from sb3_ddpg_ext.networks.running import make_normaliser, update_normaliser
 from sb3_ddpg_ext.policies.acting import PlainActor
 from sb3_ddpg_ext.policies.actor import Actor
@@ -39,8 +39,8 @@ class DDPGPolicy(TD3Policy):
     :param lr_schedule: learning rate over the progress remaining (1 to 0)
     :param net_arch: hidden units of actor and critic, ``[400, 300]`` by default (``[256, 256]`` after a CNN);
         ``dict(pi=[...], qf=[...])`` for different ones
-    :param n_critics: number of Q networks; 1 is DDPG, 2 adds clipped double Q-learning
-    :param activation_fn: ``"relu"``, ``"tanh"``, ``"elu"``, ``"silu"``, ``"mish"`` or a class of torch modules
+    :param n_critics: number of Q networks; 1, the default, is DDPG, 2 adds clipped double Q-learning
+    :param activation_fn: ``"relu"`` (the default), ``"tanh"``, ``"elu"``, ``"silu"``, ``"mish"`` or a class of torch modules
     :param kwargs: the fields of :class:`~sb3_ddpg_ext.policies.options.Options`, and further arguments of Stable-Baselines3's
         ``TD3Policy``: ``features_extractor_class``, ``features_extractor_kwargs``, ``normalize_images``, ``optimizer_class``,
         ``optimizer_kwargs``, ``share_features_extractor``
@@ -63,11 +63,13 @@ class DDPGPolicy(TD3Policy):
         lr_schedule: Schedule,
         net_arch: list[int] | dict[str, list[int]] | None = None,
         *,
-        n_critics: int = 1,
-        activation_fn: str | type[nn.Module] = nn.ReLU,
+        n_critics: int | None = None,
+        activation_fn: str | type[nn.Module] | None = None,
         **kwargs: Any,
     ):
-        kwargs = self.defaults | kwargs
+        given = dict(n_critics=n_critics, activation_fn=activation_fn)
+        kwargs = self.defaults | kwargs | {name: value for name, value in given.items() if value is not None}
+        n_critics, activation_fn = kwargs.pop("n_critics", 1), kwargs.pop("activation_fn", nn.ReLU)
         if unknown := sorted(set(kwargs) - {*OPTIONS, *SB3_KWARGS, "net_arch"}):
             allowed = sorted([*OPTIONS, *SB3_KWARGS, "net_arch", "n_critics", "activation_fn"])
             raise TypeError(f"policy_kwargs has no argument {unknown[0]!r}; it has {allowed}")
@@ -153,21 +155,21 @@ class DDPGPolicy(TD3Policy):
             self.actor_target, self.critic_target = self.actor, self.critic
         if self._popart is not None:
             heads = [net for critic in (self.critic, self.critic_target) for net in critic.q_networks]
-            self._popart.preserve(dict.fromkeys(_linear_layers(net)[-1] for net in heads))
+            self._popart.preserve(dict.fromkeys(output_layer(net) for net in heads))
         if options.critic_weight_decay > 0:
             self.critic.optimizer = self._optimizer_with_decay(lr_schedule)
 
     def _optimizer_with_decay(self, lr_schedule: Schedule) -> th.optim.Optimizer:
-        """The critic's, with two groups: the weights of all layers but the last, and the other parameters."""
+        """The critic's, with two groups: the weights of all layers but the output layers, and the other parameters."""
         kwargs = dict(self.optimizer_kwargs)
         if self.options.decoupled_weight_decay and self.optimizer_class is not th.optim.AdamW:  # which does it anyway
+            if self.optimizer_class is not th.optim.Adam:
+                raise ValueError(
+                    f"policy_kwargs['decoupled_weight_decay']=True is for Adam and AdamW, not {self.optimizer_class.__name__}"
+                )
             kwargs["decoupled_weight_decay"] = True
-        last = {_linear_layers(net)[-1] for net in self.critic.q_networks}
-        decayed = {
-            module.weight: None
-            for module in self.critic.modules()
-            if module not in last and not is_norm(module) and getattr(module, "weight", None) is not None
-        }
+        of_outputs = {output_layer(net).weight for net in self.critic.q_networks}
+        decayed = {p: None for p in self.critic.parameters() if p.ndim >= 2 and p not in of_outputs}
         rest = [p for p in self.critic.parameters() if p not in decayed]
         groups = [
             dict(params=list(decayed), weight_decay=self.options.critic_weight_decay),
@@ -177,6 +179,7 @@ class DDPGPolicy(TD3Policy):
 
     def make_features_extractor(self) -> BaseFeaturesExtractor:
         extractor = super().make_features_extractor()
+        initialise(extractor, self.options.initialisers()[0])
         return extractor if self.normaliser is None else Normalised(extractor, self.normaliser)
 
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Actor:
@@ -247,10 +250,6 @@ class DDPGPolicy(TD3Policy):
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return super()._get_constructor_parameters() | {name: getattr(self.options, name) for name in OPTIONS}
-
-
-def _linear_layers(network: nn.Module) -> list[nn.Linear]:
-    return [module for module in network.modules() if isinstance(module, nn.Linear)]
 
 
 class CnnPolicy(DDPGPolicy):

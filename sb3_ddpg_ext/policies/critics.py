@@ -108,7 +108,11 @@ class Critic(ContinuousCritic):
     def target(self, batch: "Batch", next_outputs: Sequence[th.Tensor]) -> th.Tensor:
         """The same from what the networks gave out for the next observations and actions."""
         discounts = (1 - batch.dones) * batch.discounts
-        return self.head.backup(self._rewards(batch), discounts, self._combine(next_outputs), self.options.target_q_range)
+        clamp = self.options.target_q_range
+        if clamp is not None and self.return_scaler is not None:
+            low, high = clamp
+            clamp = low * self.return_scaler.factor, high * self.return_scaler.factor
+        return self.head.backup(self._rewards(batch), discounts, self._combine(next_outputs), clamp)
 
     def loss(self, batch: "Batch", target: th.Tensor) -> th.Tensor:
         """The Bellman error, the mean squared one unless the options say otherwise, summed over the networks."""
@@ -127,15 +131,14 @@ class Critic(ContinuousCritic):
     def td_errors(self, batch: "Batch", target_critic: "Critic", next_actions: th.Tensor) -> th.Tensor:
         """
         y - Q(s, a) of the first network for each transition, of shape (batch, 1), of expectations where returns are
-        distributed.
+        distributed. All networks are evaluated: by running statistics, whatever those of the update, and without dropout.
 
         :param batch: the transitions
         :param target_critic: the one for the next observations
         :param next_actions: the actions there
         """
         with evaluating(self, target_critic):
-            next_q = self.head.mean(target_critic._combine(target_critic.outputs(batch.next_observations, next_actions)))
-            target = self._rewards(batch) + (1 - batch.dones) * batch.discounts * next_q
+            target = self.head.mean(target_critic.target(batch, target_critic.outputs(batch.next_observations, next_actions)))
             return target - self.q1_forward(batch.observations, batch.actions)  # type: ignore[arg-type]
 
     def _rewards(self, batch: "Batch") -> th.Tensor:

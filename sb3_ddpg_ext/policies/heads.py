@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from sb3_ddpg_ext.networks import PopArt
 from sb3_ddpg_ext.validation import check_integer, check_real
 
-Range = tuple[float, float] | None
+Range = tuple[Any, Any] | None  # numbers or scalar tensors
 
 
 class Head(nn.Module, ABC):

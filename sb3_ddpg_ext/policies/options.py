@@ -29,9 +29,9 @@ class Options:
     :param target_statistics: what BatchNorm in the targets normalises by: ``"running"``, copies of the online networks'
         running statistics, or ``"batch"``, the statistics of the minibatch, which fit the targets' own, older weights
     :param input_norm: the same for what goes into both, the actions excepted
-    :param norm_after_action: with ``critic_norm``, normalise the critic's layers from the action on too
-    :param init: initial weights: ``"torch"``, ``"orthogonal"``, ``"xavier"``, ``"normal"``, ``"uniform"``, ``"fan_in"``, or a
-        dict with its argument, ``dict(kind="normal", std=0.1)``
+    :param norm_after_action: with ``critic_norm``, normalise the critic's layers from the action on, and its own, too
+    :param init: initial weights, of features extractors too: ``"torch"``, ``"orthogonal"``, ``"xavier"``, ``"normal"``,
+        ``"uniform"``, ``"fan_in"``, or a dict with its argument, ``dict(kind="normal", std=0.1)``
     :param last_init: of the last layers, in the same forms, or the limit of a uniform distribution: 3e-3 in DDPG's paper; None
         for ``init``
     :param residual: residual blocks with LayerNorm (SimBa, Lee et al. 2025) in place of layers: one for each number in
@@ -57,12 +57,12 @@ class Options:
     :param critic_loss: ``"mse"`` or ``"huber"`` of a scalar critic
     :param backup: of several critics: ``"min"`` (clipped double Q-learning, TD3) or ``"mean"``
     :param objective: what the actor climbs of several critics: ``"first"`` (TD3), ``"mean"`` or ``"min"``
-    :param target_q_range: ``(low, high)``, to which targets are clamped
+    :param target_q_range: ``(low, high)``, to which targets are clamped, on the scale of the rewards as they came
     :param target_networks: False for none: the critic sees present and next observations in one batch, whose statistics its
         BatchNorm then uses for both (CrossQ, Bhatt et al. 2024)
-    :param critic_weight_decay: on the critic's weights, not on biases, normalisation and last layers: L2 in the gradient as
-        in DDPG's paper
-    :param decoupled_weight_decay: apart from the gradient instead, as in AdamW (Loshchilov & Hutter 2019)
+    :param critic_weight_decay: on the critic's weights: L2 in the gradient as in DDPG's paper; on biases, normalisation and
+        output layers none, as in OpenAI's Baselines
+    :param decoupled_weight_decay: apart from the gradient instead, as AdamW always does (Loshchilov & Hutter 2019)
 
     Against saturation:
 
@@ -113,6 +113,8 @@ class Options:
                 check_instance(_full(field.name), getattr(self, field.name), bool, "True or False")
         for name in ("normalize_observations", "scale_returns", "popart"):
             check_instance(_full(name), getattr(self, name), (bool, dict), "True, False, or a dict of arguments")
+            if getattr(self, name) == {}:
+                object.__setattr__(self, name, True)  # no arguments: all defaults
         check_integer(_full("action_layer"), self.action_layer, at_least=0)
         check_layers(_full("action_branch"), self.action_branch)
         check_choice(_full("critic_loss"), self.critic_loss, ["mse", "huber"])
@@ -143,6 +145,11 @@ class Options:
 
     def _check_together(self) -> None:
         kind = self.critic_kind[0]
+        check_instance(_full("critic"), kind, str, "the kind of a critic, or a dict with that and its arguments")
+        if self.residual and not self.norm_after_action:
+            raise ValueError(f"{_full('norm_after_action')} must be True with residual=True, whose blocks are normalised")
+        if self.decoupled_weight_decay and not self.critic_weight_decay:
+            raise ValueError(f"{_full('decoupled_weight_decay')}=True needs a critic_weight_decay > 0")
         if kind != "scalar" and self.critic_loss != "mse":
             raise ValueError(
                 f"{_full('critic_loss')}={self.critic_loss!r} is for a scalar critic; a {kind} one has its own loss"

@@ -18,9 +18,10 @@ class PaperPolicy(DDPGPolicy):
     1 / sqrt(fan-in), in the last layers 3e-3; L2 of 1e-2 on the critic's weights. The arguments of :class:`DDPGPolicy` change
     any of it.
 
-    The paper leaves two things open. "All layers of mu" excludes the output layer here, whose small initial weights BatchNorm
-    would undo. In training the targets normalise by the minibatch, as the other networks do: running statistics of the online
-    networks do not fit the targets' older weights, and with tau=1e-3 learning then breaks down.
+    The paper leaves three things open. "All layers of mu" excludes the output layer here, whose small initial weights
+    BatchNorm would undo. The critic's output layer has no L2, as in OpenAI's Baselines. In training the targets normalise by
+    the minibatch, as the other networks do: running statistics of the online networks do not fit the targets' older weights,
+    and with tau=1e-3 learning then breaks down.
 
     What else the paper's experiments have are arguments of ``DDPG``: ``learning_rate=1e-4, qf_learning_rate=1e-3, tau=1e-3,
     batch_size=64, gamma=0.99, buffer_size=1_000_000, action_noise=dict(kind="ou", theta=0.15, sigma=0.2, dt=1.0)``.
