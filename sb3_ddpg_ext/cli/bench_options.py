@@ -10,13 +10,15 @@ LAYER, BATCH = dict(actor_norm="layer", critic_norm="layer"), dict(actor_norm="b
 # name -> policy_kwargs, and arguments of DDPG
 OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "eager": ({}, dict(learner="eager")),  # what those without written-out gradients are to be compared with
-    "mish": (dict(activation_fn="mish"), {}),
+    **{name: (dict(activation_fn=name), {}) for name in ("tanh", "elu", "silu", "mish")},
     "layer-critic": (dict(critic_norm="layer"), {}),
     "layer": (LAYER, {}),
+    "input-layer": (dict(input_norm="layer"), {}),
     "batch": (BATCH | dict(input_norm="batch"), {}),
     "batch-renorm": (dict(actor_norm="batch-renorm", critic_norm="batch-renorm"), {}),
     "residual": (dict(residual=True), {}),
     "late-action": (dict(action_layer=1), {}),
+    "action-branch": (dict(action_branch=[64]), {}),
     "dropout": (dict(critic_dropout=0.01), {}),
     "normalize-observations": (dict(normalize_observations=True), {}),
     "scale-returns": (dict(scale_returns=True), {}),
@@ -27,6 +29,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "categorical": (dict(critic=dict(kind="categorical", n_atoms=101)), {}),
     "quantile": (dict(critic="quantile"), {}),
     "huber": (dict(critic_loss="huber"), {}),
+    "target-range": (dict(target_q_range=(-100, 100)), {}),
     "crossq": (BATCH | dict(target_networks=False), {}),
     "weight-decay": (dict(critic_weight_decay=1e-2), {}),
     "inverting-gradients": (dict(inverting_gradients=True), {}),
@@ -38,6 +41,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "policy-delay": ({}, dict(policy_delay=2)),
     "hard-targets": ({}, dict(tau=1.0, target_update_interval=100)),
 }
+TICKS = (0.5, 1, 2, 4, 8, 16)  # of the picture's axis
 
 
 def draw_options(rows: list[Row], title: str, path: Path) -> None:
@@ -59,6 +63,9 @@ def draw_options(rows: list[Row], title: str, path: Path) -> None:
             f"{MEASURES[measure].title}, {cell}\nbehind the bars: times plain ({MEASURES[measure].unit})", fontsize="small"
         )
         ax.set_xlabel("cost as a multiple of plain DDPG's")
-        ax.margins(x=0.25)
+        ax.set_xscale("log")
+        ax.set_xticks(TICKS, map(str, TICKS), minor=False)
+        ax.set_xticks([], minor=True)
+        ax.set_xlim(TICKS[0], 2 * max([2.0, *(row.speedup or 0.0 for row in mine)]))
     figure.suptitle(title, fontsize="small")
     save(figure, path)
