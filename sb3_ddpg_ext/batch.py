@@ -3,8 +3,22 @@
 from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import torch as th
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTorchObs, ReplayBufferSamples
+
+
+class Samples(NamedTuple):
+    """What our replay buffers return: the fields of SB3's ``ReplayBufferSamples``, and those of prioritised replay."""
+
+    observations: PyTorchObs
+    actions: th.Tensor
+    next_observations: PyTorchObs
+    dones: th.Tensor
+    rewards: th.Tensor
+    discounts: th.Tensor | None = None  # of returns of several steps
+    weights: th.Tensor | None = None  # (batch, 1), of the losses
+    indices: np.ndarray | None = None  # (batch,), where the replay buffer wants to know the critic's errors
 
 
 class Batch(NamedTuple):
@@ -21,17 +35,23 @@ class Batch(NamedTuple):
     dones: th.Tensor  # (batch, 1)
     rewards: th.Tensor  # (batch, 1)
     discounts: th.Tensor  # (batch, 1)
+    weights: th.Tensor | None = None  # (batch, 1), of each transition's loss; None for 1
+    indices: np.ndarray | None = None  # (batch,), whose errors the replay buffer asks for
 
     @classmethod
-    def from_samples(cls, samples: ReplayBufferSamples | DictReplayBufferSamples, gamma: float) -> "Batch":
+    def from_samples(cls, samples: Samples | ReplayBufferSamples | DictReplayBufferSamples, gamma: float) -> "Batch":
         """
-        :param samples: what a Stable-Baselines3 replay buffer returns from ``sample``
+        :param samples: what a replay buffer, of Stable-Baselines3 too, returns from ``sample``
         :param gamma: the discount of one step, used where the buffer gives no ``discounts`` of its own
         """
         discounts = samples.discounts
         if discounts is None:
             discounts = _constant(gamma, samples.rewards.shape, samples.rewards.dtype, samples.rewards.device)
-        return cls(samples.observations, samples.actions, samples.next_observations, samples.dones, samples.rewards, discounts)
+        weights, indices = (samples.weights, samples.indices) if isinstance(samples, Samples) else (None, None)
+        return cls(
+            samples.observations, samples.actions, samples.next_observations, samples.dones, samples.rewards, discounts,
+            weights, indices,
+        )  # fmt: skip
 
 
 @lru_cache(maxsize=8)

@@ -13,7 +13,7 @@ from stable_baselines3.common.type_aliases import RolloutReturn, TrainFreq
 from stable_baselines3.common.utils import should_collect_more_steps
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from sb3_ddpg_ext.buffers import UniformReplayBuffer
+from sb3_ddpg_ext.buffers import HindsightReplayBuffer, TransitionReplayBuffer
 from sb3_ddpg_ext.learners import Learner, TorchSettings
 from sb3_ddpg_ext.noise import Noise
 from sb3_ddpg_ext.policies import DDPGPolicy
@@ -160,8 +160,8 @@ class Collection(OffPolicyAlgorithm):
         self._check_transition(new_obs, reward, dones, infos)
         if self.policy.observes:
             self.policy.observe(self._last_obs, reward, dones, self.gamma)
-        own_buffer = type(replay_buffer) is UniformReplayBuffer  # which copies what it is given, as it is given
-        if self._vec_normalize_env is not None or not own_buffer or np.count_nonzero(dones):
+        copies = type(replay_buffer) in (TransitionReplayBuffer, HindsightReplayBuffer)  # what it is given
+        if self._vec_normalize_env is not None or not copies or np.count_nonzero(dones):
             super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
             return
         replay_buffer.add(self._last_obs, new_obs, buffer_action, reward, dones, infos)  # type: ignore[arg-type]

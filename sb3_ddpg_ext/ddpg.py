@@ -20,14 +20,14 @@ from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 from stable_baselines3.td3 import policies as sb3_policies
 
 from sb3_ddpg_ext.batch import Batch
-from sb3_ddpg_ext.buffers import UniformReplayBuffer, choose_buffer, n_step_kwargs
+from sb3_ddpg_ext.buffers import HindsightReplayBuffer, TransitionReplayBuffer, choose_buffer, n_step_kwargs
 from sb3_ddpg_ext.diagnostics import Diagnostics
 from sb3_ddpg_ext.exploration import Exploration
 from sb3_ddpg_ext.learners import LEARNERS, choose_learner, has_amx, warn_if_oversubscribed
 from sb3_ddpg_ext.networks import uses_batch_statistics
 from sb3_ddpg_ext.policies import CnnPolicy, DDPGPolicy, MlpPolicy, MultiInputPolicy, PaperCnnPolicy, PaperPolicy
 from sb3_ddpg_ext.schedules import evaluate
-from sb3_ddpg_ext.specs import make_schedule
+from sb3_ddpg_ext.specs import make_sampling, make_schedule
 from sb3_ddpg_ext.validation import (
     ShapeCheck,
     check_action_space,
@@ -315,14 +315,16 @@ class DDPG(Exploration):
     def _make_replay_buffer(self) -> ReplayBuffer:
         kwargs = dict(self.replay_buffer_kwargs)
         n_steps = max(self.n_steps, kwargs.get("n_steps", 1))
-        buffer_class = choose_buffer(self.replay_buffer_class, self.observation_space, n_steps)
+        buffer_class = choose_buffer(self.replay_buffer_class, n_steps)
         kwargs |= n_step_kwargs(buffer_class, kwargs, self.n_steps, self.gamma)
-        if issubclass(buffer_class, HerReplayBuffer):
+        if issubclass(buffer_class, HerReplayBuffer | HindsightReplayBuffer):
             if self.env is None or not isinstance(self.observation_space, spaces.Dict):
                 raise ValueError(f"{buffer_class.__name__} needs an environment with Dict observations, here env={self.env}")
             kwargs["env"] = self.env  # here, not in replay_buffer_kwargs, which are pickled with the model
-        if buffer_class is UniformReplayBuffer and self._vec_normalize_env is not None:
+        if issubclass(buffer_class, TransitionReplayBuffer) and self._vec_normalize_env is not None:
             kwargs.setdefault("keep_float64", True)  # it normalises before it rounds
+        if "sampling" in kwargs:
+            kwargs["sampling"] = make_sampling(kwargs["sampling"])
         return buffer_class(
             self.buffer_size,
             self.observation_space,
@@ -347,6 +349,8 @@ class DDPG(Exploration):
             raise ValueError(
                 f"the replay buffer in {path} has n_envs={loaded.n_envs}; it must be the model's n_envs={self.n_envs}"
             )
+        if isinstance(self.replay_buffer, HindsightReplayBuffer):
+            self.replay_buffer.env = self.env
 
     def learn(
         self: SelfDDPG,
@@ -406,11 +410,17 @@ class DDPG(Exploration):
         learner.tau, learner.policy_delay, learner.n_updates = self.tau, self.policy_delay, self._n_updates
         learner.target_policy_noise, learner.target_noise_clip = self.target_policy_noise, self.target_noise_clip
         learner.target_update_interval, learner.max_grad_norm = self.target_update_interval, self.max_grad_norm
-        parameter_noise = self.parameter_noise
+        replay_buffer, parameter_noise = self.replay_buffer, self.parameter_noise
+        assert replay_buffer is not None
+        if isinstance(replay_buffer, TransitionReplayBuffer):
+            replay_buffer.sampling.advance(self._current_progress_remaining, self.num_timesteps)
         with self._torch_settings(batch_size):
             for n_updates in range(self._n_updates + 1, self._n_updates + gradient_steps + 1):
-                samples = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
-                self._sum_losses(learner.update(Batch.from_samples(samples, self.gamma)))
+                samples = replay_buffer.sample(batch_size, env=self._vec_normalize_env)
+                batch = Batch.from_samples(samples, self.gamma)
+                self._sum_losses(learner.update(batch))
+                if batch.indices is not None:
+                    replay_buffer.update_priorities(batch.indices, learner.errors)  # type: ignore[attr-defined]
                 if parameter_noise is not None:
                     parameter_noise.after_update(n_updates, self.policy, samples.observations)
         self._n_updates += gradient_steps

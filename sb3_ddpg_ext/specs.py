@@ -1,7 +1,7 @@
 """Strings and dicts from a YAML file or a command line, turned into objects. The only parser of strings."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
 from stable_baselines3.common.type_aliases import Schedule as SB3Schedule
 from stable_baselines3.common.utils import FloatSchedule
 
+from sb3_ddpg_ext.buffers import LossAdjusted, Prioritized, Sampling, Uniform
 from sb3_ddpg_ext.noise import (
     AdaptiveParameterNoise,
     ColouredNoise,
@@ -42,8 +43,10 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "exp": Exponential,
     "piecewise": Piecewise,
 }
-# Arguments of noises that may be schedules.
+SAMPLINGS: dict[str, Callable[..., Sampling]] = {"uniform": Uniform, "prioritized": Prioritized, "lap": LossAdjusted}
+# Arguments of noises, and of ways of sampling, that may be schedules.
 SCHEDULED = ("sigma", "scale", "epsilon", "target")
+SAMPLING_SCHEDULED = ("beta",)
 
 NOISE_FORMS = (
     '"KIND_NUMBER" such as "normal_0.1", "KIND_SCHEDULE" such as "normal_lin_0.5_0.05", several of them with commas between, '
@@ -54,6 +57,10 @@ SCHEDULE_FORMS = (
     'a number >= 0, a function of the progress remaining, "lin_START" (to 0), "lin_START_END", "exp_START_DECAY" (per step), '
     '"exp_START_DECAY_END", or a dict(kind=..., ...) with the arguments of its class; '
     f"the kinds are {', '.join(SCHEDULES)}"
+)
+SAMPLING_FORMS = (
+    '"uniform", "prioritized", "lap", these two also with their alpha as in "prioritized_0.6", a dict(kind=..., ...) with the '
+    "arguments of its class, or a Sampling of sb3_ddpg_ext.buffers"
 )
 
 
@@ -116,12 +123,7 @@ def _make_noise(spec: Any, part: Any) -> Noise | None:
     if part is None or part == "none" or isinstance(part, Noise):
         return part if isinstance(part, Noise) else None
     if isinstance(part, dict):
-        is_schedule = {key: key in SCHEDULED and isinstance(value, str | dict) for key, value in part.items()}
-        part = {
-            key: _number_or_schedule(f"action_noise: {key}", value) if is_schedule[key] else value
-            for key, value in part.items()
-        }
-        return _from_dict("action_noise", part, NOISES, NOISE_FORMS)
+        return _from_dict("action_noise", _with_schedules("action_noise", part, SCHEDULED), NOISES, NOISE_FORMS)
     if not isinstance(part, str):
         raise TypeError(f"action_noise={spec!r}: {part!r} must be None or {NOISE_FORMS}")
     kind, _, strength = part.partition("_")
@@ -131,6 +133,37 @@ def _make_noise(spec: Any, part: Any) -> Noise | None:
         return NOISES[kind](_number_or_schedule("the number", strength))
     except (TypeError, ValueError) as error:
         raise ValueError(f"action_noise={spec!r}: {part!r} must be {NOISE_FORMS} ({error})") from None
+
+
+def make_sampling(spec: Any) -> Sampling:
+    """
+    :param spec: a ``Sampling`` (returned as it is), a string or a dict
+    :raises ValueError: for an unknown kind or number
+    :raises TypeError: for anything else
+    """
+    name = "replay_buffer_kwargs['sampling']"
+    if isinstance(spec, Sampling):
+        return spec
+    if isinstance(spec, dict):
+        return _from_dict(name, _with_schedules(name, spec, SAMPLING_SCHEDULED), SAMPLINGS, SAMPLING_FORMS)
+    if not isinstance(spec, str):
+        raise TypeError(f"{name}={spec!r} must be {SAMPLING_FORMS}")
+    kind, *words = spec.split("_")
+    alpha = [_number(word) for word in words]
+    if kind not in SAMPLINGS or len(alpha) > (kind != "uniform") or None in alpha:
+        raise ValueError(f"{name}={spec!r} must be {SAMPLING_FORMS}")
+    try:
+        return SAMPLINGS[kind](*alpha)
+    except ValueError as error:
+        raise ValueError(f"{name}={spec!r}: {error}") from None
+
+
+def _with_schedules(name: str, spec: dict[str, Any], scheduled: Sequence[str]) -> dict[str, Any]:
+    """A dict whose strings and dicts under these keys are schedules."""
+    return {
+        key: _number_or_schedule(f"{name}: {key}", value) if key in scheduled and isinstance(value, str | dict) else value
+        for key, value in spec.items()
+    }
 
 
 def _number_or_schedule(name: str, spec: str | dict[str, Any]) -> float | SB3Schedule:

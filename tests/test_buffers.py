@@ -14,7 +14,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_ddpg_ext import DDPG
-from sb3_ddpg_ext.buffers import UniformReplayBuffer
+from sb3_ddpg_ext.buffers import TransitionReplayBuffer
 
 ACTIONS = spaces.Box(-1, 1, (2,), np.float32)
 SPACES = {
@@ -89,7 +89,7 @@ def test_samples_are_those_of_sb3(space, size, n_envs):
     rng = np.random.default_rng(0)
     other = DictReplayBuffer if space == "dict" else ReplayBuffer
     args = (size * n_envs, SPACES[space], ACTIONS, "cpu", n_envs)
-    mine, its = UniformReplayBuffer(*args), other(*args)
+    mine, its = TransitionReplayBuffer(*args), other(*args)
     for i in range(12):
         record(rng, (mine, its), SPACES[space], n_envs, n_steps=7)
         sample_both(mine, its, 40)
@@ -110,7 +110,7 @@ def test_time_limits_can_count_as_terminations():
     """handle_timeout_termination=False keeps them as dones."""
     rng = np.random.default_rng(0)
     buffers = [
-        cls(50, SPACES["box"], ACTIONS, "cpu", handle_timeout_termination=False) for cls in (UniformReplayBuffer, ReplayBuffer)
+        cls(50, SPACES["box"], ACTIONS, "cpu", handle_timeout_termination=False) for cls in (TransitionReplayBuffer, ReplayBuffer)
     ]
     record(rng, buffers, SPACES["box"], 1, 50)
     np.testing.assert_array_equal(buffers[0].dones, buffers[1].dones)
@@ -120,23 +120,23 @@ def test_time_limits_can_count_as_terminations():
 def test_room_for_last_observations_is_used_again():
     """A hundred times around the ring, each transition an end: memory grows to that of two copies and no more."""
     rng = np.random.default_rng(0)
-    buffer = UniformReplayBuffer(100, SPACES["box"], ACTIONS, "cpu")
+    buffer = TransitionReplayBuffer(100, SPACES["box"], ACTIONS, "cpu")
     sizes = []
     for _ in range(100):
         for _ in range(100):
             obs, next_obs = (draw_obs(rng, SPACES["box"], 1) for _ in range(2))
             buffer.add(obs, next_obs, np.zeros((1, 2)), np.zeros(1), np.ones(1, bool), [{}])
         sizes.append(buffer.nbytes)
-    assert sizes[-1] == sizes[1] <= 2.2 * UniformReplayBuffer(100, SPACES["box"], ACTIONS, "cpu").nbytes
+    assert sizes[-1] == sizes[1] <= 2.2 * TransitionReplayBuffer(100, SPACES["box"], ACTIONS, "cpu").nbytes
 
 
 def test_memory_is_at_most_55_percent_of_sb3():
     """A million transitions of HalfCheetah: 17 observations of 64 bits, 6 actions; also filled, in episodes of 1,000."""
     space, actions = spaces.Box(-np.inf, np.inf, (17,), np.float64), spaces.Box(-1, 1, (6,), np.float32)
-    mine, its = UniformReplayBuffer(1_000_000, space, actions, "cpu"), ReplayBuffer(1_000_000, space, actions, "cpu")
+    mine, its = TransitionReplayBuffer(1_000_000, space, actions, "cpu"), ReplayBuffer(1_000_000, space, actions, "cpu")
     arrays = (its.observations, its.next_observations, its.actions, its.rewards, its.dones, its.timeouts)
     assert mine.nbytes <= 0.55 * sum(array.nbytes for array in arrays)
-    small = UniformReplayBuffer(10_000, space, actions, "cpu")
+    small = TransitionReplayBuffer(10_000, space, actions, "cpu")
     before = small.nbytes
     for i in range(25_000):
         small.add(
@@ -147,7 +147,7 @@ def test_memory_is_at_most_55_percent_of_sb3():
 
 def test_saved_buffer_holds_what_was_written():
     """A pickle of a large, nearly empty buffer is small."""
-    buffer = UniformReplayBuffer(1_000_000, SPACES["box"], ACTIONS, "cpu")
+    buffer = TransitionReplayBuffer(1_000_000, SPACES["box"], ACTIONS, "cpu")
     record(np.random.default_rng(0), [buffer], SPACES["box"], 1, 100)
     assert len(pickle.dumps(buffer)) < 20_000
     assert len(pickle.loads(pickle.dumps(buffer))._next) == 1_000_000
@@ -155,14 +155,14 @@ def test_saved_buffer_holds_what_was_written():
 
 def test_empty_buffer_refuses_to_sample():
     with pytest.raises(ValueError, match="empty"):
-        UniformReplayBuffer(10, SPACES["box"], ACTIONS, "cpu").sample(1)
+        TransitionReplayBuffer(10, SPACES["box"], ACTIONS, "cpu").sample(1)
 
 
 def test_reset_empties():
     """What was stored before a reset is gone, and what comes after it is right."""
     rng = np.random.default_rng(0)
     args = (20, SPACES["box"], ACTIONS, "cpu")
-    mine, its = UniformReplayBuffer(*args), ReplayBuffer(*args)
+    mine, its = TransitionReplayBuffer(*args), ReplayBuffer(*args)
     record(rng, [mine], SPACES["box"], 1, 30)
     mine.reset()
     assert mine.size() == 0
@@ -175,7 +175,7 @@ def test_normalised_as_sb3_does():
     env = VecNormalize(make_vec_env("Pendulum-v1", n_envs=2, seed=0))
     env.reset()
     args = (100, env.observation_space, env.action_space, "cpu", 2)
-    mine, its = UniformReplayBuffer(*args), ReplayBuffer(*args)
+    mine, its = TransitionReplayBuffer(*args), ReplayBuffer(*args)
     for _ in range(30):
         obs, action = env.get_original_obs(), np.stack([env.action_space.sample() for _ in range(2)])
         _, _, dones, infos = env.step(action)
@@ -191,7 +191,7 @@ def test_transitions_of_an_environment(n_envs):
     env = DummyVecEnv([lambda: CountingEnv(rules) for _ in range(n_envs)])
     model = DDPG("MlpPolicy", env, buffer_size=40 * n_envs, learning_starts=10**6, device="cpu", seed=0).learn(150 * n_envs)
     samples = model.replay_buffer.sample(500)
-    assert type(model.replay_buffer) is UniformReplayBuffer
+    assert type(model.replay_buffer) is TransitionReplayBuffer
     episode, step = samples.observations.T
     assert th.equal(samples.next_observations, th.stack((episode, step + 1), dim=1))
     assert th.equal(samples.rewards[:, 0], step + 1)
@@ -205,7 +205,7 @@ def test_a_refused_transition_changes_nothing(n_envs):
     """An error in add(), of a wrong shape or type, leaves the buffer as it was, and what comes next is right."""
     rng = np.random.default_rng(0)
     args = (15 * n_envs, SPACES["box"], ACTIONS, "cpu", n_envs)
-    mine, its = UniformReplayBuffer(*args), ReplayBuffer(*args)
+    mine, its = TransitionReplayBuffer(*args), ReplayBuffer(*args)
     obs, action, reward, done = np.zeros((n_envs, 4)), np.zeros((n_envs, 2)), np.zeros(n_envs), np.zeros(n_envs, bool)
     wrong = [
         (np.zeros((n_envs, 5)), obs, action, reward, done),
@@ -224,7 +224,7 @@ def test_a_refused_transition_changes_nothing(n_envs):
 def test_raw_values_of_gymnasium_are_taken():
     """Where a single environment's demonstrations are stored, numbers and lists, as SB3 takes them."""
     for space, obs, next_obs in ((SPACES["box"], [1.0, 2.0, 3.0, 4.0], np.arange(4.0)), (SPACES["discrete"], np.int64(3), 4)):
-        mine, its = (cls(10, space, ACTIONS, "cpu") for cls in (UniformReplayBuffer, ReplayBuffer))
+        mine, its = (cls(10, space, ACTIONS, "cpu") for cls in (TransitionReplayBuffer, ReplayBuffer))
         mine.add(obs, next_obs, np.zeros(2), 1.0, True, [{}])
         its.add(np.asarray(obs), np.asarray(next_obs), np.zeros(2), 1.0, True, [{}])
         sample_both(mine, its, 4)
@@ -249,7 +249,7 @@ def far_away(obs):
 
 def test_what_is_computed_cannot_be_written_to():
     """Rather an error than a value that is lost."""
-    buffer = UniformReplayBuffer(10, SPACES["box"], ACTIONS, "cpu")
+    buffer = TransitionReplayBuffer(10, SPACES["box"], ACTIONS, "cpu")
     for name in ("dones", "timeouts"):
         with pytest.raises(ValueError, match="read-only"):
             getattr(buffer, name)[0] = 1
@@ -259,7 +259,7 @@ def test_what_is_computed_cannot_be_written_to():
 
 def test_two_samples_do_not_share_memory():
     """A batch that is kept stays what it was."""
-    buffer = UniformReplayBuffer(100, SPACES["box"], ACTIONS, "cpu")
+    buffer = TransitionReplayBuffer(100, SPACES["box"], ACTIONS, "cpu")
     record(np.random.default_rng(0), [buffer], SPACES["box"], 1, 50)
     first = buffer.sample(8)
     kept = first.observations.clone()
@@ -286,7 +286,7 @@ def test_storage_for_a_gpu(space, kwargs):
     rng = np.random.default_rng(0)
     other = DictReplayBuffer if space == "dict" else ReplayBuffer
     args = (60, SPACES[space], ACTIONS, "cuda", 2)
-    mine, its = UniformReplayBuffer(*args, **kwargs), other(*args)
+    mine, its = TransitionReplayBuffer(*args, **kwargs), other(*args)
     for _ in range(5):
         record(rng, (mine, its), SPACES[space], 2, n_steps=17)
         sample_both(mine, its, 40)

@@ -95,7 +95,7 @@ class TestSeveralCritics:
         policy, batch = make_policy(n_critics=2), make_batch()
         target = th.randn(16, 1)
         expected = sum(F.mse_loss(q, target) for q in policy.critic(batch.observations, batch.actions))
-        assert th.allclose(policy.critic.loss(batch, target), expected)
+        assert th.allclose(policy.critic.loss(batch, target)[0], expected)
 
 
 @pytest.mark.parametrize("kind", ["scalar", "categorical", "quantile"])
@@ -155,7 +155,7 @@ class TestPopArt:
         """The loss moves the statistics; online and target networks keep their Q, to rounding."""
         policy, batch = make_policy(n_critics=2, popart=True, **kwargs).double(), make_batch(dtype=th.float64)
         before = [critic(batch.observations, batch.actions) for critic in (policy.critic, policy.critic_target)]
-        policy.critic.loss(batch, 100 + 50 * th.randn(16, 1, dtype=th.float64))
+        policy.critic.loss(batch, 100 + 50 * th.randn(16, 1, dtype=th.float64))[0]
         assert policy.critic.head.popart.sigma > 20
         after = [critic(batch.observations, batch.actions) for critic in (policy.critic, policy.critic_target)]
         for was, now in zip(before, after, strict=True):
@@ -173,7 +173,7 @@ class TestJointCritic:
         policy = make_policy(target_networks=False, **BATCH_NORM)
         batch, next_actions = make_batch(dones=[1, 0] * 8), th.rand(16, 2)
         policy.set_training_mode(True)
-        loss = policy.critic.loss(batch, policy.critic.backup(batch, next_actions))
+        loss = policy.critic.loss(batch, policy.critic.backup(batch, next_actions))[0]
         loss.backward()
         mine = [p.grad.clone() for p in policy.critic.parameters()]
         other = make_policy(target_networks=False, **BATCH_NORM)
@@ -274,7 +274,7 @@ def test_dropout_is_for_the_critic_s_loss_alone():
     policy.set_training_mode(True)
     value = [policy.critic.value(batch.observations, batch.actions) for _ in range(2)]
     target = [policy.critic_target.backup(batch, batch.actions) for _ in range(2)]
-    loss = [policy.critic.loss(batch, target[0]) for _ in range(2)]
+    loss = [policy.critic.loss(batch, target[0])[0] for _ in range(2)]
     assert th.equal(*value)
     assert th.equal(*target)
     assert not th.equal(*loss)
@@ -406,7 +406,7 @@ class TestWeightDecay:
         policy = make_policy(critic_weight_decay=0.1, decoupled_weight_decay=decoupled).double()
         weight, batch = policy.critic.qf0[0].weight, make_batch(dtype=th.float64)
         before = weight.detach().clone()
-        policy.critic.loss(batch, th.zeros(16, 1, dtype=th.float64)).backward()
+        policy.critic.loss(batch, th.zeros(16, 1, dtype=th.float64))[0].backward()
         gradient = weight.grad.clone()
         policy.critic.optimizer.step()
         if decoupled:

@@ -22,7 +22,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_ddpg_ext import DDPG
-from sb3_ddpg_ext.buffers import UniformReplayBuffer
+from sb3_ddpg_ext.buffers import TransitionReplayBuffer
 
 # Equal to SB3 to the last bit: other learners agree to rounding, and by default there is no noise on random actions.
 EAGER = partial(DDPG, learner="eager", noise_in_warmup=True)
@@ -401,7 +401,7 @@ def test_n_steps_reach_the_buffer(buffer_class, recwarn):
     np.testing.assert_allclose(samples.dones.flatten(), [0, 1, 1])
 
 
-@pytest.mark.parametrize(("saved", "loaded", "cls"), [(3, 1, UniformReplayBuffer), (1, 3, NStepReplayBuffer)])
+@pytest.mark.parametrize(("saved", "loaded", "cls"), [(3, 1, TransitionReplayBuffer), (1, 3, NStepReplayBuffer)])
 def test_n_steps_can_change_on_load(tmp_path, saved, loaded, cls):
     """The buffer class that was chosen once is chosen again."""
     DDPG("MlpPolicy", "Pendulum-v1", n_steps=saved, gamma=0.9, **SMALL).save(tmp_path / "model")
@@ -468,8 +468,8 @@ def test_training_goes_on_after_a_callback_stopped_it():
 
 def test_default_buffers():
     """Ours for returns of one step, SB3's where they have several, and the user's choice where there is one."""
-    assert type(DDPG("MlpPolicy", "Pendulum-v1", **SMALL).replay_buffer) is UniformReplayBuffer
-    assert type(DDPG("MultiInputPolicy", make_env("dict"), **SMALL).replay_buffer) is UniformReplayBuffer
+    assert type(DDPG("MlpPolicy", "Pendulum-v1", **SMALL).replay_buffer) is TransitionReplayBuffer
+    assert type(DDPG("MultiInputPolicy", make_env("dict"), **SMALL).replay_buffer) is TransitionReplayBuffer
     assert type(DDPG("MlpPolicy", "Pendulum-v1", n_steps=2, **SMALL).replay_buffer) is NStepReplayBuffer
     for env_name, policy, cls in (("box", "MlpPolicy", ReplayBuffer), ("dict", "MultiInputPolicy", DictReplayBuffer)):
         model = DDPG(policy, make_env(env_name), replay_buffer_class=cls, learning_starts=10, **SMALL).learn(30)

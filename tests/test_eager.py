@@ -156,7 +156,7 @@ def test_actor_step_leaves_no_gradient_in_the_critic():
     batch = Batch.from_samples(make_samples(np.random.default_rng(2)), GAMMA)
     with th.no_grad():
         target = model.critic_target.backup(batch, model.actor_target(batch.next_observations))
-    expected = th.autograd.grad(model.critic.loss(batch, target), list(model.critic.parameters()))
+    expected = th.autograd.grad(model.critic.loss(batch, target)[0], list(model.critic.parameters()))
     model._learner.update(batch)
     for parameter, gradient in zip(model.critic.parameters(), expected, strict=True):
         assert th.equal(parameter.grad, gradient)

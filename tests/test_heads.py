@@ -90,7 +90,7 @@ class TestCategorical:
         """Cross-entropy, a mean over the batch; its gradient is (softmax - target) / N."""
         outputs = th.randn(6, 11, dtype=th.float64, requires_grad=True)
         target = th.tensor(PROBABILITIES[:6])
-        loss = categorical().loss(outputs, target)
+        loss = categorical().losses(outputs, target).mean()
         loss.backward()
         by_hand = -sum(target[i, j] * math.log(outputs.softmax(1)[i, j].item()) for i in range(6) for j in range(11)) / 6
         assert loss.item() == pytest.approx(by_hand.item(), rel=1e-12)
@@ -123,14 +123,14 @@ class TestQuantile:
                     u = (target[b, j] - outputs[b, i]).item()
                     huber = 0.5 * u * u if abs(u) <= kappa else kappa * (abs(u) - 0.5 * kappa)
                     total += abs((2 * i + 1) / (2 * n) - (u < 0)) * huber / kappa / n / 4
-        assert head.loss(outputs, target).item() == pytest.approx(total, rel=1e-6)
+        assert head.losses(outputs, target).mean().item() == pytest.approx(total, rel=1e-6)
 
     def test_finds_the_quantiles(self):
         """Descending the loss on samples of a distribution ends at its quantiles."""
         head, samples = Quantile(4, kappa=1e-3), th.linspace(-1, 1, 401)[None]
         outputs = th.zeros(1, 4, requires_grad=True)
         for _ in range(400):
-            (gradient,) = th.autograd.grad(head.loss(outputs, samples), outputs)
+            (gradient,) = th.autograd.grad(head.losses(outputs, samples).mean(), outputs)
             outputs.data -= 0.05 * gradient
         assert th.allclose(outputs.detach(), th.tensor([[-0.75, -0.25, 0.25, 0.75]]), atol=0.03)
 
@@ -147,7 +147,7 @@ class TestScalar:
     def test_loss(self, loss, expected):
         """Squares, or half squares that go on straight beyond 1."""
         head = make_head("scalar", {}, loss, None)
-        assert head.loss(th.tensor([[0.5], [3.0]]), th.zeros(2, 1)).item() == pytest.approx(expected)
+        assert head.losses(th.tensor([[0.5], [3.0]]), th.zeros(2, 1)).mean().item() == pytest.approx(expected)
 
     def test_backup(self):
         """r + gamma Q, clamped to the range."""
@@ -162,8 +162,8 @@ class TestScalar:
         popart.update(th.tensor([[10.0], [30.0]]))  # mean 20, standard deviation 10
         head, outputs = make(popart), th.tensor([[0.5]])
         assert head.predict(outputs).item() == pytest.approx(25)
-        plain = make(None).loss(outputs, th.tensor([[-0.7]]))
-        assert head.loss(outputs, th.tensor([[13.0]])).item() == pytest.approx(plain.item())
+        plain = make(None).losses(outputs, th.tensor([[-0.7]])).mean()
+        assert head.losses(outputs, th.tensor([[13.0]])).mean().item() == pytest.approx(plain.item())
 
 
 @pytest.mark.parametrize(

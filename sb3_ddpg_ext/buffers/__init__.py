@@ -1,6 +1,8 @@
-"""Replay buffers, and the choice of one."""
+"""Replay buffers, how they are sampled, and the choice of one."""
 
 from sb3_ddpg_ext.buffers.choice import choose_buffer, n_step_kwargs
-from sb3_ddpg_ext.buffers.uniform import UniformReplayBuffer
+from sb3_ddpg_ext.buffers.her import HindsightReplayBuffer
+from sb3_ddpg_ext.buffers.sampling import LossAdjusted, Prioritized, Sampling, Uniform
+from sb3_ddpg_ext.buffers.transitions import TransitionReplayBuffer
 
-__all__ = ["UniformReplayBuffer", "choose_buffer", "n_step_kwargs"]
+__all__ = ["HindsightReplayBuffer", "LossAdjusted", "Prioritized", "Sampling", "TransitionReplayBuffer", "Uniform", "choose_buffer", "n_step_kwargs"]

@@ -3,25 +3,31 @@
 import inspect
 from typing import Any
 
-from gymnasium import spaces
-from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+from stable_baselines3.her import HerReplayBuffer
 
-from sb3_ddpg_ext.buffers.uniform import UniformReplayBuffer
+from sb3_ddpg_ext.buffers.her import HindsightReplayBuffer
+from sb3_ddpg_ext.buffers.transitions import TransitionReplayBuffer
 
 
-def choose_buffer(buffer_class: Any, observation_space: spaces.Space, n_steps: int) -> type[ReplayBuffer]:
+# For returns of several steps, which these classes of SB3 do not have.
+EQUIVALENT: dict[type[ReplayBuffer], type[ReplayBuffer]] = {
+    ReplayBuffer: TransitionReplayBuffer,
+    DictReplayBuffer: TransitionReplayBuffer,
+    HerReplayBuffer: HindsightReplayBuffer,
+}
+
+
+def choose_buffer(buffer_class: Any, n_steps: int) -> type[ReplayBuffer]:
     """
-    :param buffer_class: the user's, kept as it is, or None
-    :param observation_space: returns of several steps need a buffer of their own, and ``Dict`` spaces refuse them
-    :param n_steps: length of the returns
+    :param buffer_class: the user's, or None
+    :param n_steps: length of the returns; for more than one, ours take the place of SB3's classes that have only one
     """
     if buffer_class is None:
-        if n_steps == 1:
-            return UniformReplayBuffer
-        return DictReplayBuffer if isinstance(observation_space, spaces.Dict) else NStepReplayBuffer
+        return TransitionReplayBuffer
     if not (isinstance(buffer_class, type) and issubclass(buffer_class, ReplayBuffer)):
         raise TypeError(f"replay_buffer_class={buffer_class!r} must be a subclass of ReplayBuffer or None")
-    return buffer_class
+    return EQUIVALENT.get(buffer_class, buffer_class) if n_steps > 1 else buffer_class
 
 
 def n_step_kwargs(buffer_class: type[ReplayBuffer], given: dict[str, Any], n_steps: int, gamma: float) -> dict[str, Any]:

@@ -54,6 +54,7 @@ class Learner(ABC):
         casts = precision == "bf16" and policy.device.type != "cpu"  # where TorchSettings does it, in less time
         self.autocast: Any = th.autocast(policy.device.type, th.bfloat16) if casts else nullcontext()
         self.n_updates = 0
+        self.errors: th.Tensor | None = None  # of the last batch, shape (batch,), for the priorities of its transitions
 
     @classmethod
     @abstractmethod

@@ -12,6 +12,7 @@ from sb3_ddpg_ext.policies import DDPGPolicy
 
 N_WARM_UP = 3  # updates of each kind, before what they allocate and choose has settled enough to be recorded
 Losses = dict[str, th.Tensor]
+Results = tuple[Losses, th.Tensor | None]  # with the errors, for priorities
 
 
 class CudaGraphLearner(EagerLearner):
@@ -28,7 +29,7 @@ class CudaGraphLearner(EagerLearner):
         super().__init__(policy, tau, **kwargs)
         self.optimizers = (policy.actor.optimizer, policy.critic.optimizer)
         self.learning_rates: list[th.Tensor] = []  # of each parameter group
-        self.recorded: dict[Any, tuple[Batch, Callable[[], Losses]]] = {}
+        self.recorded: dict[Any, tuple[Batch, Callable[[], Results]]] = {}
         self.n_warmed_up: dict[Any, int] = {}
         self.memory: list[int] = []
 
@@ -57,16 +58,21 @@ class CudaGraphLearner(EagerLearner):
             inputs = Batch(*(_map(th.clone, part) for part in batch))
             with self._capturable():
                 n_updates = self.n_updates
-                self.recorded[kind] = (inputs, self._record(lambda: super(CudaGraphLearner, self).update(inputs)))
+                self.recorded[kind] = (inputs, self._record(lambda: self._update(inputs)))
                 self.n_updates = n_updates
         inputs, replay = self.recorded[kind]
         for mine, given in zip(inputs, batch, strict=True):
             _copy(mine, given)
         for learning_rate, group in zip(self.learning_rates, self._groups(), strict=True):
             learning_rate.fill_(group["lr"])
-        losses = replay()
+        losses, errors = replay()
+        self.errors = None if errors is None else errors.clone()
         self.n_updates += 1
         return {name: loss.clone() for name, loss in losses.items()}
+
+    def _update(self, batch: Batch) -> tuple[Losses, th.Tensor | None]:
+        losses = super().update(batch)
+        return losses, self.errors
 
     def _kind(self, batch: Batch) -> tuple[Any, ...]:
         """What makes an update another sequence of kernels, or one with other constants."""
@@ -77,7 +83,8 @@ class CudaGraphLearner(EagerLearner):
             str(value) for group in self._groups() for name, value in group.items() if name not in ("params", "lr")
         )
         learning = tuple(parameter.requires_grad for parameter in self.tensors.all_parameters)
-        return (parts, len(batch.rewards), constants, options, learning)
+        priorities = (batch.weights is None, batch.indices is None)
+        return (parts, len(batch.rewards), constants, options, learning, priorities)
 
     def _groups(self) -> list[dict[str, Any]]:
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
@@ -115,27 +122,29 @@ class CudaGraphLearner(EagerLearner):
             yield
         th.cuda.current_stream().wait_stream(stream)
 
-    def _record(self, update: Callable[[], Losses]) -> Callable[[], Losses]:
-        """Record the kernels of ``update``; the function returned launches them, and gives where the losses will be."""
+    def _record(self, update: Callable[[], Results]) -> Callable[[], Results]:
+        """Record the kernels of ``update``; the function returned launches them, and gives where the results will be."""
         graph = th.cuda.CUDAGraph()
         with th.cuda.graph(graph):
-            losses = update()
+            results = update()
 
-        def replay() -> Losses:
+        def replay() -> Results:
             graph.replay()
-            return losses
+            return results
 
         return replay
 
 
 def _map(function: Callable[[th.Tensor], th.Tensor], part: Any) -> Any:
-    """``function`` of a tensor, or of each in a dict."""
-    return {key: function(value) for key, value in part.items()} if isinstance(part, dict) else function(part)
+    """``function`` of a tensor, or of each in a dict; what is none stays."""
+    if isinstance(part, dict):
+        return {key: function(value) for key, value in part.items()}
+    return function(part) if isinstance(part, th.Tensor) else part
 
 
 def _copy(into: Any, part: Any) -> None:
     if isinstance(part, dict):
         for key, value in part.items():
             into[key].copy_(value, non_blocking=True)
-    else:
+    elif isinstance(part, th.Tensor):
         into.copy_(part, non_blocking=True)

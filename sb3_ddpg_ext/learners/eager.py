@@ -35,7 +35,7 @@ class EagerLearner(Learner):
             # y_i = r_i + gamma Q'(s_i+1, mu'(s_i+1)), without the second term after a termination
             with th.no_grad(), evaluating(*[actor_target] * actor_target.training):  # as when there are no targets
                 target = critic_target.backup(batch, self.smooth(actor_target(batch.next_observations)))
-            critic_loss = critic.loss(batch, target)  # L = 1/N sum_i (y_i - Q(s_i, a_i))^2
+            critic_loss, self.errors = critic.loss(batch, target)  # L = 1/N sum_i (y_i - Q(s_i, a_i))^2
         critic.optimizer.zero_grad()
         critic_loss.backward()
         self.clip(critic.parameters())

@@ -23,18 +23,21 @@ from sb3_ddpg_ext.policies import Actor, Critic, DDPGPolicy
 from sb3_ddpg_ext.policies.heads import Scalar
 
 
-def _squares(error: th.Tensor) -> th.Tensor:
-    """The sum of their squares; the errors (batch, 1) become the gradient of its mean."""
-    total = th.linalg.vecdot(error, error, dim=0)[0]
-    error.mul_(2 / len(error))
+def _squares(error: th.Tensor, weights: th.Tensor | None) -> th.Tensor:
+    """The weighted sum of their squares; the errors (batch, 1) become the gradient of its mean."""
+    weighted = error if weights is None else error * weights
+    total = th.linalg.vecdot(weighted, error, dim=0)[0]
+    th.mul(weighted, 2 / len(error), out=error)
     return total
 
 
-def _huber(error: th.Tensor) -> th.Tensor:
+def _huber(error: th.Tensor, weights: th.Tensor | None) -> th.Tensor:
     """The same of Huber's loss, which is linear beyond 1."""
-    total = th.nn.functional.huber_loss(error, th.zeros_like(error), reduction="sum")
+    losses = th.nn.functional.huber_loss(error, th.zeros_like(error), reduction="none")
     error.clamp_(-1, 1).div_(len(error))
-    return total
+    if weights is not None:
+        losses, _ = losses * weights, error.mul_(weights)
+    return losses.sum()
 
 
 DERIVATIVES = {"mse": _squares, "huber": _huber}
@@ -155,7 +158,7 @@ class FusedLearner(Learner):
         ):  # fmt: skip
             setattr(self.eager, name, getattr(self, name))
         losses = self.eager.update(batch)
-        self.n_updates = self.eager.n_updates
+        self.n_updates, self.errors = self.eager.n_updates, self.eager.errors
         return losses
 
     def _update(self, batch: Batch) -> dict[str, th.Tensor]:
@@ -166,13 +169,16 @@ class FusedLearner(Learner):
         self.next_actions.copy_(self.smooth(self.actor_target.forward(self.next_obs)))
         next_q = [critic.forward(self.next_x) for critic in self.critics_target]
         target = self.policy.critic_target.target(batch, next_q)
-        of_networks = []
+        of_networks, errors = [], []
         for critic in self.critics:
             error = th.sub(critic.forward(self.x), target, out=critic.grad)
-            of_networks.append(self.derive(error))
+            if batch.indices is not None:
+                errors.append(error.abs()[:, 0])
+            of_networks.append(self.derive(error, batch.weights))
             critic.backward()
         self._clip(self.critic_adam)
         self.critic_adam.step()
+        self.errors = reduce(th.maximum, errors) if errors else None
         losses = {"critic_loss": reduce(th.add, of_networks) / n}
         if self.updates_actor:
             losses["actor_loss"] = self._update_actor(n)

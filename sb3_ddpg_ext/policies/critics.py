@@ -114,10 +114,13 @@ class Critic(ContinuousCritic):
             clamp = low * self.return_scaler.factor, high * self.return_scaler.factor
         return self.head.backup(self._rewards(batch), discounts, self._combine(next_outputs), clamp)
 
-    def loss(self, batch: "Batch", target: th.Tensor) -> th.Tensor:
-        """The Bellman error, the mean squared one unless the options say otherwise, summed over the networks."""
+    def loss(self, batch: "Batch", target: th.Tensor) -> tuple[th.Tensor, th.Tensor | None]:
+        """
+        The Bellman error, the mean squared one unless the options say otherwise, summed over the networks; and where the
+        batch has ``indices``, what each transition contributes to priorities, of shape (batch,).
+        """
         self.head.adopt(target)
-        return self._loss(self.outputs(batch.observations, batch.actions), target)
+        return self._loss(batch, self.outputs(batch.observations, batch.actions), target)
 
     def value(self, observations: PyTorchObs, actions: th.Tensor) -> th.Tensor:
         """What the actor climbs, of shape (batch, 1). BatchNorm uses its running statistics, and leaves them as they are."""
@@ -144,8 +147,14 @@ class Critic(ContinuousCritic):
     def _rewards(self, batch: "Batch") -> th.Tensor:
         return batch.rewards if self.return_scaler is None else self.return_scaler(batch.rewards)
 
-    def _loss(self, outputs: list[th.Tensor], target: th.Tensor) -> th.Tensor:
-        return reduce(th.add, (self.head.loss(output, target) for output in outputs))
+    def _loss(self, batch: "Batch", outputs: list[th.Tensor], target: th.Tensor) -> tuple[th.Tensor, th.Tensor | None]:
+        losses = [self.head.losses(output, target) for output in outputs]
+        if batch.weights is not None:
+            losses = [batch.weights * each for each in losses]
+        errors = None
+        if batch.indices is not None:  # the largest of the networks', as in the code of LAP
+            errors = reduce(th.maximum, (self.head.errors(output.detach(), target) for output in outputs))[:, 0]
+        return reduce(th.add, (each.mean() for each in losses)), errors
 
     def _combine(self, outputs: Sequence[th.Tensor]) -> th.Tensor:
         """One prediction from all networks: with ``"min"`` that of the smallest mean, not the smallest of each atom."""
@@ -172,7 +181,7 @@ class JointCritic(Critic):
         """The next actions: the target comes out of the same pass as the estimate, in :meth:`loss`."""
         return next_actions
 
-    def loss(self, batch: "Batch", target: th.Tensor) -> th.Tensor:
+    def loss(self, batch: "Batch", target: th.Tensor) -> tuple[th.Tensor, th.Tensor | None]:
         """:param target: what :meth:`backup` gave"""
         observations: Any = batch.observations
         if isinstance(observations, dict):
@@ -182,4 +191,4 @@ class JointCritic(Critic):
         n = len(target)
         outputs = self.outputs(both, th.cat([batch.actions, target]))
         y = self.target(batch, [output[n:].detach() for output in outputs])
-        return self._loss([output[:n] for output in outputs], y)
+        return self._loss(batch, [output[:n] for output in outputs], y)

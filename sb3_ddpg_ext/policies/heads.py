@@ -49,19 +49,27 @@ class Head(nn.Module, ABC):
         """Let the scale of the outputs follow the targets, where it is not fixed."""
 
     @abstractmethod
-    def loss(self, outputs: th.Tensor, target: th.Tensor) -> th.Tensor:
-        """:param target: what :meth:`backup` gave"""
+    def losses(self, outputs: th.Tensor, target: th.Tensor) -> th.Tensor:
+        """
+        Of each transition, shape (batch, 1).
+
+        :param target: what :meth:`backup` gave
+        """
+
+    def errors(self, outputs: th.Tensor, target: th.Tensor) -> th.Tensor:
+        """How surprising each transition is, for prioritised replay: shape (batch, 1), >= 0."""
+        return self.losses(outputs, target)
 
 
 class Scalar(Head):
     """
     The expected return itself.
 
-    :param loss: the elementwise error's mean: ``F.mse_loss`` or ``F.huber_loss`` (beyond 1 linear)
+    :param loss: of elements: ``F.mse_loss`` or ``F.huber_loss`` (beyond 1 linear)
     :param popart: the scale of the outputs; None for that of returns
     """
 
-    def __init__(self, loss: Callable[[th.Tensor, th.Tensor], th.Tensor] = F.mse_loss, popart: PopArt | None = None):
+    def __init__(self, loss: Callable[..., th.Tensor] = F.mse_loss, popart: PopArt | None = None):
         super().__init__(1)
         self.error, self.popart = loss, popart
 
@@ -79,8 +87,11 @@ class Scalar(Head):
         if self.popart is not None:
             self.popart.update(target)
 
-    def loss(self, outputs: th.Tensor, target: th.Tensor) -> th.Tensor:
-        return self.error(outputs, target if self.popart is None else self.popart.normalise(target))
+    def losses(self, outputs: th.Tensor, target: th.Tensor) -> th.Tensor:
+        return self.error(outputs, target if self.popart is None else self.popart.normalise(target), reduction="none")
+
+    def errors(self, outputs: th.Tensor, target: th.Tensor) -> th.Tensor:
+        return (outputs - (target if self.popart is None else self.popart.normalise(target))).abs()
 
 
 class Quantile(Scalar):
@@ -104,12 +115,14 @@ class Quantile(Scalar):
     def mean(self, prediction: th.Tensor) -> th.Tensor:
         return prediction.mean(dim=1, keepdim=True)
 
-    def loss(self, outputs: th.Tensor, target: th.Tensor) -> th.Tensor:
+    def losses(self, outputs: th.Tensor, target: th.Tensor) -> th.Tensor:
         target = target if self.popart is None else self.popart.normalise(target)
         error = target[:, None, :] - outputs[:, :, None]  # (batch, quantile, target's quantile)
         weight = (self.taus[:, None] - (error.detach() < 0).to(error.dtype)).abs()
         huber = F.huber_loss(error, th.zeros_like(error), reduction="none", delta=self.kappa) / self.kappa
-        return (weight * huber).mean(dim=2).sum(dim=1).mean()
+        return (weight * huber).mean(dim=2).sum(dim=1, keepdim=True)
+
+    errors = Head.errors
 
 
 class Categorical(Head):
@@ -159,11 +172,15 @@ class Categorical(Head):
         projected.scatter_add_(1, lower, probabilities * (1 - share))
         return projected.scatter_add_(1, lower + 1, probabilities * share)
 
-    def loss(self, outputs: th.Tensor, target: th.Tensor) -> th.Tensor:
-        return -(target * outputs.log_softmax(dim=1)).sum(dim=1).mean()
+    def losses(self, outputs: th.Tensor, target: th.Tensor) -> th.Tensor:
+        return -(target * outputs.log_softmax(dim=1)).sum(dim=1, keepdim=True)
+
+    def errors(self, outputs: th.Tensor, target: th.Tensor) -> th.Tensor:
+        """The divergence KL(target || prediction), Hessel et al. (2018), "Rainbow", section 3."""
+        return (self.losses(outputs, target) - th.special.entr(target).sum(dim=1, keepdim=True)).clamp_(min=0)
 
 
-LOSSES: dict[str, Callable[[th.Tensor, th.Tensor], th.Tensor]] = {"mse": F.mse_loss, "huber": F.huber_loss}
+LOSSES: dict[str, Callable[..., th.Tensor]] = {"mse": F.mse_loss, "huber": F.huber_loss}
 KINDS: dict[str, type[Head]] = {"scalar": Scalar, "categorical": Categorical, "quantile": Quantile}
 
 

@@ -1,15 +1,12 @@
-"""Uniform experience replay, stored as a learner wants it: each observation once, each batch one gather."""
+"""Transitions as a learner wants them: each observation stored once, each batch one gather."""
 
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer, psutil
-from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
-from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_ddpg_ext.buffers.column import Column
 
@@ -17,9 +14,9 @@ Observation = np.ndarray | dict[str, np.ndarray]
 STORED_AS = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}  # torch has no arithmetic for unsigned ones
 
 
-class UniformReplayBuffer(ReplayBuffer):
+class TransitionStorage(ReplayBuffer):
     """
-    Replay memory sampled uniformly, Lin (1992), with the interface and the random draws of SB3's ``ReplayBuffer``.
+    What is in a replay memory, with the interface of SB3's ``ReplayBuffer``; how it is sampled says a subclass.
 
     An observation is stored once: the one that follows a transition is the one that the next transition starts from. Only
     where no transition goes on from it (the end of an episode, a time limit, an interrupted training, the newest transition)
@@ -36,6 +33,8 @@ class UniformReplayBuffer(ReplayBuffer):
     :param keep_float64: store 64-bit floats as they are: for VecNormalize, which subtracts the mean before it rounds
     :param pin_memory: hand samples to a GPU through page-locked memory, without waiting for the copy
     """
+
+    _per_row: ClassVar[tuple[str, ...]] = ("_next", "_timeouts")  # arrays with an element for each transition
 
     def __init__(
         self,
@@ -177,62 +176,6 @@ class UniformReplayBuffer(ReplayBuffer):
             column.tensor[row] = column.tensor[self._newest.start + env]
         return row
 
-    def sample(  # type: ignore[override]
-        self, batch_size: int, env: VecNormalize | None = None
-    ) -> ReplayBufferSamples | DictReplayBufferSamples:
-        """
-        Actions, rewards and dones of a sample are views of one tensor, so ``reshape`` works on them where ``view`` does not.
-
-        :param batch_size: number of transitions, drawn with replacement
-        :param env: normalises observations and rewards with its present statistics
-        :raises ValueError: if the buffer is empty
-        """
-        n_filled = self.buffer_size if self.full else self.pos
-        if n_filled == 0:
-            raise ValueError("the replay buffer is empty: nothing can be sampled from it")
-        return self._get_samples(np.random.randint(0, n_filled, size=batch_size), env)
-
-    def _get_samples(  # type: ignore[override]
-        self, batch_inds: np.ndarray, env: VecNormalize | None = None
-    ) -> ReplayBufferSamples | DictReplayBufferSamples:
-        n = len(batch_inds)
-        rows = batch_inds
-        if self.n_envs > 1:  # else SB3's draw of the environment takes nothing from the stream
-            rows = batch_inds * self.n_envs + np.random.randint(0, self.n_envs, size=n)
-        rest = self._to_device(self._gather_rest(rows, env))
-        # One gather gives (2 n, ...): first the observations, then those that follow.
-        both = np.concatenate((rows, self._next.take(rows)))
-        observations = {key: self._to_device(obs) for key, obs in self._gather_obs(both, env).items()}
-        actions, rewards, dones = rest.split((self.action_dim, 1, 1), dim=1)
-        if self._is_dict:
-            before, after = ({key: obs[half] for key, obs in observations.items()} for half in (slice(n), slice(n, None)))
-            return DictReplayBufferSamples(before, actions, after, dones, rewards)
-        before, after = observations[""].split(n)
-        return ReplayBufferSamples(before, actions, after, dones, rewards)
-
-    def _gather_obs(self, rows: np.ndarray, env: VecNormalize | None) -> dict[str, th.Tensor]:
-        observations = {key: column.gather(rows) for key, column in self._obs.items()}
-        if env is None:
-            return observations
-        arrays = {key: obs.cpu().numpy() for key, obs in observations.items()}
-        normalized = env.normalize_obs(arrays if self._is_dict else arrays[""])
-        by_key = normalized if isinstance(normalized, Mapping) else {"": normalized}
-        return {key: th.from_numpy(obs) for key, obs in by_key.items()}
-
-    def _gather_rest(self, rows: np.ndarray, env: VecNormalize | None) -> th.Tensor:
-        rest = self._rest.gather(rows)
-        if env is not None:
-            rewards = rest[:, -2].cpu().numpy()
-            rest[:, -2] = th.from_numpy(env.normalize_reward(rewards).astype(np.float32)).to(rest.device)
-        return rest
-
-    def _to_device(self, tensor: th.Tensor) -> th.Tensor:
-        if tensor.device == self.device:
-            return tensor
-        if self.pin_memory:
-            return tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor.to(self.device)
-
     def _array(self, column: Column, rows: slice | np.ndarray) -> np.ndarray:
         array = column.numpy()[rows]
         return array.reshape(self.buffer_size, self.n_envs, *array.shape[1:])
@@ -280,17 +223,19 @@ class UniformReplayBuffer(ReplayBuffer):
         """What has been written, without the room for more."""
         n_written = self._n_rows if self.full else self.pos * self.n_envs
         rows = np.r_[:n_written, self._n_rows : self._n_used]
-        state = self.__dict__ | {"_next": self._next[:n_written], "_timeouts": self._timeouts[:n_written]}
+        state = self.__dict__ | {name: getattr(self, name)[:n_written] for name in self._per_row}
         state["_obs"] = {key: column.numpy()[rows] for key, column in self._obs.items()}
         state["_rest"] = self._rest.numpy()[:n_written]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        written = {name: state.pop(name) for name in ("_obs", "_rest", "_next", "_timeouts")}
+        written = {name: state.pop(name) for name in ("_obs", "_rest", *self._per_row)}
         self.__dict__.update(state)
-        n_written = len(written["_next"])
+        n_written = len(written["_rest"])
         self._allocate(self._n_used)
-        self._next[:n_written], self._timeouts[:n_written] = written["_next"], written["_timeouts"]
+        for name in self._per_row:
+            array = getattr(self, name)
+            array[: len(written[name])] = written[name]
         self._rest.write(slice(n_written), written["_rest"])
         for key, column in self._obs.items():
             column.write(np.r_[:n_written, self._n_rows : self._n_used], written["_obs"][key])

@@ -1,0 +1,143 @@
+"""Hindsight experience replay, with every way of sampling and returns of several steps."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.her.goal_selection_strategy import KEY_TO_GOAL_STRATEGY, GoalSelectionStrategy
+
+from sb3_ddpg_ext.buffers.storage import Observation
+from sb3_ddpg_ext.buffers.transitions import TransitionReplayBuffer
+from sb3_ddpg_ext.validation import check_integer
+
+
+class HindsightReplayBuffer(TransitionReplayBuffer):
+    """
+    Hindsight experience replay, HER, Andrychowicz et al. (2017), https://arxiv.org/abs/1707.01495, section 3.3.
+
+    Of each batch ``n_sampled_goal`` of ``n_sampled_goal + 1`` transitions get another goal: one that was reached in the same
+    episode. Their rewards, all those of a return of several steps, are what ``env.compute_reward`` says for that goal.
+
+    Unlike SB3's ``HerReplayBuffer`` it replays the present episodes too, as far as they have gone, and overwrites an old
+    episode step by step.
+
+    :param buffer_size: transitions, over all environments
+    :param observation_space: ``Dict`` with ``observation``, ``achieved_goal`` and ``desired_goal``
+    :param action_space: action space
+    :param env: whose first environment has ``compute_reward(achieved_goal, desired_goal, info)``, of whole batches
+    :param device: where the samples go
+    :param n_envs: number of environments
+    :param n_sampled_goal: new goals for each transition as it was; 0 for none
+    :param goal_selection_strategy: ``"future"`` (this step or a later one), ``"final"`` (the last until now) or ``"episode"``
+    :param copy_info_dict: whether ``compute_reward`` gets the infos of the transitions rather than empty ones
+    :param kwargs: arguments of :class:`TransitionReplayBuffer`
+    """
+
+    _per_row = (*TransitionReplayBuffer._per_row, "_before", "_after", "_infos")
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Dict,
+        action_space: spaces.Space,
+        env: VecEnv | None,
+        device: th.device | str = "auto",
+        n_envs: int = 1,
+        *,
+        n_sampled_goal: int = 4,
+        goal_selection_strategy: GoalSelectionStrategy | str = "future",
+        copy_info_dict: bool = False,
+        **kwargs: Any,
+    ):
+        self.n_sampled_goal = check_integer("n_sampled_goal", n_sampled_goal, at_least=0)
+        self.goal_selection_strategy = _strategy(goal_selection_strategy)
+        self.copy_info_dict = copy_info_dict
+        self.env = env
+        self._age = np.zeros(n_envs, np.int64)  # of the present episodes, in transitions
+        super().__init__(buffer_size, observation_space, action_space, device, n_envs, **kwargs)
+        missing = {"observation", "achieved_goal", "desired_goal"} - set(self._obs)
+        if missing:
+            raise ValueError(f"{type(self).__name__} needs observations with the key {sorted(missing)[0]!r}: {observation_space}")
+
+    def _allocate(self, n_used: int) -> None:
+        super()._allocate(n_used)
+        self._before = np.zeros(self._n_rows, np.int32)  # transitions of the same episode before each
+        self._after = np.zeros(self._n_rows, np.int32)  # and after it; -1 in an episode that may go on
+        self._infos = np.full(self._n_rows if self.copy_info_dict else 0, None, object)
+
+    def add(
+        self,
+        obs: Observation,  # type: ignore[override]
+        next_obs: Observation,  # type: ignore[override]
+        action: np.ndarray,
+        reward: np.ndarray,
+        done: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        rows = slice(self.pos * self.n_envs, (self.pos + 1) * self.n_envs)
+        is_first = self.pos == 0 and not self.full
+        super().add(obs, next_obs, action, reward, done, infos)
+        if self.copy_info_dict:
+            self._infos[rows] = infos
+        previous = (rows.start - self.n_envs) % self._n_rows
+        goes_on = self._next[previous : previous + self.n_envs] == np.arange(rows.start, rows.stop)
+        goes_on &= not is_first
+        for env in np.flatnonzero(~goes_on & (self._age > 0)).tolist():
+            n = min(int(self._age[env]), self.buffer_size - 1)  # what has not been overwritten
+            self._after[(previous + env - self.n_envs * np.arange(n)) % self._n_rows] = np.arange(n)
+        self._age = np.where(goes_on, self._age, 0) + 1
+        self._before[rows], self._after[rows] = self._age - 1, -1
+
+    def reset(self) -> None:
+        super().reset()
+        self._age[:] = 0
+
+    def _relabel(self, steps: np.ndarray, observations: dict[str, th.Tensor], rest: th.Tensor) -> None:
+        """Give the first transitions of a batch other goals, and the rewards for these."""
+        n_steps, n = steps.shape
+        n_virtual = n * self.n_sampled_goal // (self.n_sampled_goal + 1)
+        if n_virtual == 0:
+            return
+        if self.env is None:
+            raise ValueError("env=None must be an environment, whose compute_reward says what another goal is worth")
+        goals = self._reached(self._rows_of_goals(steps[0, :n_virtual]))
+        desired = observations["desired_goal"]
+        desired[:n_virtual] = desired[n : n + n_virtual] = goals.to(desired)
+        relabelled = steps[:, :n_virtual].reshape(-1)
+        infos = copy.deepcopy(self._infos[relabelled]) if self.copy_info_dict else [{} for _ in relabelled]
+        achieved, wanted = self._reached(relabelled).numpy(force=True), np.tile(goals.numpy(force=True), (n_steps, 1))
+        (rewards,) = self.env.env_method("compute_reward", achieved, wanted, infos, indices=[0])
+        rest.view(n_steps, n, -1)[:, :n_virtual, -2] = th.as_tensor(np.asarray(rewards)).to(rest).view(n_steps, n_virtual)
+
+    def _reached(self, rows: np.ndarray) -> th.Tensor:
+        """The goals at the end of these transitions."""
+        return self._obs["achieved_goal"].gather(self._next.take(rows))
+
+    def _rows_of_goals(self, rows: np.ndarray) -> np.ndarray:
+        """For each transition one of the same episode, whose achieved goal becomes the desired one."""
+        positions, envs = np.divmod(rows, self.n_envs)
+        after = self._after.take(rows)
+        after = np.where(after < 0, (self.pos - 1 - positions) % self.buffer_size, after)
+        if self.goal_selection_strategy is GoalSelectionStrategy.FINAL:
+            offsets = after
+        elif self.goal_selection_strategy is GoalSelectionStrategy.FUTURE:
+            offsets = np.random.randint(0, after + 1)
+        else:
+            oldest = self.pos if self.full else 0
+            before = np.minimum(self._before.take(rows), (positions - oldest) % self.buffer_size)
+            offsets = np.random.randint(-before, after + 1)
+        return (positions + offsets) % self.buffer_size * self.n_envs + envs
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"env": None}
+
+
+def _strategy(given: GoalSelectionStrategy | str) -> GoalSelectionStrategy:
+    known = {**KEY_TO_GOAL_STRATEGY, **{strategy: strategy for strategy in GoalSelectionStrategy}}
+    key = given.lower() if isinstance(given, str) else given
+    if key not in known:
+        raise ValueError(f"goal_selection_strategy={given!r} must be one of {list(KEY_TO_GOAL_STRATEGY)}")
+    return known[key]

@@ -1,0 +1,156 @@
+"""Which transitions a batch consists of."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+
+from sb3_ddpg_ext.buffers.sum_tree import SumTree
+from sb3_ddpg_ext.schedules import Linear, Schedule
+from sb3_ddpg_ext.validation import check_real
+
+
+class Sampling(ABC):
+    """Draws rows of a replay buffer. Row ``pos * n_envs + env`` is the transition at ``pos`` of environment ``env``."""
+
+    takes_errors: ClassVar[bool] = False  # whether it wants to know the critic's errors on what it drew
+
+    def allocate(self, n_rows: int) -> None:
+        """Begin with an empty buffer of so many rows."""
+
+    def added(self, rows: slice) -> None:
+        """There is something new in these rows."""
+
+    @abstractmethod
+    def draw(self, n: int, n_filled: int, n_envs: int) -> np.ndarray:
+        """
+        :param n: how many rows
+        :param n_filled: positions that have been filled, of ``n_envs`` rows each
+        :param n_envs: number of environments
+        :return: rows of shape (n,), in random order
+        """
+
+    def weights(self, rows: np.ndarray) -> np.ndarray | None:
+        """Importance weights of shape (n,), at most 1; None for equal ones."""
+        return None
+
+    def update_priorities(self, rows: np.ndarray, errors: np.ndarray) -> None:
+        """Take note of the critic's errors, of shape (n,), on what was drawn."""
+
+    def advance(self, progress_remaining: float, num_timesteps: int) -> None:
+        """Take note of how far the training is."""
+
+
+class Uniform(Sampling):
+    """
+    Each transition with the same probability, Lin (1992).
+
+    :param replacement: whether a transition may be in one batch twice; without, a batch larger than the buffer has each of
+        them equally often, or once more
+    """
+
+    def __init__(self, replacement: bool = True):
+        self.replacement = replacement
+
+    def draw(self, n: int, n_filled: int, n_envs: int) -> np.ndarray:
+        if not self.replacement:
+            return _distinct(n, n_filled * n_envs)
+        positions = np.random.randint(0, n_filled, size=n)
+        if n_envs == 1:  # SB3's draw of the environment takes nothing from the stream then
+            return positions
+        return positions * n_envs + np.random.randint(0, n_envs, size=n)
+
+
+def _distinct(n: int, n_rows: int) -> np.ndarray:
+    """Rows in random order, each at most once more than any other. Expected time O(n), also of a million."""
+    whole, rest = divmod(n, n_rows)
+    if rest > n_rows // 4:
+        few = np.random.permutation(n_rows)[:rest]
+    else:
+        few = np.empty(0, np.int64)
+        while len(few) < rest:  # draw again what has been drawn already
+            more = np.concatenate((few, np.random.randint(0, n_rows, size=rest - len(few))))
+            few = more[np.sort(np.unique(more, return_index=True)[1])]
+    if not whole:
+        return few
+    return np.random.permutation(np.concatenate((np.tile(np.arange(n_rows), whole), few)))
+
+
+class Prioritized(Sampling):
+    """
+    Proportional prioritised replay, Schaul et al. (2016), https://arxiv.org/abs/1511.05952, section 3.3 and Algorithm 1:
+    P(i) = p_i^alpha / sum_k p_k^alpha with p_i = abs(error of i) + epsilon, drawn in strata of equal probability, and
+    w_i = (N P(i))^-beta / max_j w_j over the batch.
+
+    A new transition has the largest priority seen until then, so that each is drawn soon. What is not finite changes no
+    priority.
+
+    :param alpha: 0 is uniform
+    :param beta: how much of the bias the weights correct, 0 to 1, a number or a schedule
+    :param epsilon: > 0, so that nothing is never drawn again
+    """
+
+    takes_errors = True
+
+    def __init__(self, alpha: float = 0.6, beta: float | Schedule | None = None, epsilon: float = 1e-6):
+        self.alpha = check_real("sampling: alpha", alpha, low=0)
+        if not isinstance(beta, Schedule):
+            beta = Linear(0.4, 1.0) if beta is None else check_real("sampling: beta", beta, 0, 1)
+        self.beta = beta
+        self.epsilon = check_real("sampling: epsilon", epsilon, low=0, above=True)
+        self._beta = self._beta_at(1.0, 0)
+        self._largest = 1.0
+
+    def allocate(self, n_rows: int) -> None:
+        self.tree = SumTree(n_rows)
+        self._largest = 1.0
+
+    def added(self, rows: slice) -> None:
+        self.tree.set(np.arange(rows.start, rows.stop), self._largest)
+
+    def draw(self, n: int, n_filled: int, n_envs: int) -> np.ndarray:
+        strata = (np.arange(n) + np.random.random_sample(n)) * (self.tree.total / n)
+        rows = self.tree.find(strata)
+        np.random.shuffle(rows)  # they come in the order of the buffer
+        return rows
+
+    def weights(self, rows: np.ndarray) -> np.ndarray | None:
+        values = self.tree.values[rows]
+        return (values.min() / values) ** self._beta  # N and the total cancel out
+
+    def update_priorities(self, rows: np.ndarray, errors: np.ndarray) -> None:
+        is_finite = np.isfinite(errors)
+        if not is_finite.all():
+            rows, errors = rows[is_finite], errors[is_finite]
+        if len(rows):
+            priorities = self.priorities(np.abs(errors.astype(np.float64)))
+            self._largest = max(self._largest, float(priorities.max()))
+            self.tree.set(rows, priorities)
+
+    def priorities(self, errors: np.ndarray) -> np.ndarray:
+        """From absolute errors, to what rows are drawn in proportion to."""
+        return (errors + self.epsilon) ** self.alpha
+
+    def advance(self, progress_remaining: float, num_timesteps: int) -> None:
+        self._beta = self._beta_at(progress_remaining, num_timesteps)
+
+    def _beta_at(self, progress_remaining: float, num_timesteps: int) -> float:
+        return self.beta(progress_remaining, num_timesteps) if isinstance(self.beta, Schedule) else self.beta
+
+
+class LossAdjusted(Prioritized):
+    """
+    Loss-adjusted prioritised replay, LAP, Fujimoto et al. (2020), https://arxiv.org/abs/2007.06049, section 5:
+    P(i) in proportion to max(abs(error)^alpha, 1), with the Huber loss (``critic_loss="huber"``) and without weights.
+
+    :param alpha: 0 is uniform
+    """
+
+    def __init__(self, alpha: float = 0.4):
+        super().__init__(alpha=alpha, beta=0.0)
+
+    def weights(self, rows: np.ndarray) -> None:
+        return None
+
+    def priorities(self, errors: np.ndarray) -> np.ndarray:
+        return np.maximum(errors**self.alpha, 1.0)
