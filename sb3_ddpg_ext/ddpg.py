@@ -20,7 +20,7 @@ from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 from stable_baselines3.td3 import policies as sb3_policies
 
 from sb3_ddpg_ext.batch import Batch
-from sb3_ddpg_ext.buffers import HindsightReplayBuffer, TransitionReplayBuffer, choose_buffer, n_step_kwargs
+from sb3_ddpg_ext.buffers import HindsightReplayBuffer, LossAdjusted, TransitionReplayBuffer, choose_buffer, n_step_kwargs
 from sb3_ddpg_ext.diagnostics import Diagnostics
 from sb3_ddpg_ext.exploration import Exploration
 from sb3_ddpg_ext.learners import LEARNERS, choose_learner, has_amx, warn_if_oversubscribed
@@ -77,11 +77,13 @@ class DDPG(Exploration):
         ``ActionNoise`` of Stable-Baselines3, or what makes one: ``"normal_0.1"``, ``"ou_0.2"``, ``"pink_0.3"``,
         ``"adaptive-param_0.2"``, ``"epsilon_0.1"``, with a schedule ``"normal_lin_0.5_0.05"``, several with commas between,
         ``dict(kind="ou", sigma=0.2, dt=1.0)`` for all arguments. Ours is copied, so that it can be given to several models.
-    :param replay_buffer_class: chosen by the observation space and ``n_steps`` if None
-    :param replay_buffer_kwargs: further arguments of the replay buffer
+    :param replay_buffer_class: None for :class:`~sb3_ddpg_ext.buffers.TransitionReplayBuffer`, or
+        :class:`~sb3_ddpg_ext.buffers.HindsightReplayBuffer`, or a class of Stable-Baselines3 or of your own
+    :param replay_buffer_kwargs: further arguments of the replay buffer, such as ``dict(sampling="prioritized")`` or
+        ``dict(combined=True)``
     :param optimize_memory_usage: passed to the replay buffer
     :param n_steps: length of the returns in the critic's target. A ``replay_buffer_class`` of your own that takes ``n_steps``
-        is given it, and ``gamma``.
+        is given it, and ``gamma``; in place of SB3's that do not take it, ours are made.
     :param stats_window_size: episodes in the means that are logged
     :param tensorboard_log: directory for TensorBoard; None for no log
     :param policy_kwargs: arguments of the policy, see :class:`DDPGPolicy`
@@ -239,8 +241,7 @@ class DDPG(Exploration):
         ).to(self.device)
         self.actor, self.actor_target = self.policy.actor, self.policy.actor_target
         self.critic, self.critic_target = self.policy.critic, self.policy.critic_target
-        if self.batch_size == 1 and uses_batch_statistics(self.policy):
-            raise ValueError("batch_size=1 must be at least 2 with BatchNorm, which needs the spread of a minibatch")
+        self._check_together()
         self._diagnostics = Diagnostics()
         self._looks: dict[str, float] = {}  # since the last log
         self._learner = None
@@ -307,6 +308,15 @@ class DDPG(Exploration):
                     f"policy={self.policy_class.__name__!r} needs images as observations, not {self.observation_space}"
                 )
 
+    def _check_together(self) -> None:
+        """What needs the policy, too."""
+        options = self.policy.options
+        is_lap = isinstance(getattr(self.replay_buffer, "sampling", None), LossAdjusted)
+        if is_lap and options.critic_kind[0] == "scalar" and options.critic_loss != "huber":
+            raise ValueError("replay_buffer_kwargs['sampling']='lap' needs policy_kwargs['critic_loss']='huber'")
+        if self.batch_size == 1 and uses_batch_statistics(self.policy):
+            raise ValueError("batch_size=1 must be at least 2 with BatchNorm, which needs the spread of a minibatch")
+
     def _setup_lr_schedule(self) -> None:
         qf_learning_rate = self.learning_rate if self.qf_learning_rate is None else self.qf_learning_rate
         self.lr_schedule = make_schedule("learning_rate", self.learning_rate)
@@ -318,12 +328,17 @@ class DDPG(Exploration):
         buffer_class = choose_buffer(self.replay_buffer_class, n_steps)
         kwargs |= n_step_kwargs(buffer_class, kwargs, self.n_steps, self.gamma)
         if issubclass(buffer_class, HerReplayBuffer | HindsightReplayBuffer):
-            if self.env is None or not isinstance(self.observation_space, spaces.Dict):
+            is_needed_now = buffer_class is not HindsightReplayBuffer or not self._is_loading
+            if (self.env is None and is_needed_now) or not isinstance(self.observation_space, spaces.Dict):
                 raise ValueError(f"{buffer_class.__name__} needs an environment with Dict observations, here env={self.env}")
             kwargs["env"] = self.env  # here, not in replay_buffer_kwargs, which are pickled with the model
         if issubclass(buffer_class, TransitionReplayBuffer) and self._vec_normalize_env is not None:
             kwargs.setdefault("keep_float64", True)  # it normalises before it rounds
         if "sampling" in kwargs:
+            if not issubclass(buffer_class, TransitionReplayBuffer):
+                raise ValueError(
+                    f"replay_buffer_kwargs['sampling'] is for our own replay buffers, not {buffer_class.__name__}"
+                )
             kwargs["sampling"] = make_sampling(kwargs["sampling"])
         return buffer_class(
             self.buffer_size,
@@ -349,6 +364,10 @@ class DDPG(Exploration):
             raise ValueError(
                 f"the replay buffer in {path} has n_envs={loaded.n_envs}; it must be the model's n_envs={self.n_envs}"
             )
+        self._give_env()
+
+    def _give_env(self) -> None:
+        """To the replay buffer, where it computes rewards."""
         if isinstance(self.replay_buffer, HindsightReplayBuffer):
             self.replay_buffer.env = self.env
 
@@ -368,6 +387,7 @@ class DDPG(Exploration):
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
         self._warned = False
+        self._give_env()
         callback.on_training_start(locals(), globals())
         self._choose_learner()  # after the callbacks, which may freeze parameters or watch modules
         while self.num_timesteps < total_timesteps:

@@ -11,6 +11,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sb3_ddpg_ext.buffers import HindsightReplayBuffer
 from sb3_ddpg_ext.ddpg import DDPG
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def register() -> None:
     :raises ImportError: if rl_zoo3 is missing
     """
     try:
+        from rl_zoo3 import exp_manager
         from rl_zoo3.exp_manager import ExperimentManager
         from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
         from rl_zoo3.utils import ALGOS
@@ -84,6 +86,7 @@ def register() -> None:
     if ALGO in ALGOS:
         return
     ALGOS[ALGO] = DDPG
+    exp_manager.HindsightReplayBuffer = HindsightReplayBuffer  # type: ignore[attr-defined]  # which evaluates YAML strings
     HYPERPARAMS_SAMPLER[ALGO] = sample_params
     HYPERPARAMS_CONVERTER[ALGO] = convert_params  # type: ignore[assignment]
 

@@ -110,7 +110,8 @@ def test_time_limits_can_count_as_terminations():
     """handle_timeout_termination=False keeps them as dones."""
     rng = np.random.default_rng(0)
     buffers = [
-        cls(50, SPACES["box"], ACTIONS, "cpu", handle_timeout_termination=False) for cls in (TransitionReplayBuffer, ReplayBuffer)
+        cls(50, SPACES["box"], ACTIONS, "cpu", handle_timeout_termination=False)
+        for cls in (TransitionReplayBuffer, ReplayBuffer)
     ]
     record(rng, buffers, SPACES["box"], 1, 50)
     np.testing.assert_array_equal(buffers[0].dones, buffers[1].dones)

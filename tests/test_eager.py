@@ -94,7 +94,7 @@ class NumpyMLP:
 
 def numpy_update(actor, critic, actor_target, critic_target, batch):
     """Algorithm 1 of Lillicrap et al. (2016), lines 12 to 15, with the derivatives written out."""
-    obs, action, next_obs, done, reward, discount = (x.numpy() for x in batch)
+    obs, action, next_obs, done, reward, discount = (x.numpy() for x in batch[:6])
     n = len(obs)
     next_action = np.tanh(actor_target.forward(next_obs))
     target = reward + discount * (1 - done) * critic_target.forward(np.hstack([next_obs, next_action]))

@@ -6,9 +6,8 @@ import pytest
 from conftest import CountingEnv, DictPendulum
 from gymnasium import spaces
 from stable_baselines3 import SAC, HerReplayBuffer
-from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.buffers import ReplayBuffer, RolloutBuffer
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
@@ -21,6 +20,10 @@ def space_env(space):
     env = CountingEnv()
     env.action_space = space
     return env
+
+
+class OwnBuffer(ReplayBuffer):
+    """Without returns of several steps."""
 
 
 DICT_PENDULUM = DictPendulum(gym.make("Pendulum-v1"))
@@ -84,11 +87,18 @@ BAD_ARGUMENTS = [
     (dict(policy_kwargs=dict(actor_norm="group")), ValueError, ["actor_norm", "'group'", "'layer'"]),
     (dict(n_steps=0), ValueError, ["n_steps=0", ">= 1"]),
     (dict(n_steps=3, replay_buffer_kwargs=dict(gamma=0.5)), ValueError, ["replay_buffer_kwargs['gamma']=0.5", "gamma=0.99"]),
-    (dict(policy="MultiInputPolicy", env=DICT_PENDULUM, n_steps=3), ValueError, ["n_steps=3", "must be 1"]),
+    (dict(replay_buffer_class=OwnBuffer, n_steps=3), ValueError, ["n_steps=3", "must be 1", "OwnBuffer"]),
+    (dict(replay_buffer_kwargs=dict(sampling="prioritised")), ValueError, ["sampling", "'prioritised'", '"prioritized"']),
+    (dict(replay_buffer_kwargs=dict(sampling="uniform_0.5")), ValueError, ["sampling", "'uniform_0.5'"]),
+    (dict(replay_buffer_kwargs=dict(sampling="prioritized_-1")), ValueError, ["sampling", "alpha"]),
+    (dict(replay_buffer_kwargs=dict(sampling=dict(kind="prioritized", beta=2))), ValueError, ["sampling", "beta"]),
+    (dict(replay_buffer_kwargs=dict(sampling=dict(kind="lap", beta=1))), ValueError, ["'lap'", "'beta'", "alpha"]),
+    (dict(replay_buffer_kwargs=dict(sampling=3)), TypeError, ["sampling", "3"]),
+    (dict(replay_buffer_kwargs=dict(sampling="lap")), ValueError, ["'lap'", "critic_loss", "huber"]),
     (
-        dict(policy="MultiInputPolicy", env=BitFlippingEnv(continuous=True), replay_buffer_class=HerReplayBuffer, n_steps=2),
+        dict(replay_buffer_class=ReplayBuffer, replay_buffer_kwargs=dict(sampling="uniform")),
         ValueError,
-        ["n_steps=2", "HerReplayBuffer", "must be 1"],
+        ["sampling", "ReplayBuffer"],
     ),
     (dict(replay_buffer_class=RolloutBuffer), TypeError, ["replay_buffer_class=", "RolloutBuffer", "ReplayBuffer"]),
     (dict(replay_buffer_class="uniform"), TypeError, ["replay_buffer_class='uniform'", "ReplayBuffer"]),

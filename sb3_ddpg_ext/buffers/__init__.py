@@ -5,4 +5,13 @@ from sb3_ddpg_ext.buffers.her import HindsightReplayBuffer
 from sb3_ddpg_ext.buffers.sampling import LossAdjusted, Prioritized, Sampling, Uniform
 from sb3_ddpg_ext.buffers.transitions import TransitionReplayBuffer
 
-__all__ = ["HindsightReplayBuffer", "LossAdjusted", "Prioritized", "Sampling", "TransitionReplayBuffer", "Uniform", "choose_buffer", "n_step_kwargs"]
+__all__ = [
+    "HindsightReplayBuffer",
+    "LossAdjusted",
+    "Prioritized",
+    "Sampling",
+    "TransitionReplayBuffer",
+    "Uniform",
+    "choose_buffer",
+    "n_step_kwargs",
+]

@@ -9,7 +9,6 @@ from stable_baselines3.her import HerReplayBuffer
 from sb3_ddpg_ext.buffers.her import HindsightReplayBuffer
 from sb3_ddpg_ext.buffers.transitions import TransitionReplayBuffer
 
-
 # For returns of several steps, which these classes of SB3 do not have.
 EQUIVALENT: dict[type[ReplayBuffer], type[ReplayBuffer]] = {
     ReplayBuffer: TransitionReplayBuffer,

@@ -11,7 +11,7 @@ from stable_baselines3.her.goal_selection_strategy import KEY_TO_GOAL_STRATEGY, 
 
 from sb3_ddpg_ext.buffers.storage import Observation
 from sb3_ddpg_ext.buffers.transitions import TransitionReplayBuffer
-from sb3_ddpg_ext.validation import check_integer
+from sb3_ddpg_ext.validation import check_choice, check_integer
 
 
 class HindsightReplayBuffer(TransitionReplayBuffer):
@@ -60,7 +60,9 @@ class HindsightReplayBuffer(TransitionReplayBuffer):
         super().__init__(buffer_size, observation_space, action_space, device, n_envs, **kwargs)
         missing = {"observation", "achieved_goal", "desired_goal"} - set(self._obs)
         if missing:
-            raise ValueError(f"{type(self).__name__} needs observations with the key {sorted(missing)[0]!r}: {observation_space}")
+            raise ValueError(
+                f"{type(self).__name__} needs observations with the key {sorted(missing)[0]!r}: {observation_space}"
+            )
 
     def _allocate(self, n_used: int) -> None:
         super()._allocate(n_used)
@@ -119,16 +121,16 @@ class HindsightReplayBuffer(TransitionReplayBuffer):
     def _rows_of_goals(self, rows: np.ndarray) -> np.ndarray:
         """For each transition one of the same episode, whose achieved goal becomes the desired one."""
         positions, envs = np.divmod(rows, self.n_envs)
-        after = self._after.take(rows)
-        after = np.where(after < 0, (self.pos - 1 - positions) % self.buffer_size, after)
+        to_newest = (self.pos - 1 - positions) % self.buffer_size
+        known = self._after.take(rows)
+        after = np.where(known < 0, to_newest, known)
         if self.goal_selection_strategy is GoalSelectionStrategy.FINAL:
             offsets = after
         elif self.goal_selection_strategy is GoalSelectionStrategy.FUTURE:
             offsets = np.random.randint(0, after + 1)
         else:
-            oldest = self.pos if self.full else 0
-            before = np.minimum(self._before.take(rows), (positions - oldest) % self.buffer_size)
-            offsets = np.random.randint(-before, after + 1)
+            n_older = (positions - self.pos) % self.buffer_size if self.full else positions
+            offsets = np.random.randint(-np.minimum(self._before.take(rows), n_older), after + 1)
         return (positions + offsets) % self.buffer_size * self.n_envs + envs
 
     def __getstate__(self) -> dict[str, Any]:
@@ -136,8 +138,7 @@ class HindsightReplayBuffer(TransitionReplayBuffer):
 
 
 def _strategy(given: GoalSelectionStrategy | str) -> GoalSelectionStrategy:
-    known = {**KEY_TO_GOAL_STRATEGY, **{strategy: strategy for strategy in GoalSelectionStrategy}}
-    key = given.lower() if isinstance(given, str) else given
-    if key not in known:
-        raise ValueError(f"goal_selection_strategy={given!r} must be one of {list(KEY_TO_GOAL_STRATEGY)}")
-    return known[key]
+    if isinstance(given, GoalSelectionStrategy):
+        return given
+    check_choice("goal_selection_strategy", given, list(KEY_TO_GOAL_STRATEGY))
+    return KEY_TO_GOAL_STRATEGY[given]

@@ -1,7 +1,7 @@
 """Which transitions a batch consists of."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -15,10 +15,10 @@ class Sampling(ABC):
 
     takes_errors: ClassVar[bool] = False  # whether it wants to know the critic's errors on what it drew
 
-    def allocate(self, n_rows: int) -> None:
+    def allocate(self, n_rows: int) -> None:  # noqa: B027  # nothing to do for most
         """Begin with an empty buffer of so many rows."""
 
-    def added(self, rows: slice) -> None:
+    def added(self, rows: slice) -> None:  # noqa: B027
         """There is something new in these rows."""
 
     @abstractmethod
@@ -34,10 +34,10 @@ class Sampling(ABC):
         """Importance weights of shape (n,), at most 1; None for equal ones."""
         return None
 
-    def update_priorities(self, rows: np.ndarray, errors: np.ndarray) -> None:
+    def update_priorities(self, rows: np.ndarray, errors: np.ndarray) -> None:  # noqa: B027
         """Take note of the critic's errors, of shape (n,), on what was drawn."""
 
-    def advance(self, progress_remaining: float, num_timesteps: int) -> None:
+    def advance(self, progress_remaining: float, num_timesteps: int) -> None:  # noqa: B027
         """Take note of how far the training is."""
 
 
