@@ -12,17 +12,17 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 
-from sb3_ddpg_ext.collection import Collection
 from sb3_ddpg_ext.noise import Noise, ParameterNoise
+from sb3_ddpg_ext.replay import Replay
 from sb3_ddpg_ext.specs import make_action_noise
 from sb3_ddpg_ext.validation import check_instance, check_integer
 
 SelfExploration = TypeVar("SelfExploration", bound="Exploration")
 
 
-class Exploration(Collection):
+class Exploration(Replay):
     """
-    ``Collection`` with noise that knows its environments, its seed and the progress of the training, and with a warm-up of
+    ``Replay`` with noise that knows its environments, its seed and the progress of the training, and with a warm-up of
     which the noise is no part.
     """
 

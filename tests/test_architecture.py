@@ -18,6 +18,7 @@ LAYERS = [
     ("buffers", "noise", "policies"),
     ("diagnostics", "learners", "specs"),
     ("collection",),
+    ("replay",),
     ("exploration",),
     ("ddpg",),
     ("calibration", "callbacks", "wrappers", "zoo"),
