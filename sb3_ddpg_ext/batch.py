@@ -1,7 +1,7 @@
 """What travels from the replay buffer to the learner."""
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
@@ -19,6 +19,23 @@ class Samples(NamedTuple):
     discounts: th.Tensor | None = None  # of returns of several steps
     weights: th.Tensor | None = None  # (batch, 1), of the losses
     indices: np.ndarray | None = None  # (batch,), where the replay buffer wants to know the critic's errors
+    n_demonstrations: int = 0  # so many of the last ones are from demonstrations
+
+    def behind(self, others: "Samples | None", n_rows: int) -> "Samples":
+        """
+        Demonstrations, and before them others.
+
+        :param others: with the same fields, or None
+        :param n_rows: added to the indices of demonstrations, which those of others are less than
+        """
+        n, indices = len(self.rewards), None if self.indices is None else self.indices + n_rows
+        mine = self._replace(indices=indices, n_demonstrations=n)
+        if others is None:
+            return mine
+        parts = zip(others[:-1], mine[:-1], strict=True)
+        fields: list[Any] = [None if other is None else _cat(other, own) for other, own in parts]
+        fields.append(n)
+        return Samples(*fields)
 
 
 class Batch(NamedTuple):
@@ -37,6 +54,7 @@ class Batch(NamedTuple):
     discounts: th.Tensor  # (batch, 1)
     weights: th.Tensor | None = None  # (batch, 1), of each transition's loss; None for 1
     indices: np.ndarray | None = None  # (batch,), whose errors the replay buffer asks for
+    n_demonstrations: int = 0  # so many of the last ones are from demonstrations
 
     @classmethod
     def from_samples(cls, samples: Samples | ReplayBufferSamples | DictReplayBufferSamples, gamma: float) -> "Batch":
@@ -47,11 +65,18 @@ class Batch(NamedTuple):
         discounts = samples.discounts
         if discounts is None:
             discounts = _constant(gamma, samples.rewards.shape, samples.rewards.dtype, samples.rewards.device)
-        weights, indices = (samples.weights, samples.indices) if isinstance(samples, Samples) else (None, None)
+        further = samples[6:] if isinstance(samples, Samples) else ()
         return cls(
             samples.observations, samples.actions, samples.next_observations, samples.dones, samples.rewards, discounts,
-            weights, indices,
+            *further,
         )  # fmt: skip
+
+
+def _cat(own: Any, other: Any) -> Any:
+    """Tensors, those of a dict, or arrays, one behind the other."""
+    if isinstance(own, np.ndarray):
+        return np.concatenate([own, other])
+    return {key: th.cat([own[key], other[key]]) for key in own} if isinstance(own, dict) else th.cat([own, other])
 
 
 @lru_cache(maxsize=8)

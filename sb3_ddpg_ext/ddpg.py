@@ -311,6 +311,8 @@ class DDPG(Exploration):
         is_lap = isinstance(getattr(self.replay_buffer, "sampling", None), LossAdjusted)
         if is_lap and options.critic_kind[0] == "scalar" and options.critic_loss != "huber":
             raise ValueError("replay_buffer_kwargs['sampling']='lap' needs policy_kwargs['critic_loss']='huber'")
+        if options.behaviour_cloning and getattr(self.replay_buffer, "demonstrations", None) is None and not self._is_loading:
+            raise ValueError("policy_kwargs['behaviour_cloning'] needs replay_buffer_kwargs['demonstrations']")
         if self.batch_size == 1 and uses_batch_statistics(self.policy):
             raise ValueError("batch_size=1 must be at least 2 with BatchNorm, which needs the spread of a minibatch")
 
@@ -381,7 +383,7 @@ class DDPG(Exploration):
         replay_buffer, parameter_noise = self.replay_buffer, self.parameter_noise
         assert replay_buffer is not None
         if isinstance(replay_buffer, TransitionReplayBuffer):
-            replay_buffer.sampling.advance(self._current_progress_remaining, self.num_timesteps)
+            replay_buffer.advance(self._current_progress_remaining, self.num_timesteps)
         with self._torch_settings(batch_size):
             for n_updates in range(self._n_updates + 1, self._n_updates + gradient_steps + 1):
                 samples = replay_buffer.sample(batch_size, env=self._vec_normalize_env)

@@ -1,13 +1,23 @@
 """The replay buffer of a model: made from its arguments, saved, loaded, and told where to compute rewards."""
 
+import warnings
+from collections.abc import Callable
 from io import BufferedIOBase
 from pathlib import Path
+from typing import Any
 
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
-from sb3_ddpg_ext.buffers import HindsightReplayBuffer, TransitionReplayBuffer, choose_buffer, n_step_kwargs
+from sb3_ddpg_ext.buffers import (
+    HindsightReplayBuffer,
+    TransitionReplayBuffer,
+    choose_buffer,
+    n_step_kwargs,
+    read_episodes,
+    store,
+)
 from sb3_ddpg_ext.collection import Collection
 from sb3_ddpg_ext.specs import make_sampling
 
@@ -35,15 +45,42 @@ class Replay(Collection):
                     f"replay_buffer_kwargs['sampling'] is for our own replay buffers, not {buffer_class.__name__}"
                 )
             kwargs["sampling"] = make_sampling(kwargs["sampling"])
-        return buffer_class(
-            self.buffer_size,
-            self.observation_space,
-            self.action_space,
-            device=self.device,
-            n_envs=self.n_envs,
-            optimize_memory_usage=self.optimize_memory_usage,
-            **kwargs,
-        )
+        demonstrations, share = kwargs.pop("demonstrations", None), kwargs.pop("demonstration_share", 0.25)
+
+        def make(size: int, n_envs: int) -> ReplayBuffer:
+            arguments = kwargs | dict(n_envs=n_envs, optimize_memory_usage=self.optimize_memory_usage)
+            return buffer_class(size, self.observation_space, self.action_space, device=self.device, **arguments)
+
+        buffer = make(self.buffer_size, self.n_envs)
+        if demonstrations is not None:
+            self._add_demonstrations(buffer, demonstrations, share, make)
+        return buffer
+
+    def _add_demonstrations(self, buffer: ReplayBuffer, source: Any, share: float, make: Callable) -> None:
+        if not isinstance(buffer, TransitionReplayBuffer):
+            raise ValueError(
+                f"replay_buffer_kwargs['demonstrations'] is for our own replay buffers, not {type(buffer).__name__}"
+            )
+        try:
+            episodes = read_episodes(source)
+        except FileNotFoundError:
+            if not self._is_loading:
+                raise
+            warnings.warn(f"demonstrations={source!r} is not there: the model can act, and learns without them", stacklevel=6)
+            return
+        own = make(sum(len(episode.rewards) for episode in episodes), 1)
+        store(own, episodes)
+        buffer.keep(own, share)
+
+    def prefill(self, source: Any) -> None:
+        """
+        Put recorded episodes into the replay buffer, where later transitions will overwrite them.
+
+        :param source: see :func:`~sb3_ddpg_ext.buffers.read_episodes`
+        :raises ValueError: if the episodes are not of this environment, or too many for the buffer
+        """
+        assert self.replay_buffer is not None
+        store(self.replay_buffer, read_episodes(source))
 
     def load_replay_buffer(self, path: str | Path | BufferedIOBase, truncate_last_traj: bool = True) -> None:
         """
@@ -63,5 +100,6 @@ class Replay(Collection):
 
     def _give_env(self) -> None:
         """To the replay buffer, where it computes rewards."""
-        if isinstance(self.replay_buffer, HindsightReplayBuffer):
-            self.replay_buffer.env = self.env
+        for buffer in (self.replay_buffer, getattr(self.replay_buffer, "demonstrations", None)):
+            if isinstance(buffer, HindsightReplayBuffer):
+                buffer.env = self.env

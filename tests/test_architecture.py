@@ -21,7 +21,7 @@ LAYERS = [
     ("replay",),
     ("exploration",),
     ("ddpg",),
-    ("calibration", "callbacks", "wrappers", "zoo"),
+    ("calibration", "callbacks", "demonstrations", "wrappers", "zoo"),
     ("cli",),
     ("__main__",),
 ]

@@ -328,7 +328,7 @@ class TestActor:
         """What hangs on the actor's forward() sees the observations of its step."""
         policy, seen = make_policy(), []
         policy.actor.register_forward_hook(lambda module, inputs, output: seen.append(output))
-        policy.actor_loss(make_batch().observations)
+        policy.actor_loss(make_batch())
         assert len(seen) == 1
 
     def test_critic_takes_no_gradient(self):

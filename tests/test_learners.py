@@ -306,9 +306,9 @@ class OwnLoss(DDPGPolicy):
 
     n_calls = 0
 
-    def actor_loss(self, observations):
+    def actor_loss(self, batch):
         type(self).n_calls += 1
-        return super().actor_loss(observations)
+        return super().actor_loss(batch)
 
 
 def test_a_loss_of_ones_own_is_used():

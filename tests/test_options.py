@@ -8,10 +8,12 @@ import pytest
 import torch as th
 
 from sb3_ddpg_ext import DDPG
+from sb3_ddpg_ext.buffers import Episode
 from sb3_ddpg_ext.networks import output_layer
 from sb3_ddpg_ext.policies.options import Options
 
-P, M = "policy_kwargs", "model"
+P, M, B = "policy_kwargs", "model", "replay_buffer_kwargs"
+DEMONSTRATIONS = [Episode(np.ones((31, 3), np.float32), np.zeros((30, 1)), np.zeros(30), False)]
 # (where, name) -> values, the neutral one first; False stands for "not given".
 FACTORS = {
     (P, "actor_norm"): ["none", "layer", "batch", "batch-renorm"],
@@ -44,11 +46,16 @@ FACTORS = {
     (P, "dqda_clip"): [None, 1.0],
     (P, "preactivation_penalty"): [0.0, 1e-3],
     (P, "action_l2"): [0.0, 0.1],
+    (P, "behaviour_cloning"): [0.0, 0.1],
+    (P, "q_filter"): [True, False],
     (M, "policy_delay"): [1, 2],
     (M, "target_policy_noise"): [0.0, 0.2],
     (M, "target_update_interval"): [None, 3],
     (M, "max_grad_norm"): [None, 0.5],
     (M, "n_steps"): [1, 3],
+    (B, "sampling"): ["uniform", "prioritized", dict(kind="uniform", replacement=False)],
+    (B, "combined"): [False, True],
+    (B, "demonstrations"): [None, DEMONSTRATIONS],
     (M, "qf_learning_rate"): [None, "lin_1e-3"],
     (M, "action_noise"): [None, "normal_0.1", "adaptive-param_0.2"],
     (M, "learner"): ["auto", "eager"],
@@ -75,6 +82,7 @@ def contradicts(first, second):
         or (kind(values.get("critic")) == "categorical" and values.get("popart") is True)
         or (values.get("popart") is True and values.get("target_networks") is False)
         or (values.get("inverting_gradients") is True and values.get("output_norm") is not None)
+        or (values.get("behaviour_cloning") == 0.1 and values.get("demonstrations", True) is None)
         or (values.get("residual") is True and values.get("norm_after_action") is False)
         or (values.get("decoupled_weight_decay") is True and values.get("critic_weight_decay") == 0)
     )
@@ -133,6 +141,7 @@ def test_a_row(row, tmp_path):
     chosen = {KEYS[a]: FACTORS[KEYS[a]][i] for a, i in row.items()}
     policy_kwargs = {name: value for (where, name), value in chosen.items() if where == P} | dict(net_arch=[12, 12])
     arguments = {name: value for (where, name), value in chosen.items() if where == M}
+    arguments["replay_buffer_kwargs"] = {name: value for (where, name), value in chosen.items() if where == B}
     model = DDPG(
         "MlpPolicy", "Pendulum-v1", policy_kwargs=policy_kwargs, learning_starts=60, batch_size=16, buffer_size=500, seed=0,
         device="cpu", **arguments,
@@ -158,6 +167,7 @@ def test_a_row(row, tmp_path):
 @pytest.mark.parametrize(("first", "second"), sorted(REFUSED))
 def test_contradictions_are_refused(first, second):
     """What cannot go together is a ValueError that names one of the two."""
-    chosen = {KEYS[a][1]: FACTORS[KEYS[a]][i] for a, i in (first, second)}
-    with pytest.raises(ValueError, match="|".join(chosen)):
-        DDPG("MlpPolicy", "Pendulum-v1", policy_kwargs=chosen)
+    chosen = {KEYS[a]: FACTORS[KEYS[a]][i] for a, i in (first, second)}
+    arguments = {where: {name: value for (of, name), value in chosen.items() if of == where} for where in (P, B)}
+    with pytest.raises(ValueError, match="|".join(name for _, name in chosen)):
+        DDPG("MlpPolicy", "Pendulum-v1", **arguments)

@@ -1,11 +1,13 @@
 """Replay buffers, how they are sampled, and the choice of one."""
 
 from sb3_ddpg_ext.buffers.choice import choose_buffer, n_step_kwargs
+from sb3_ddpg_ext.buffers.episodes import Episode, read_episodes, store, write_episodes
 from sb3_ddpg_ext.buffers.her import HindsightReplayBuffer
 from sb3_ddpg_ext.buffers.sampling import LossAdjusted, Prioritized, Sampling, Uniform
 from sb3_ddpg_ext.buffers.transitions import TransitionReplayBuffer
 
 __all__ = [
+    "Episode",
     "HindsightReplayBuffer",
     "LossAdjusted",
     "Prioritized",
@@ -14,4 +16,7 @@ __all__ = [
     "Uniform",
     "choose_buffer",
     "n_step_kwargs",
+    "read_episodes",
+    "store",
+    "write_episodes",
 ]

@@ -57,6 +57,8 @@ class TransitionReplayBuffer(TransitionStorage):
         self.sampling = Uniform() if sampling is None else copy.deepcopy(sampling)  # which has a state
         self.sampling.allocate(self._n_rows)
         self.combined = combined
+        self.demonstrations: TransitionReplayBuffer | None = None
+        self.demonstration_share = 0.0
 
     def add(
         self,
@@ -83,6 +85,14 @@ class TransitionReplayBuffer(TransitionStorage):
         :param env: normalises observations and rewards with its present statistics
         :raises ValueError: if the buffer is empty
         """
+        if self.demonstrations is None:
+            return self._sample(batch_size, env)
+        n = round(batch_size * self.demonstration_share)
+        demonstrations = self.demonstrations._sample(n, env)
+        own = self._sample(batch_size - n, env) if n < batch_size else None
+        return demonstrations.behind(own, self._n_rows)
+
+    def _sample(self, batch_size: int, env: VecNormalize | None) -> Samples:
         n_filled = self.buffer_size if self.full else self.pos
         if n_filled == 0:
             raise ValueError("the replay buffer is empty: nothing can be sampled from it")
@@ -105,7 +115,31 @@ class TransitionReplayBuffer(TransitionStorage):
         :param rows: ``indices`` of the sample
         :param errors: of shape (n,)
         """
+        if self.demonstrations is not None:
+            is_own = rows < self._n_rows
+            self.demonstrations.update_priorities(rows[~is_own] - self._n_rows, errors[th.from_numpy(~is_own)])
+            rows, errors = rows[is_own], errors[th.from_numpy(is_own)]
         self.sampling.update_priorities(rows, errors.numpy(force=True))
+
+    def advance(self, progress_remaining: float, num_timesteps: int) -> None:
+        """
+        Let the sampling follow its schedules.
+
+        :param progress_remaining: from 1 to 0
+        :param num_timesteps: environment steps until now
+        """
+        for buffer in (self, self.demonstrations):
+            if buffer is not None:
+                buffer.sampling.advance(progress_remaining, num_timesteps)
+
+    def keep(self, demonstrations: "TransitionReplayBuffer", share: float) -> None:
+        """
+        Let each batch have a share of demonstrations, which stay, behind the other transitions.
+
+        :param demonstrations: of one environment, with the same observations, actions and kind of sampling
+        :param share: of each batch, 0 to 1; with 1 nothing else is learnt from
+        """
+        self.demonstrations, self.demonstration_share = demonstrations, check_real("demonstration_share", share, 0, 1)
 
     def samples_of(self, rows: np.ndarray, env: VecNormalize | None = None) -> Samples:
         """

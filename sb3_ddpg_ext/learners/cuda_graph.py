@@ -83,7 +83,7 @@ class CudaGraphLearner(EagerLearner):
             str(value) for group in self._groups() for name, value in group.items() if name not in ("params", "lr")
         )
         learning = tuple(parameter.requires_grad for parameter in self.tensors.all_parameters)
-        priorities = (batch.weights is None, batch.indices is None)
+        priorities = (batch.weights is None, batch.indices is None, batch.n_demonstrations)
         return (parts, len(batch.rewards), constants, options, learning, priorities)
 
     def _groups(self) -> list[dict[str, Any]]:

@@ -51,7 +51,7 @@ class EagerLearner(Learner):
         """A step along the sampled policy gradient, eq. 6: 1/N sum_i grad_a Q(s_i, mu(s_i)) grad_theta mu(s_i)."""
         actor = self.policy.actor
         with self.autocast:
-            actor_loss = self.policy.actor_loss(batch.observations)
+            actor_loss = self.policy.actor_loss(batch)
         actor.optimizer.zero_grad()
         if learning := [p for p in self.tensors.of_actor if p.requires_grad]:
             actor_loss.backward(inputs=learning)  # through the critic, whose parameters take no gradient

@@ -227,6 +227,8 @@ def _unsupported(policy: DDPGPolicy) -> str | None:
         return f"the critic's outputs are those of {'PopArt' if type(head) is Scalar else type(head).__name__}"
     if policy.critic.n_critics > 1 and options.objective != "first":
         return f"the actor climbs the {options.objective} of several critics"
+    if options.behaviour_cloning:
+        return "the actor clones demonstrations"
     if policy.actor.clip is not None or any(policy.actor.penalties):
         return "the actor's loss has a penalty or clipped gradients"
     return None

@@ -1,13 +1,13 @@
 """Actor, critic, their target copies and their optimisers."""
 
 from dataclasses import fields
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN, get_actor_critic_arch
-from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.td3.policies import TD3Policy
 from torch import nn
 
@@ -19,6 +19,9 @@ from sb3_ddpg_ext.policies.critics import Critic, JointCritic
 from sb3_ddpg_ext.policies.heads import make_head
 from sb3_ddpg_ext.policies.options import Options, check_activation, make_if_chosen
 from sb3_ddpg_ext.validation import check_integer, check_net_arch
+
+if TYPE_CHECKING:
+    from sb3_ddpg_ext.batch import Batch
 
 OPTIONS = [field.name for field in fields(Options)]
 SB3_KWARGS = (
@@ -194,11 +197,30 @@ class DDPGPolicy(TD3Policy):
         kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)
         return make(**kwargs, options=options, head=head, return_scaler=self.return_scaler).to(self.device)
 
-    def actor_loss(self, observations: PyTorchObs) -> th.Tensor:
-        """What the actor descends; an actor of a subclass's own, without a loss, -1/N sum_i Q(s_i, mu(s_i))."""
+    def actor_loss(self, batch: "Batch") -> th.Tensor:
+        """
+        What the actor descends; an actor of a subclass's own, without a loss, -1/N sum_i Q(s_i, mu(s_i)).
+
+        :param batch: of N transitions
+        """
         if isinstance(self.actor, Actor):
-            return self.actor.loss(observations, self.critic)
-        return -self.critic.value(observations, self.actor(observations)).mean()
+            loss = self.actor.loss(batch.observations, self.critic)
+        else:
+            loss = -self.critic.value(batch.observations, self.actor(batch.observations)).mean()
+        if self.options.behaviour_cloning and batch.n_demonstrations:
+            loss = loss + self.options.behaviour_cloning * self._cloning_loss(batch)
+        return loss
+
+    def _cloning_loss(self, batch: "Batch") -> th.Tensor:
+        """The mean squared distance of mu(s) from the demonstrated actions, where these are better by the critic."""
+        those, observations = slice(-batch.n_demonstrations, None), batch.observations
+        obs: Any = {k: v[those] for k, v in observations.items()} if isinstance(observations, dict) else observations[those]
+        demonstrated, actions = batch.actions[those], self.actor(obs)
+        distances = (actions - demonstrated).square().sum(dim=1, keepdim=True)
+        if self.options.q_filter:
+            with th.no_grad():
+                distances = distances * (self.critic.value(obs, demonstrated) > self.critic.value(obs, actions))
+        return distances.mean()
 
     @property
     def observes(self) -> bool:

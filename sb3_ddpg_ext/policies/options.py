@@ -73,6 +73,12 @@ class Options:
         2025)
     :param action_l2: weight of the mean square of the actions in it; 1 in HER's DDPG (Andrychowicz et al. 2017)
 
+    Demonstrations:
+
+    :param behaviour_cloning: weight of the mean of ||mu(s) - a||^2 over the demonstrations of a batch in the actor's loss,
+        Nair et al. (2018), "Overcoming Exploration in Reinforcement Learning with Demonstrations", section IV
+    :param q_filter: only of those with Q(s, a) > Q(s, mu(s)), the same, section IV.C
+
     :raises ValueError: for a value that is unknown or outside what is allowed, or two that contradict each other
     :raises TypeError: for a value of the wrong type
     """
@@ -104,6 +110,8 @@ class Options:
     dqda_clip: float | None = None
     preactivation_penalty: float = 0.0
     action_l2: float = 0.0
+    behaviour_cloning: float = 0.0
+    q_filter: bool = True
 
     def __post_init__(self) -> None:
         for name in ("actor_norm", "critic_norm", "input_norm"):
@@ -123,7 +131,7 @@ class Options:
         check_choice(_full("objective"), self.objective, ["first", "mean", "min"])
         if check_real(_full("critic_dropout"), self.critic_dropout, 0, 1) == 1:
             raise ValueError(f"{_full('critic_dropout')}={self.critic_dropout!r} must be less than 1")
-        for name in (*PENALTIES, "critic_weight_decay"):
+        for name in (*PENALTIES, "critic_weight_decay", "behaviour_cloning"):
             check_real(_full(name), getattr(self, name), low=0)
         for name in ("output_norm", "dqda_clip"):
             if getattr(self, name) is not None:

@@ -1,0 +1,62 @@
+"""Episodes of an agent, recorded for another to learn from."""
+
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from sb3_ddpg_ext.buffers import Episode
+from sb3_ddpg_ext.validation import check_integer
+
+
+def record_episodes(model: Any, env: VecEnv, n_episodes: int = 10, deterministic: bool = True) -> list[Episode]:
+    """
+    Let a model act, and keep what happened; :func:`~sb3_ddpg_ext.buffers.write_episodes` writes it to a file.
+
+    :param model: anything with Stable-Baselines3's ``predict``
+    :param env: one or more environments; of ``VecNormalize`` the observations and rewards are kept as they were before it
+    :param n_episodes: how many, those that end first
+    :param deterministic: see ``predict``
+    :return: the episodes, in the order in which they ended
+    """
+    n_episodes = check_integer("n_episodes", n_episodes, at_least=1)
+    episodes: list[Episode] = []
+    steps: list[list[tuple[Any, np.ndarray, float]]] = [[] for _ in range(env.num_envs)]
+    state, episode_starts = None, np.ones(env.num_envs, bool)
+    observations = env.reset()
+    raw = _raw(env, observations)
+    while len(episodes) < n_episodes:
+        actions, state = model.predict(observations, state, episode_starts, deterministic)
+        observations, rewards, episode_starts, infos = env.step(actions)
+        if isinstance(env, VecNormalize):
+            rewards = env.get_original_reward()
+        for i in range(env.num_envs):
+            steps[i].append((_row(raw, i), actions[i], float(rewards[i])))
+            if episode_starts[i]:
+                last = infos[i]["terminal_observation"]
+                last = env.unnormalize_obs(last) if isinstance(env, VecNormalize) else last
+                episodes.append(_episode(steps[i], last, not infos[i].get("TimeLimit.truncated", False)))
+                steps[i] = []
+        raw = _raw(env, observations)
+    return episodes[:n_episodes]
+
+
+def _raw(env: VecEnv, observations: Any) -> Any:
+    return env.get_original_obs() if isinstance(env, VecNormalize) else observations
+
+
+def _row(observations: Any, i: int) -> Any:
+    if isinstance(observations, dict):
+        return {key: value[i].copy() for key, value in observations.items()}
+    return observations[i].copy()
+
+
+def _episode(steps: list[tuple[Any, np.ndarray, float]], last: Any, terminated: bool) -> Episode:
+    observations, actions, rewards = zip(*steps, strict=True)
+    observations = (*observations, last)
+    stacked: Any = (
+        np.stack(observations)
+        if not isinstance(last, dict)
+        else {key: np.stack([each[key] for each in observations]) for key in last}
+    )
+    return Episode(stacked, np.stack(actions), np.array(rewards), terminated)
