@@ -386,13 +386,12 @@ class DDPG(Exploration):
             replay_buffer.advance(self._current_progress_remaining, self.num_timesteps)
         with self._torch_settings(batch_size):
             for n_updates in range(self._n_updates + 1, self._n_updates + gradient_steps + 1):
-                samples = replay_buffer.sample(batch_size, env=self._vec_normalize_env)
-                batch = Batch.from_samples(samples, self.gamma)
+                batch = self._draw(batch_size)
                 self._sum_losses(learner.update(batch))
                 if batch.indices is not None:
                     replay_buffer.update_priorities(batch.indices, learner.errors)  # type: ignore[attr-defined]
                 if parameter_noise is not None:
-                    parameter_noise.after_update(n_updates, self.policy, samples.observations)
+                    parameter_noise.after_update(n_updates, self.policy, batch.observations)
         self._n_updates += gradient_steps
         if self._diagnostics.is_due(self._n_updates):
             self._look()
@@ -400,9 +399,13 @@ class DDPG(Exploration):
     def _look(self) -> None:
         """At actor and critic, for the log and the warning; see :mod:`sb3_ddpg_ext.diagnostics`."""
         with self._torch_settings(self.batch_size).threads:
-            self._looks |= self._diagnostics.measure(
-                self.policy, self.replay_buffer, self.batch_size, self.gamma, self._n_updates, self._vec_normalize_env
-            )
+            draw = lambda n: self._draw(min(n, self.batch_size))  # noqa: E731
+            self._looks |= self._diagnostics.measure(self.policy, draw, self.replay_buffer.size(), self._n_updates)  # type: ignore[union-attr]
+
+    def _draw(self, batch_size: int) -> Batch:
+        """A minibatch from the replay buffer."""
+        samples = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
+        return Batch.from_samples(samples, self.gamma)
 
     def _sum_losses(self, losses: dict[str, th.Tensor]) -> None:
         for name, loss in losses.items():

@@ -1,8 +1,7 @@
 """What the log says about actor and critic, and the warning that the actor has got stuck."""
 
 import warnings
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch as th
@@ -54,27 +53,21 @@ class Diagnostics:
     def measure(
         self,
         policy: DDPGPolicy,
-        replay_buffer: Any,
-        batch_size: int,
-        gamma: float,
+        draw: Callable[[int], Batch],
+        size: int,
         n_updates: int,
-        vec_normalize: Any = None,
     ) -> dict[str, float]:
         """
         :param policy: what to look at
-        :param replay_buffer: where the transitions are
-        :param batch_size: of the updates; no more are looked at
-        :param gamma: discount factor
+        :param draw: gives a batch of at most so many transitions from the replay buffer
+        :param size: of the replay buffer
         :param n_updates: made until now
-        :param vec_normalize: normalises what comes from the buffer
         """
         self._n_updates = n_updates
-        size = replay_buffer.size()
         if self._batch is None or size >= 2 * self._size:
             state = np.random.get_state()
-            samples = replay_buffer.sample(min(batch_size, N_TRANSITIONS), env=vec_normalize)
+            self._batch, self._size = draw(N_TRANSITIONS), size
             np.random.set_state(state)
-            self._batch, self._size = Batch.from_samples(samples, gamma), size
         statistics = _look(policy, self._batch)
         self._warn(statistics["stuck"], statistics["flat"], len(self._batch.rewards))
         return statistics
@@ -98,6 +91,7 @@ class Diagnostics:
 @th.no_grad()
 def _look(policy: DDPGPolicy, batch: Batch) -> dict[str, float]:
     actor, critic = policy.actor, policy.critic
+    batch = policy.unrolled(batch)
     has_td_error = isinstance(critic, Critic)
     with evaluating(actor, critic, policy.actor_target, policy.critic_target):
         actions = actor(batch.observations)

@@ -30,7 +30,7 @@ class Replay(Collection):
     def _make_replay_buffer(self) -> ReplayBuffer:
         kwargs = dict(self.replay_buffer_kwargs)
         n_steps = max(self.n_steps, kwargs.get("n_steps", 1))
-        buffer_class = choose_buffer(self.replay_buffer_class, n_steps)
+        buffer_class = self._buffer_class(n_steps)
         kwargs |= n_step_kwargs(buffer_class, kwargs, self.n_steps, self.gamma)
         if issubclass(buffer_class, HerReplayBuffer | HindsightReplayBuffer):
             is_needed_now = buffer_class is not HindsightReplayBuffer or not self._is_loading
@@ -55,6 +55,9 @@ class Replay(Collection):
         if demonstrations is not None:
             self._add_demonstrations(buffer, demonstrations, share, make)
         return buffer
+
+    def _buffer_class(self, n_steps: int) -> type[ReplayBuffer]:
+        return choose_buffer(self.replay_buffer_class, n_steps)
 
     def _add_demonstrations(self, buffer: ReplayBuffer, source: Any, share: float, make: Callable) -> None:
         if not isinstance(buffer, TransitionReplayBuffer):

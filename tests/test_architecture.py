@@ -21,6 +21,7 @@ LAYERS = [
     ("replay",),
     ("exploration",),
     ("ddpg",),
+    ("recurrent",),
     ("calibration", "callbacks", "demonstrations", "wrappers", "zoo"),
     ("cli",),
     ("__main__",),

@@ -29,9 +29,8 @@ def make_model(**kwargs):
 
 def look(model, n_updates=None, diagnostics=None):
     own = Diagnostics() if diagnostics is None else diagnostics
-    return own.measure(
-        model.policy, model.replay_buffer, 32, model.gamma, model._n_updates if n_updates is None else n_updates
-    )
+    n_updates = model._n_updates if n_updates is None else n_updates
+    return own.measure(model.policy, lambda n: model._draw(32), model.replay_buffer.size(), n_updates)
 
 
 def set_actor(model, weight, bias):

@@ -4,6 +4,7 @@ from sb3_ddpg_ext.buffers.choice import choose_buffer, n_step_kwargs
 from sb3_ddpg_ext.buffers.episodes import Episode, read_episodes, store, write_episodes
 from sb3_ddpg_ext.buffers.her import HindsightReplayBuffer
 from sb3_ddpg_ext.buffers.sampling import LossAdjusted, Prioritized, Sampling, Uniform
+from sb3_ddpg_ext.buffers.sequence import SequenceReplayBuffer, Sequences
 from sb3_ddpg_ext.buffers.transitions import TransitionReplayBuffer
 
 __all__ = [
@@ -12,6 +13,8 @@ __all__ = [
     "LossAdjusted",
     "Prioritized",
     "Sampling",
+    "SequenceReplayBuffer",
+    "Sequences",
     "TransitionReplayBuffer",
     "Uniform",
     "choose_buffer",

@@ -9,12 +9,12 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.her.goal_selection_strategy import KEY_TO_GOAL_STRATEGY, GoalSelectionStrategy
 
+from sb3_ddpg_ext.buffers.episodic import EpisodicReplayBuffer
 from sb3_ddpg_ext.buffers.storage import Observation
-from sb3_ddpg_ext.buffers.transitions import TransitionReplayBuffer
 from sb3_ddpg_ext.validation import check_choice, check_integer
 
 
-class HindsightReplayBuffer(TransitionReplayBuffer):
+class HindsightReplayBuffer(EpisodicReplayBuffer):
     """
     Hindsight experience replay, HER, Andrychowicz et al. (2017), https://arxiv.org/abs/1707.01495, section 3.3.
 
@@ -36,7 +36,7 @@ class HindsightReplayBuffer(TransitionReplayBuffer):
     :param kwargs: arguments of :class:`TransitionReplayBuffer`
     """
 
-    _per_row = (*TransitionReplayBuffer._per_row, "_before", "_after", "_infos")
+    _per_row = (*EpisodicReplayBuffer._per_row, "_infos")
 
     def __init__(
         self,
@@ -56,7 +56,6 @@ class HindsightReplayBuffer(TransitionReplayBuffer):
         self.goal_selection_strategy = _strategy(goal_selection_strategy)
         self.copy_info_dict = copy_info_dict
         self.env = env
-        self._age = np.zeros(n_envs, np.int64)  # of the present episodes, in transitions
         super().__init__(buffer_size, observation_space, action_space, device, n_envs, **kwargs)
         missing = {"observation", "achieved_goal", "desired_goal"} - set(self._obs)
         if missing:
@@ -66,8 +65,6 @@ class HindsightReplayBuffer(TransitionReplayBuffer):
 
     def _allocate(self, n_used: int) -> None:
         super()._allocate(n_used)
-        self._before = np.zeros(self._n_rows, np.int32)  # transitions of the same episode before each
-        self._after = np.zeros(self._n_rows, np.int32)  # and after it; -1 in an episode that may go on
         self._infos = np.full(self._n_rows if self.copy_info_dict else 0, None, object)
 
     def add(
@@ -80,22 +77,9 @@ class HindsightReplayBuffer(TransitionReplayBuffer):
         infos: list[dict[str, Any]],
     ) -> None:
         rows = slice(self.pos * self.n_envs, (self.pos + 1) * self.n_envs)
-        is_first = self.pos == 0 and not self.full
         super().add(obs, next_obs, action, reward, done, infos)
         if self.copy_info_dict:
             self._infos[rows] = infos
-        previous = (rows.start - self.n_envs) % self._n_rows
-        goes_on = self._next[previous : previous + self.n_envs] == np.arange(rows.start, rows.stop)
-        goes_on &= not is_first
-        for env in np.flatnonzero(~goes_on & (self._age > 0)).tolist():
-            n = min(int(self._age[env]), self.buffer_size - 1)  # what has not been overwritten
-            self._after[(previous + env - self.n_envs * np.arange(n)) % self._n_rows] = np.arange(n)
-        self._age = np.where(goes_on, self._age, 0) + 1
-        self._before[rows], self._after[rows] = self._age - 1, -1
-
-    def reset(self) -> None:
-        super().reset()
-        self._age[:] = 0
 
     def _relabel(self, steps: np.ndarray, observations: dict[str, th.Tensor], rest: th.Tensor) -> None:
         """Give the first transitions of a batch other goals, and the rewards for these."""
@@ -120,18 +104,13 @@ class HindsightReplayBuffer(TransitionReplayBuffer):
 
     def _rows_of_goals(self, rows: np.ndarray) -> np.ndarray:
         """For each transition one of the same episode, whose achieved goal becomes the desired one."""
-        positions, envs = np.divmod(rows, self.n_envs)
-        to_newest = (self.pos - 1 - positions) % self.buffer_size
-        known = self._after.take(rows)
-        after = np.where(known < 0, to_newest, known)
         if self.goal_selection_strategy is GoalSelectionStrategy.FINAL:
-            offsets = after
+            offsets = self._n_after(rows)
         elif self.goal_selection_strategy is GoalSelectionStrategy.FUTURE:
-            offsets = np.random.randint(0, after + 1)
+            offsets = np.random.randint(0, self._n_after(rows) + 1)
         else:
-            n_older = (positions - self.pos) % self.buffer_size if self.full else positions
-            offsets = np.random.randint(-np.minimum(self._before.take(rows), n_older), after + 1)
-        return (positions + offsets) % self.buffer_size * self.n_envs + envs
+            offsets = np.random.randint(-self._n_before(rows), self._n_after(rows) + 1)
+        return (rows + offsets * self.n_envs) % self._n_rows
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"env": None}

@@ -37,6 +37,8 @@ class CudaGraphLearner(EagerLearner):
     def refusal(cls, policy: DDPGPolicy, precision: str) -> str | None:
         if policy.device.type != "cuda":
             return f"the model is on {policy.device}, not on a GPU"
+        if type(policy).unrolled is not DDPGPolicy.unrolled:
+            return "the number of steps in a batch of sequences varies"
         for net in (policy.actor, policy.critic):
             if "capturable" not in net.optimizer.param_groups[0]:
                 return f"{type(net.optimizer).__name__} cannot be recorded"

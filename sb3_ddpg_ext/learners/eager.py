@@ -32,6 +32,7 @@ class EagerLearner(Learner):
             self.tensors = Tensors(self.policy)
 
         with self.autocast:
+            batch = self.policy.unrolled(batch)
             # y_i = r_i + gamma Q'(s_i+1, mu'(s_i+1)), without the second term after a termination
             with th.no_grad(), evaluating(*[actor_target] * actor_target.training):  # as when there are no targets
                 target = critic_target.backup(batch, self.smooth(actor_target(batch.next_observations)))

@@ -197,6 +197,10 @@ class DDPGPolicy(TD3Policy):
         kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)
         return make(**kwargs, options=options, head=head, return_scaler=self.return_scaler).to(self.device)
 
+    def unrolled(self, batch: "Batch") -> "Batch":
+        """Transitions as the networks want them: as they are, but for recurrent policies."""
+        return batch
+
     def actor_loss(self, batch: "Batch") -> th.Tensor:
         """
         What the actor descends; an actor of a subclass's own, without a loss, -1/N sum_i Q(s_i, mu(s_i)).

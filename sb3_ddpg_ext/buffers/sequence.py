@@ -1,0 +1,253 @@
+"""Replay of sequences, for recurrent policies."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_ddpg_ext.buffers.episodic import EpisodicReplayBuffer
+from sb3_ddpg_ext.buffers.sampling import Prioritized
+from sb3_ddpg_ext.buffers.storage import Observation
+from sb3_ddpg_ext.validation import check_instance, check_integer, check_real
+
+
+class Prefix(NamedTuple):
+    """Up to B steps before each sequence, aligned at their ends."""
+
+    observations: Any  # (B, n, *obs_shape), or a dict of such
+    previous_actions: th.Tensor  # (B, n, action_dim)
+    previous_rewards: th.Tensor  # (B, n, 1)
+    inside: th.Tensor  # (B, n), whether the step is there
+
+
+class Sequences(NamedTuple):
+    """
+    n sequences of at most T steps, and the observation after the last of each.
+
+    What is behind the end of a shorter one repeats its last observation. ``returns``, ``dones`` and ``discounts`` are of
+    n-step windows that begin at each step, ``follows`` is the index of the observation behind each window.
+    """
+
+    observations: Any  # (T + 1, n, *obs_shape), or a dict of such
+    previous_actions: th.Tensor  # (T + 1, n, action_dim), 0 at the beginning of an episode
+    previous_rewards: th.Tensor  # (T + 1, n, 1), likewise
+    actions: th.Tensor  # (T, n, action_dim)
+    rewards: th.Tensor  # (T, n, 1)
+    dones: th.Tensor  # (T, n, 1)
+    discounts: th.Tensor  # (T, n, 1)
+    follows: th.Tensor  # (T, n)
+    mask: th.Tensor  # (T, n), whether the step belongs to its sequence
+    prefix: Prefix | None  # to warm up the state
+    states: th.Tensor | None  # (n, state_size), those at the beginning, of the prefix where there is one; None for zeros
+    weights: th.Tensor | None = None  # (n, 1)
+    indices: np.ndarray | None = None  # the first row of its sequence for each step of the mask
+
+
+class SequenceReplayBuffer(EpisodicReplayBuffer):
+    """
+    Replay memory of sequences of one episode: whole episodes as in RDPG (Heess et al. 2015, https://arxiv.org/abs/1512.04455,
+    Algorithm 1), or overlapping segments with a burn-in and stored states as in R2D2 (Kapturowski et al. 2019, "Recurrent
+    Experience Replay in Distributed Reinforcement Learning", section 3).
+
+    Steps are drawn, uniformly, and the segment around each is taken: long episodes are replayed more often. With priorities
+    segments are drawn, by ``eta * max + (1 - eta) * mean`` of the errors of their steps.
+
+    :param args: as for :class:`~sb3_ddpg_ext.buffers.TransitionReplayBuffer`
+    :param sequence_length: steps of a segment; None for whole episodes
+    :param overlap: steps that a segment has in common with the one before; None for half of them
+    :param burn_in: steps before the segment over which the state is warmed up without being trained
+    :param stored_state: begin with the state that the networks had when they acted; else with zeros
+    :param eta: see above, 0 to 1
+    :param kwargs: as for :class:`~sb3_ddpg_ext.buffers.TransitionReplayBuffer`
+    """
+
+    _per_row = (*EpisodicReplayBuffer._per_row, "_states")
+
+    def __init__(
+        self,
+        *args: Any,
+        sequence_length: int | None = 32,
+        overlap: int | None = None,
+        burn_in: int = 0,
+        stored_state: bool = False,
+        eta: float = 0.9,
+        **kwargs: Any,
+    ):
+        self.sequence_length = sequence_length
+        if sequence_length is not None:
+            sequence_length = check_integer("sequence_length", sequence_length, at_least=1)
+            overlap = check_integer("overlap", sequence_length // 2 if overlap is None else overlap, at_least=0)
+            if overlap >= sequence_length:
+                raise ValueError(f"overlap={overlap} must be less than sequence_length={sequence_length}")
+        elif overlap is not None:
+            raise ValueError(f"overlap={overlap} must be None where sequences are whole episodes")
+        self.overlap = overlap or 0
+        self.burn_in = check_integer("burn_in", burn_in, at_least=0)
+        check_instance("stored_state", stored_state, bool, "True or False")
+        self.stored_state, self.state_size = stored_state, 0
+        self.eta = check_real("eta", eta, 0, 1)
+        super().__init__(*args, **kwargs)
+
+    def _allocate(self, n_used: int) -> None:
+        super()._allocate(n_used)
+        self._states = np.zeros((self._n_rows, self.state_size), np.float32)
+
+    def hold_states(self, size: int) -> None:
+        """
+        Make room for the states of the networks.
+
+        :param size: numbers in the state of one environment
+        """
+        if self.stored_state and size != self.state_size:
+            self.state_size = size
+            self._states = np.zeros((self._n_rows, size), np.float32)
+
+    def stage(self, states: np.ndarray) -> None:
+        """
+        What belongs to the next transitions.
+
+        :param states: of shape (n_envs, state_size)
+        """
+        rows = self.pos * self.n_envs
+        self._states[rows : rows + self.n_envs] = states
+
+    @property
+    def stride(self) -> int | None:
+        """Steps from one segment to the next; None for whole episodes."""
+        return None if self.sequence_length is None else self.sequence_length - self.overlap
+
+    def add(
+        self,
+        obs: Observation,  # type: ignore[override]
+        next_obs: Observation,  # type: ignore[override]
+        action: np.ndarray,
+        reward: np.ndarray,
+        done: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        first = self.pos * self.n_envs
+        super().add(obs, next_obs, action, reward, done, infos)
+        if isinstance(self.sampling, Prioritized):  # by their first step
+            rows = np.arange(first, first + self.n_envs)
+            self.sampling.tree.set(rows[self._into_segment(rows) > 0], 0.0)
+
+    def _into_segment(self, rows: np.ndarray) -> np.ndarray:
+        """How many steps each is behind the beginning of its segment."""
+        before = self._before.take(rows)
+        return before if self.stride is None else before % self.stride
+
+    def sample(self, batch_size: int, env: VecNormalize | None = None) -> Sequences:  # type: ignore[override]
+        """
+        :param batch_size: number of sequences
+        :param env: normalises observations and rewards with its present statistics
+        :raises ValueError: if the buffer is empty
+        """
+        n_filled = self.buffer_size if self.full else self.pos
+        if n_filled == 0:
+            raise ValueError("the replay buffer is empty: nothing can be sampled from it")
+        rows = self.sampling.draw(batch_size, n_filled, self.n_envs)
+        back = np.minimum(self._into_segment(rows), self._n_before(rows))  # what has been overwritten is left out
+        sequences = self.sequences_of((rows - back * self.n_envs) % self._n_rows, env)
+        if not self.sampling.takes_errors:
+            return sequences._replace(indices=None)
+        weights = self.sampling.weights(rows)
+        if weights is not None:
+            sequences = sequences._replace(weights=self.to_torch(weights.astype(np.float32)[:, None]))
+        return sequences
+
+    def update_priorities(self, rows: np.ndarray, errors: th.Tensor) -> None:
+        """
+        :param rows: ``indices`` of the sample
+        :param errors: of the same length
+        """
+        starts, which = np.unique(rows, return_inverse=True)
+        values = errors.numpy(force=True).astype(np.float64)
+        largest = np.zeros(len(starts))
+        np.maximum.at(largest, which, values)
+        means = np.bincount(which, values) / np.bincount(which)
+        self.sampling.update_priorities(starts, self.eta * largest + (1 - self.eta) * means)
+
+    def sequences_of(self, rows: np.ndarray, env: VecNormalize | None = None) -> Sequences:
+        """
+        :param rows: of their first steps, of shape (n,)
+        :param env: as in :meth:`sample`
+        """
+        lengths = self._n_after(rows) + 1
+        if self.sequence_length is not None:
+            lengths = np.minimum(lengths, self.sequence_length)
+        times = np.arange(int(lengths.max()) + 1)[:, None]
+        steps = (rows + np.minimum(times, lengths - 1) * self.n_envs) % self._n_rows  # (T + 1, n)
+        mask = times[:-1] < lengths
+        is_first = self._n_before(rows) == 0
+        rest = self._rest_of(steps[:-1], env)
+        before = self._rest_of(self._previous(rows)[None], env) * th.from_numpy(~is_first)[None, :, None]
+        history = th.cat([before, rest])  # that of the step before, for each of T + 1
+        rewards, terminated = (rest[..., i].numpy(force=True) for i in (-2, -1))
+        returns, dones, discounts, follows = self._returns(rewards, terminated, lengths)
+        b = np.minimum(self.burn_in, self._n_before(rows))
+        return Sequences(
+            observations=self._observations_of(np.where(times < lengths, steps, self._next.take(steps[-1])), env),
+            previous_actions=self._to_device(history[..., :-2]),
+            previous_rewards=self._to_device(history[..., -2:-1]),
+            actions=self._to_device(rest[..., :-2]),
+            rewards=self._column(returns),
+            dones=self._column(dones),
+            discounts=self._column(discounts),
+            follows=self.to_torch(follows),
+            mask=self.to_torch(mask),
+            prefix=self._prefix(rows, b, env) if b.any() else None,
+            states=self.to_torch(self._states[(rows - b * self.n_envs) % self._n_rows]) if self.stored_state else None,
+            indices=np.broadcast_to(rows, mask.shape)[mask],
+        )
+
+    def _column(self, numbers: np.ndarray) -> th.Tensor:
+        return self.to_torch(numbers[..., None].astype(np.float32))
+
+    def _prefix(self, rows: np.ndarray, lengths: np.ndarray, env: VecNormalize | None) -> Prefix:
+        back = np.arange(int(lengths.max()), 0, -1)[:, None]  # (B, 1)
+        inside = back <= lengths
+        steps = (rows - np.minimum(back, lengths) * self.n_envs) % self._n_rows
+        has_previous = th.from_numpy(self._n_before(rows) > back)[..., None]
+        history = self._rest_of(self._previous(steps), env) * has_previous
+        actions, rewards = (self._to_device(part) for part in (history[..., :-2], history[..., -2:-1]))
+        return Prefix(self._observations_of(steps, env), actions, rewards, self.to_torch(inside))
+
+    def _previous(self, rows: np.ndarray) -> np.ndarray:
+        return (rows - self.n_envs) % self._n_rows
+
+    def _rest_of(self, rows: np.ndarray, env: VecNormalize | None) -> th.Tensor:
+        """Actions, rewards, terminations, of shape (\\*rows.shape, action_dim + 2)."""
+        rest = self._rest.gather(rows.reshape(-1))
+        if env is not None:
+            rest[:, -2] = th.from_numpy(env.normalize_reward(rest[:, -2].numpy(force=True)).astype(np.float32)).to(rest.device)
+        return rest.view(*rows.shape, -1)
+
+    def _observations_of(self, rows: np.ndarray, env: VecNormalize | None) -> Any:
+        observations = {key: column.gather(rows.reshape(-1)) for key, column in self._obs.items()}
+        if env is not None:
+            observations = self._normalized(observations, env)
+        shaped = {key: self._to_device(obs).view(*rows.shape, *obs.shape[1:]) for key, obs in observations.items()}
+        return shaped if self._is_dict else shaped[""]
+
+    def _returns(self, rewards: np.ndarray, terminated: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, ...]:
+        """
+        Of windows of at most ``n_steps`` that begin at each step and end with its sequence: four arrays of shape (T, n).
+
+        :param rewards: of shape (T, n)
+        :param terminated: the same
+        :param lengths: of shape (n,)
+        """
+        times = np.arange(len(rewards))[:, None]
+        m = np.clip(lengths - times, 1, self.n_steps)  # of those behind the end whatever can be indexed
+        returns = np.zeros_like(rewards)
+        for k in range(self.n_steps):
+            inside = (k < m) & (times + k < lengths)
+            returns[: len(rewards) - k] += self.gamma**k * rewards[k:] * inside[: len(rewards) - k]
+        last = np.minimum(times + m - 1, len(rewards) - 1)
+        return (
+            returns,
+            np.take_along_axis(terminated, last, 0),
+            self.gamma ** m.astype(np.float32),
+            np.minimum(times + m, lengths),
+        )

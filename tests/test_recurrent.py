@@ -1,0 +1,492 @@
+"""Recurrent DDPG: gradients, masks, states, what is stored, and tasks that need a memory."""
+
+import pickle
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from conftest import CountingEnv, DictPendulum
+from gymnasium import spaces
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from sb3_ddpg_ext import DDPG
+from sb3_ddpg_ext.buffers import SequenceReplayBuffer, TransitionReplayBuffer
+from sb3_ddpg_ext.recurrent import RecurrentDDPG, _flat
+
+RULES = ((4, "terminated"), (9, "truncated"), (6, "both"))
+SMALL = dict(learning_starts=30, batch_size=8, buffer_size=400, seed=0, device="cpu")
+POLICY = dict(net_arch=[8], hidden_size=5)
+
+
+def counting(n_envs=1, rules=RULES):
+    """Environment i counts its episodes from 300 i on."""
+
+    def make(i):
+        env = CountingEnv(rules)
+        env.episode += 300 * i
+        return env
+
+    return DummyVecEnv([lambda i=i: make(i) for i in range(n_envs)])
+
+
+def make_model(env=None, policy="MlpLstmPolicy", policy_kwargs=None, replay=None, **kwargs):
+    env = counting() if env is None else env
+    return RecurrentDDPG(
+        policy, env, policy_kwargs=POLICY | (policy_kwargs or {}), replay_buffer_kwargs=replay or {}, **SMALL | kwargs
+    )
+
+
+@pytest.fixture
+def in_float64(monkeypatch):
+    """SB3 casts observations to float32."""
+    for module in ("stable_baselines3.common.policies", "sb3_ddpg_ext.networks.recurrent"):
+        monkeypatch.setattr(f"{module}.preprocess_obs", lambda obs, *args, **kwargs: obs)
+
+
+def in_double(sequences):
+    """All of its numbers."""
+    convert = lambda part: part.double() if isinstance(part, th.Tensor) and part.is_floating_point() else part  # noqa: E731
+    prefix = sequences.prefix and type(sequences.prefix)(*map(convert, sequences.prefix))
+    return type(sequences)(*map(convert, sequences))._replace(prefix=prefix)
+
+
+class TestSequences:
+    @pytest.mark.parametrize("n_envs", [1, 3])
+    @pytest.mark.parametrize("size", [200, 23])
+    @pytest.mark.parametrize(
+        "replay", [dict(sequence_length=5, overlap=2), dict(sequence_length=None), dict(sequence_length=3, burn_in=4)], ids=str
+    )
+    @pytest.mark.parametrize("n_steps", [1, 3])
+    def test_against_the_episodes(self, replay, size, n_envs, n_steps):
+        """Steps of one episode in order, what came before, what warms up, returns, ends: all of it by walking."""
+        model = make_model(
+            counting(n_envs), replay=replay, buffer_size=size * n_envs, n_steps=n_steps, gamma=0.5, learning_starts=10**6
+        ).learn(60 * n_envs)
+        buffer = model.replay_buffer
+        batch = buffer.sample(200)
+        n_filled = buffer.buffer_size if buffer.full else buffer.pos
+        keys, values = buffer.observations[:n_filled].reshape(-1, 2).tolist(), buffer.actions[:n_filled].reshape(-1).tolist()
+        stored = dict(zip(map(tuple, keys), values, strict=True))
+        length, burn_in = replay["sequence_length"], replay.get("burn_in", 0)
+        for i in range(200):
+            obs, mask = batch.observations[:, i].tolist(), batch.mask[:, i]
+            n = int(mask.sum())
+            assert mask[:n].all()
+            assert length is None or n <= length
+            episode, first = obs[0]
+            assert obs[: n + 1] == [[episode, first + t] for t in range(n + 1)]
+            end, how = RULES[int(episode) % 3]
+            has_ended = first + n == end
+            for t in range(n):
+                step, m = first + t, min(n_steps, n - t)
+                assert batch.rewards[t, i].item() == pytest.approx(sum(0.5**k * (step + 1 + k) for k in range(m)))
+                assert batch.discounts[t, i].item() == 0.5**m
+                assert batch.follows[t, i].item() == t + m
+                assert batch.dones[t, i].item() == (has_ended and how != "truncated" and t + m == n)
+                assert batch.actions[t, i].item() == pytest.approx(stored[episode, step])
+            for t in range(n + 1):
+                before = (episode, first + t - 1)
+                is_there = before in stored
+                assert is_there or t == 0
+                assert batch.previous_rewards[t, i].item() == (first + t if is_there else 0)
+                assert batch.previous_actions[t, i].item() == pytest.approx(stored[before] if is_there else 0)
+            if batch.prefix is not None:
+                inside = batch.prefix.inside[:, i]
+                n_prefix = int(inside.sum())
+                available = sum((episode, first - k) in stored for k in range(1, burn_in + 1))
+                assert n_prefix == available
+                assert batch.prefix.observations[len(inside) - n_prefix :, i].tolist() == [
+                    [episode, first - k] for k in range(n_prefix, 0, -1)
+                ]
+            else:
+                assert not burn_in
+
+    def test_segments_begin_where_they_should(self):
+        """At multiples of length minus overlap, or where the ring has left the rest."""
+        model = make_model(
+            counting(rules=((50, "truncated"),)), replay=dict(sequence_length=8, overlap=3), learning_starts=10**6
+        )
+        model.learn(200)
+        firsts = model.replay_buffer.sample(500).observations[0, :, 1].unique().tolist()
+        assert firsts == [5 * k for k in range(10)]
+
+    def test_every_step_is_drawn_equally_often(self):
+        """Long episodes more often than short ones, each by its length."""
+        model = make_model(replay=dict(sequence_length=None), learning_starts=10**6).learn(19 * 4)
+        lengths = model.replay_buffer.sample(20_000).mask.sum(dim=0)
+        shares = [(lengths == n).float().mean().item() for n, _ in RULES]
+        assert shares == pytest.approx([n / 19 for n, _ in RULES], abs=0.02)
+
+    def test_priorities_of_sequences(self):
+        """Only first steps have one; eta of the largest error and the rest of the mean."""
+        replay = dict(sequence_length=4, overlap=2, sampling="prioritized_1.0", eta=0.7)
+        model = make_model(replay=replay, learning_starts=10**6).learn(100)
+        buffer = model.replay_buffer
+        values = buffer.sampling.tree.values[:100]
+        np.testing.assert_array_equal(values > 0, buffer.observations[:100, 0, 1] % 2 == 0)
+        batch = buffer.sample(6)
+        errors = th.rand(len(batch.indices))
+        buffer.update_priorities(batch.indices, errors)
+        for start in set(batch.indices.tolist()):
+            own = errors[th.from_numpy(batch.indices == start)].double()
+            assert buffer.sampling.tree.values[start] == pytest.approx(
+                0.7 * own.max().item() + 0.3 * own.mean().item(), rel=1e-4
+            )
+
+    @pytest.mark.parametrize(
+        ("replay", "message"),
+        [
+            (dict(sequence_length=0), "sequence_length=0"),
+            (dict(sequence_length=4, overlap=4), "overlap=4 must be less than sequence_length=4"),
+            (dict(sequence_length=None, overlap=2), "overlap=2 must be None"),
+            (dict(burn_in=-1), "burn_in=-1"),
+            (dict(eta=2), "eta=2"),
+            (dict(demonstrations=[]), "demonstrations"),
+        ],
+        ids=str,
+    )
+    def test_wrong_arguments(self, replay, message):
+        with pytest.raises(ValueError, match=message):
+            make_model(replay=replay)
+
+
+@pytest.mark.usefixtures("in_float64")
+class TestUpdate:
+    @pytest.mark.parametrize("policy", ["MlpLstmPolicy", "MlpGruPolicy"])
+    @pytest.mark.parametrize("previous_reward", [False, True])
+    def test_gradients_of_a_sequence(self, policy, previous_reward):
+        """Of critic and actor, through ten steps, equal those of a network unrolled step by step by hand."""
+        model = make_model(
+            counting(rules=((10, "terminated"),)), policy, dict(previous_reward=previous_reward, hidden_size=4),
+            dict(sequence_length=None), gamma=0.9, learning_starts=10**6,
+        ).learn(40)  # fmt: skip
+        p = model.policy.double()
+        p.set_training_mode(True)
+        batch = in_double(model.replay_buffer.sample(3))
+        n_steps, n = batch.mask.shape
+
+        def by_hand(net):
+            encoder, hidden = net.encoder, [x.clone() for x in net.encoder.initial_state(n)]
+            cell = (th.nn.LSTMCell if encoder.n_states == 2 else th.nn.GRUCell)(encoder.cell.input_size, 4).double()
+            names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            histories, state = [], hidden[0][0] if encoder.n_states == 1 else (hidden[0][0], hidden[1][0])
+            for t in range(n_steps + 1):
+                parts = [batch.observations[t], batch.previous_actions[t]]
+                parts += [batch.previous_rewards[t]] if previous_reward else []
+                own = {name: getattr(encoder.cell, f"{name}_l0") for name in names}
+                state = th.func.functional_call(cell, own, (th.cat(parts, 1), state))
+                histories.append(th.cat([state if encoder.n_states == 1 else state[0], batch.observations[t]], 1))
+            return histories
+
+        with th.no_grad():
+            of_actor, of_critic = by_hand(p.actor_target), by_hand(p.critic_target)
+            targets = [
+                batch.rewards[t]
+                + batch.discounts[t]
+                * (1 - batch.dones[t])
+                * p.critic_target.qf0(th.cat([of_critic[t + 1], p.actor_target.mu(of_actor[t + 1])], 1))
+                for t in range(n_steps)
+            ]
+        histories = by_hand(p.critic)
+        squares = [
+            (p.critic.qf0(th.cat([histories[t], batch.actions[t]], 1)) - targets[t])[batch.mask[t]].square()
+            for t in range(n_steps)
+        ]
+        critic_loss = th.cat(squares).mean()
+        flat = p.unrolled(batch)
+        loss, _ = p.critic.loss(flat, p.critic_target.backup(flat, p.actor_target(flat.next_observations)))
+        assert loss.item() == pytest.approx(critic_loss.item(), rel=1e-12)
+        parameters = list(p.critic.parameters())
+        for mine, its in zip(
+            th.autograd.grad(loss, parameters), th.autograd.grad(critic_loss, parameters, materialize_grads=True), strict=True
+        ):
+            th.testing.assert_close(mine, its, rtol=1e-9, atol=1e-12)
+        mu, with_critic = by_hand(p.actor), by_hand(p.critic)
+        values = [p.critic.qf0(th.cat([with_critic[t].detach(), p.actor.mu(mu[t])], 1))[batch.mask[t]] for t in range(n_steps)]
+        actor_loss, parameters = -th.cat(values).mean(), list(p.actor.parameters())
+        loss = p.actor_loss(p.unrolled(batch))
+        assert loss.item() == pytest.approx(actor_loss.item(), rel=1e-12)
+        for mine, its in zip(th.autograd.grad(loss, parameters), th.autograd.grad(actor_loss, parameters), strict=True):
+            th.testing.assert_close(mine, its, rtol=1e-9, atol=1e-12)
+
+    def losses(self, model, batch):
+        p = model.policy
+        flat = p.unrolled(batch)
+        loss, _ = p.critic.loss(flat, p.critic_target.backup(flat, p.actor_target(flat.next_observations)))
+        return loss.item(), p.actor_loss(flat).item()
+
+    def test_padding_changes_no_loss(self):
+        """Whatever stands behind the end of a sequence."""
+        model = make_model(replay=dict(sequence_length=None), learning_starts=10**6).learn(76)
+        model.policy.double()
+        batch = in_double(model.replay_buffer.sample(10))
+        assert not batch.mask.all()
+        before = self.losses(model, batch)
+        n = 5
+        longer = lambda part: th.cat([part, th.full((n, *part.shape[1:]), 1e3, dtype=part.dtype)])  # noqa: E731
+        padded = batch._replace(
+            **{
+                name: longer(getattr(batch, name))
+                for name in ("observations", "previous_actions", "previous_rewards", "actions")
+            },
+            **{name: longer(getattr(batch, name)) for name in ("rewards", "dones", "discounts")},
+            follows=th.cat([batch.follows, batch.follows[:1].expand(n, -1)]),
+            mask=th.cat([batch.mask, th.zeros(n, 10, dtype=bool)]),
+        )
+        for name in ("actions", "rewards", "dones", "discounts"):
+            getattr(padded, name)[: len(batch.mask)][~batch.mask] = -1e3
+        assert self.losses(model, padded) == pytest.approx(before, abs=1e-12)
+
+    def test_burn_in_is_the_same_as_a_longer_history(self):
+        """A state warmed up from the beginning of the episode is that of the whole episode, so losses of its steps are too."""
+        model = make_model(replay=dict(sequence_length=4, overlap=0, burn_in=100), learning_starts=10**6).learn(76)
+        p, buffer = model.policy.double(), model.replay_buffer
+        starts = np.flatnonzero(buffer.observations[:76, 0, 1] == 4)
+        tails = in_double(buffer.sequences_of(starts))
+        buffer.sequence_length, buffer.burn_in = None, 0
+        whole = in_double(buffer.sequences_of(starts - 4))
+        assert tails.prefix.inside.sum() == 4 * len(starts)
+        mine, its = p._histories(p.critic, tails), p._histories(p.critic, whole)[4:]
+        n = int(tails.mask.sum(0).min())
+        th.testing.assert_close(mine[:n], its[:n], rtol=0, atol=1e-12)
+        assert not mine[0].requires_grad or mine.grad_fn is not None
+
+    def test_burn_in_of_different_lengths(self):
+        """Each sequence has its own, as if it were alone."""
+        model = make_model(replay=dict(sequence_length=3, overlap=0, burn_in=5), learning_starts=10**6).learn(76)
+        p, buffer = model.policy.double(), model.replay_buffer
+        starts = np.flatnonzero(buffer.observations[:76, 0, 1] % 3 == 0)
+        together = p._histories(p.actor, in_double(buffer.sequences_of(starts)))
+        for i, start in enumerate(starts):
+            alone = p._histories(p.actor, in_double(buffer.sequences_of(np.array([start]))))[:, 0]
+            th.testing.assert_close(together[: len(alone), i], alone, rtol=0, atol=1e-12)
+
+    def test_weights_of_sequences(self):
+        """Each of its steps has that of its sequence."""
+        model = make_model(replay=dict(sequence_length=4, sampling="prioritized"), learning_starts=10**6).learn(76)
+        batch = model.replay_buffer.sample(5)
+        flat = model.policy.unrolled(batch)
+        expected = [batch.weights[i].item() for t in range(len(batch.mask)) for i in range(5) if batch.mask[t, i]]
+        assert flat.weights[:, 0].tolist() == expected
+
+
+class TestState:
+    @pytest.mark.parametrize("policy", ["MlpLstmPolicy", "MlpGruPolicy"])
+    @pytest.mark.parametrize("n_envs", [1, 3])
+    def test_what_is_stored_is_what_acted(self, policy, n_envs):
+        """From the stored state on, both encoders give what they gave in the environment; so do zeros from the beginning."""
+        replay = dict(sequence_length=4, overlap=0, stored_state=True)
+        model = make_model(counting(n_envs), policy, replay=replay, learning_starts=10**6).learn(60 * n_envs)
+        buffer, p = model.replay_buffer, model.policy
+        rows = np.flatnonzero(buffer._into_segment(np.arange(60 * n_envs)) == 0)
+        from_state = buffer.sequences_of(rows)
+        assert from_state.states.abs().sum() > 0
+        buffer.stored_state, buffer.burn_in = False, 1000
+        from_start = buffer.sequences_of(rows)
+        for net in (p.actor, p.critic):
+            th.testing.assert_close(p._histories(net, from_state), p._histories(net, from_start), rtol=1e-5, atol=1e-6)
+
+    def test_it_is_reset_at_ends_and_only_there(self):
+        """Of each environment by itself, with the previous action and reward."""
+        env = DummyVecEnv([lambda n=n: CountingEnv(((n, "truncated"),)) for n in (3, 5)])
+        model = make_model(
+            env, replay=dict(stored_state=True), learning_starts=10**6, policy_kwargs=dict(previous_reward=True)
+        )
+        model.learn(30)
+        states = model.replay_buffer._states[:30].reshape(15, 2, -1)
+        for column, length in ((0, 3), (1, 5)):
+            is_zero = (states[:, column] == 0).all(axis=1)
+            np.testing.assert_array_equal(is_zero, np.arange(15) % length == 0)
+
+    def test_an_episode_goes_on_over_two_trainings(self):
+        """learn(reset_num_timesteps=False) in the middle of one keeps the state; a new beginning does not."""
+        once, twice = (make_model(counting(rules=((40, "truncated"),)), learning_starts=10**6) for _ in range(2))
+        once.learn(30)
+        twice.learn(12).learn(18, reset_num_timesteps=False)
+        np.testing.assert_array_equal(_flat(once._states), _flat(twice._states))
+        twice.learn(0)
+        assert not _flat(twice._states).any()
+
+    @pytest.mark.parametrize("policy", ["MlpLstmPolicy", "MlpGruPolicy"])
+    def test_predict(self, policy):
+        """Step by step it acts as the training does: the state is handed on, begun anew where an episode starts."""
+        model = make_model(counting(2), policy, random_steps=0, learning_starts=10**6).learn(60)
+        buffer, state, start = model.replay_buffer, None, np.ones(2, bool)
+        ends = (buffer.dones > 0)[:30]
+        for t in range(30):
+            actions, state = model.predict(buffer.observations[t], state, start)
+            np.testing.assert_allclose(actions, buffer.actions[t], atol=1e-6)
+            start = ends[t]
+
+    def test_one_observation(self):
+        """Without a dimension for environments, and without a state."""
+        model = make_model()
+        action, state = model.predict(np.zeros(2, np.float32))
+        assert action.shape == (1,)
+        again, _ = model.predict(np.zeros(2, np.float32), state, np.array([True]))
+        other, _ = model.predict(np.zeros(2, np.float32), state, np.array([False]))
+        np.testing.assert_array_equal(action, again)
+        assert action != other
+
+    def test_previous_reward_is_asked_for(self):
+        """Where it is an input, predict says that it is missing."""
+        model = make_model(policy_kwargs=dict(previous_reward=True))
+        _, state = model.predict(np.zeros((1, 2), np.float32), None, np.array([True]))
+        with pytest.raises(ValueError, match="previous_reward=None"):
+            model.predict(np.zeros((1, 2), np.float32), state, np.array([False]))
+        first, _ = model.predict(np.zeros((1, 2), np.float32), state, np.array([False]), previous_reward=np.array([1.0]))
+        second, _ = model.predict(np.zeros((1, 2), np.float32), state, np.array([False]), previous_reward=np.array([2.0]))
+        assert first != second
+
+
+class TestModel:
+    @pytest.mark.parametrize("kind", ["Lstm", "Gru"])
+    @pytest.mark.parametrize("inputs", ["Mlp", "Cnn", "MultiInput"])
+    def test_policies(self, inputs, kind, tmp_path):
+        """Train, save, load, act alike and learn on."""
+        envs = {
+            "Mlp": lambda: gym.make("Pendulum-v1"),
+            "MultiInput": lambda: DictPendulum(gym.make("Pendulum-v1")),
+            "Cnn": lambda: Pictures(),
+        }
+        env = DummyVecEnv([envs[inputs]] * 2)
+        model = make_model(env, f"{inputs}{kind}Policy", learning_starts=10, buffer_size=100, train_freq=5).learn(30)
+        model.save(tmp_path / "model")
+        loaded = RecurrentDDPG.load(tmp_path / "model", env=env)
+        obs = env.reset()
+        for mine, its in zip(model.predict(obs)[1], loaded.predict(obs)[1], strict=True):
+            np.testing.assert_array_equal(mine, its)
+        loaded.learn(20)
+        assert loaded._n_updates > model._n_updates > 0
+
+    @pytest.mark.parametrize(
+        "kwargs",
+        [
+            dict(replay=dict(sequence_length=6, burn_in=3, stored_state=True, sampling="prioritized"), n_steps=3),
+            dict(
+                policy_kwargs=dict(n_critics=2, critic_norm="layer", actor_norm="layer"),
+                target_policy_noise=0.2,
+                policy_delay=2,
+            ),
+            dict(
+                policy_kwargs=dict(
+                    critic=dict(kind="categorical", n_atoms=11), scale_returns=True, normalize_observations=True
+                )
+            ),
+            dict(policy_kwargs=dict(critic="quantile", popart=True), action_noise="ou_0.2", max_grad_norm=1.0),
+            dict(policy_kwargs=dict(n_layers=2, previous_action=False), replay=dict(sequence_length=None)),
+        ],
+        ids=["r2d2", "td3", "c51", "quantile", "rdpg"],
+    )
+    def test_options(self, kwargs, tmp_path):
+        """What goes with DDPG goes with memory."""
+        model = make_model(counting(2), **kwargs).learn(100)
+        model.save(tmp_path / "model")
+        model.save_replay_buffer(tmp_path / "buffer")
+        loaded = RecurrentDDPG.load(tmp_path / "model", env=counting(2))
+        loaded.load_replay_buffer(tmp_path / "buffer")
+        loaded.learn(40, reset_num_timesteps=False)
+        assert loaded._n_updates > model._n_updates > 0
+        assert all(value.isfinite().all() for value in loaded.policy.state_dict().values() if value.is_floating_point())
+
+    def test_vec_normalize(self):
+        """Sequences are normalised when they are sampled."""
+        env = VecNormalize(counting())
+        model = make_model(env).learn(80)
+        raw, normal = model.replay_buffer.sequences_of(np.arange(4)), model.replay_buffer.sequences_of(np.arange(4), env)
+        expected = env.normalize_obs(raw.observations.numpy())
+        np.testing.assert_allclose(normal.observations, expected, rtol=1e-4, atol=1e-4)
+
+    def test_evaluate_policy(self):
+        """SB3's way to evaluate hands the state on."""
+        mean, _ = evaluate_policy(make_model(), Monitor(CountingEnv(RULES)), 3)
+        assert mean == np.mean([10, 45, 21])
+
+    @pytest.mark.parametrize(
+        ("kwargs", "error", "message"),
+        [
+            (dict(policy="MlpPolicy"), ValueError, "MlpLstmPolicy"),
+            (dict(replay_buffer_class=TransitionReplayBuffer), TypeError, "SequenceReplayBuffer"),
+            (dict(action_noise="adaptive-param_0.2"), ValueError, "parameters of a recurrent actor"),
+            (dict(policy_kwargs=dict(cell="rnn")), ValueError, r"cell.*'rnn'"),
+            (dict(policy_kwargs=dict(hidden_size=0)), ValueError, "hidden_size"),
+            (dict(policy_kwargs=dict(share_features_extractor=True)), ValueError, "share_features_extractor"),
+            (dict(policy_kwargs=dict(target_networks=False)), ValueError, "target_networks"),
+            (dict(policy_kwargs=dict(behaviour_cloning=1.0)), ValueError, "behaviour_cloning"),
+            (dict(learner="fused"), ValueError, "RecurrentActor"),
+        ],
+        ids=lambda value: str(value) if isinstance(value, dict) else "",
+    )
+    def test_wrong_arguments(self, kwargs, error, message):
+        with pytest.raises(error, match=message):
+            make_model(**kwargs)
+
+    def test_batch_size(self):
+        """32 sequences, wherever the arguments stand."""
+        assert RecurrentDDPG("MlpLstmPolicy", "Pendulum-v1").batch_size == 32
+        assert RecurrentDDPG("MlpLstmPolicy", "Pendulum-v1", 1e-3, 1000, 10, 7).batch_size == 7
+
+
+class Pictures(gym.Env):
+    """Nothing to see."""
+
+    observation_space, action_space = spaces.Box(0, 255, (3, 36, 36), np.uint8), spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        self.t += 1
+        return self.observation_space.sample(), 0.0, False, self.t >= 7, {}
+
+
+class Remember(gym.Env):
+    """A cue of -1 or 1 at first; 20 steps later the action should have its sign. The reward is 1 - (a - cue)^2 at the end."""
+
+    observation_space = spaces.Box(-1, 1, (2,), np.float32)
+    action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.cue, self.t = float(self.np_random.choice([-1.0, 1.0])), 0
+        return np.array([self.cue, 0], np.float32), {}
+
+    def step(self, action):
+        self.t += 1
+        is_last = self.t > 20
+        reward = 1 - (float(action[0]) - self.cue) ** 2 if is_last else 0.0
+        return np.array([0, self.t == 20], np.float32), reward, is_last, False, {}
+
+
+@pytest.mark.slow
+def test_memory():
+    """A cue of 20 steps ago is remembered with an LSTM, and cannot be without."""
+    kwargs = dict(
+        learning_rate=1e-3, learning_starts=1000, action_noise="normal_0.3", gamma=0.99, seed=0, device="cpu", train_freq=21
+    )
+    memory = RecurrentDDPG(
+        "MlpLstmPolicy", Monitor(Remember()), batch_size=32, gradient_steps=20, tau=0.02, **kwargs,
+        policy_kwargs=dict(net_arch=[32], hidden_size=32), replay_buffer_kwargs=dict(sequence_length=None),
+    ).learn(12_000)  # fmt: skip
+    without = DDPG("MlpPolicy", Monitor(Remember()), gradient_steps=20, **kwargs, policy_kwargs=dict(net_arch=[32])).learn(
+        12_000
+    )
+    assert evaluate_policy(memory, Monitor(Remember()), 50)[0] > 0.9
+    assert evaluate_policy(without, Monitor(Remember()), 200)[0] < 0.3
+
+
+def test_pickled_buffer():
+    """With its states, and sampled on."""
+    model = make_model(replay=dict(stored_state=True), learning_starts=10**6).learn(50)
+    loaded = pickle.loads(pickle.dumps(model.replay_buffer))
+    assert isinstance(loaded, SequenceReplayBuffer)
+    np.testing.assert_array_equal(loaded._states, model.replay_buffer._states)
+    np.random.seed(0)
+    expected = model.replay_buffer.sample(5)
+    np.random.seed(0)
+    th.testing.assert_close(loaded.sample(5).states, expected.states)
