@@ -1,5 +1,6 @@
 """
-Registration in rl_zoo3 as the algorithm ``ddpg_ext``: the class, our hyperparameters and a search space for ``-optimize``.
+Registration in rl_zoo3 as the algorithms ``ddpg_ext`` and ``ddpg_ext_lstm``: the classes, our hyperparameters and a search
+space for ``-optimize``.
 
 After ``pip install`` the ``rl_zoo3`` command does this by itself (``_sb3_ddpg_ext_autoload.py``). The plain way is
 ``python -m sb3_ddpg_ext.zoo train --algo ddpg_ext ...``, and in a program ``sb3_ddpg_ext.zoo.register()``.
@@ -13,18 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 from sb3_ddpg_ext.buffers import HindsightReplayBuffer
 from sb3_ddpg_ext.ddpg import DDPG
+from sb3_ddpg_ext.recurrent import RecurrentDDPG
 
 if TYPE_CHECKING:
     import optuna
 
 ALGO = "ddpg_ext"
+CLASSES: dict[str, type[DDPG]] = {ALGO: DDPG, "ddpg_ext_lstm": RecurrentDDPG}
 
 
-def hyperparams_path() -> Path:
-    """Our YAML file: inside an installed package, beside the package in a checkout."""
+def hyperparams_path(algo: str = ALGO) -> Path:
+    """Our YAML file for an algorithm: inside an installed package, beside the package in a checkout."""
     package = Path(__file__).parent
     folder = package / "hyperparams"
-    return (folder if folder.is_dir() else package.parent / "hyperparams") / f"{ALGO}.yml"
+    return (folder if folder.is_dir() else package.parent / "hyperparams") / f"{algo}.yml"
 
 
 def sample_params(trial: "optuna.Trial", n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
@@ -71,7 +74,7 @@ def convert_params(sampled: dict[str, Any]) -> dict[str, Any]:
 
 def register() -> None:
     """
-    Make rl_zoo3 know ``ddpg_ext``. Doing it twice changes nothing.
+    Make rl_zoo3 know our algorithms. Doing it twice changes nothing.
 
     :raises ImportError: if rl_zoo3 is missing
     """
@@ -85,10 +88,11 @@ def register() -> None:
 
     if ALGO in ALGOS:
         return
-    ALGOS[ALGO] = DDPG
+    ALGOS.update(CLASSES)
     exp_manager.HindsightReplayBuffer = HindsightReplayBuffer  # type: ignore[attr-defined]  # which evaluates YAML strings
-    HYPERPARAMS_SAMPLER[ALGO] = sample_params
-    HYPERPARAMS_CONVERTER[ALGO] = convert_params  # type: ignore[assignment]
+    for algo in CLASSES:
+        HYPERPARAMS_SAMPLER[algo] = sample_params
+        HYPERPARAMS_CONVERTER[algo] = convert_params  # type: ignore[assignment]
 
     # rl_zoo3 looks for ALGO.yml in its own folder alone. An explicit -conf still wins.
     original_init = ExperimentManager.__init__
@@ -97,13 +101,13 @@ def register() -> None:
     @wraps(original_init)
     def init(self: Any, args: Any, algo: str, *rest: Any, **kwargs: Any) -> None:
         original_init(self, args, algo, *rest, **kwargs)
-        if algo == ALGO and kwargs.get("config") is None:
-            self.config = str(hyperparams_path())
+        if algo in CLASSES and kwargs.get("config") is None:
+            self.config = str(hyperparams_path(algo))
 
     # rl_zoo3 would put its noise_type (of the YAML file) over an action_noise (of the command line, or of a stored trial).
     @wraps(original_preprocess)
     def preprocess(self: Any, hyperparams: dict[str, Any], *rest: Any) -> dict[str, Any]:
-        if self.algo == ALGO and "action_noise" in hyperparams:
+        if self.algo in CLASSES and "action_noise" in hyperparams:
             hyperparams = {key: value for key, value in hyperparams.items() if key not in ("noise_type", "noise_std")}
         return original_preprocess(self, hyperparams, *rest)
 
@@ -112,7 +116,7 @@ def register() -> None:
 
     @wraps(original_schedules)
     def preprocess_schedules(self: Any, hyperparams: dict[str, Any]) -> Any:
-        return hyperparams if self.algo == ALGO else original_schedules(hyperparams)
+        return hyperparams if self.algo in CLASSES else original_schedules(hyperparams)
 
     ExperimentManager._preprocess_schedules = preprocess_schedules  # type: ignore[method-assign, assignment]
     ExperimentManager.__init__ = init  # type: ignore[method-assign]

@@ -470,10 +470,10 @@ def test_memory():
         learning_rate=1e-3, learning_starts=1000, action_noise="normal_0.3", gamma=0.99, seed=0, device="cpu", train_freq=21
     )
     memory = RecurrentDDPG(
-        "MlpLstmPolicy", Monitor(Remember()), batch_size=32, gradient_steps=20, tau=0.02, **kwargs,
+        "MlpLstmPolicy", Monitor(Remember()), batch_size=32, gradient_steps=10, tau=0.02, **kwargs,
         policy_kwargs=dict(net_arch=[32], hidden_size=32), replay_buffer_kwargs=dict(sequence_length=None),
-    ).learn(12_000)  # fmt: skip
-    without = DDPG("MlpPolicy", Monitor(Remember()), gradient_steps=20, **kwargs, policy_kwargs=dict(net_arch=[32])).learn(
+    ).learn(6_300)  # fmt: skip
+    without = DDPG("MlpPolicy", Monitor(Remember()), gradient_steps=10, **kwargs, policy_kwargs=dict(net_arch=[32])).learn(
         12_000
     )
     assert evaluate_policy(memory, Monitor(Remember()), 50)[0] > 0.9
