@@ -3,6 +3,7 @@
 from sb3_ddpg_ext.callbacks import SaveOnBestMeanReturn, StopTrainingOnMeanReturn
 from sb3_ddpg_ext.ddpg import DDPG
 from sb3_ddpg_ext.policies import CnnPolicy, DDPGPolicy, MlpPolicy, MultiInputPolicy, PaperCnnPolicy, PaperPolicy
+from sb3_ddpg_ext.recurrent import RecurrentDDPG
 
 __version__ = "0.1.0"
 
@@ -14,6 +15,7 @@ __all__ = [
     "MultiInputPolicy",
     "PaperCnnPolicy",
     "PaperPolicy",
+    "RecurrentDDPG",
     "SaveOnBestMeanReturn",
     "StopTrainingOnMeanReturn",
     "__version__",

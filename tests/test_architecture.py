@@ -27,8 +27,9 @@ LAYERS = [
     ("__main__",),
 ]
 DEPTH = {module: depth for depth, layer in enumerate(LAYERS) for module in layer}
-CORE = {module for layer in LAYERS[: LAYERS.index(("ddpg",)) + 1] for module in layer} | {"callbacks"}
+CORE = {module for layer in LAYERS[: LAYERS.index(("recurrent",)) + 1] for module in layer} | {"callbacks"}
 CORE_MAY_IMPORT = {"gymnasium", "numpy", "torch", "stable_baselines3", "sb3_contrib", "sb3_ddpg_ext"} | sys.stdlib_module_names
+CORE_MAY_IMPORT |= {"minari"}  # to read a data set that the user names
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py" and "hyperparams" not in path.parts)
 
 

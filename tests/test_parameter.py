@@ -213,7 +213,7 @@ def test_copies_act_as_each_would_alone(env, policy, kwargs, is_plain):
         own = {key: value[i : i + 1] for key, value in obs.items()} if isinstance(obs, dict) else obs[i : i + 1]
         with th.no_grad():
             alone = copy_of_actor(model, noise, i)(model.policy.obs_to_tensor(own)[0])
-        np.testing.assert_allclose(actions[i], alone.numpy()[0], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(actions[i], alone.numpy()[0], rtol=1e-4, atol=1e-4)  # float32, before tanh
     assert (noise._stack.plain is not None) == is_plain
 
 

@@ -30,7 +30,6 @@ class EagerLearner(Learner):
         self.n_updates += 1
         if not self.tensors.snapshot.is_current():  # layers may have been replaced
             self.tensors = Tensors(self.policy)
-
         with self.autocast:
             batch = self.policy.unrolled(batch)
             # y_i = r_i + gamma Q'(s_i+1, mu'(s_i+1)), without the second term after a termination
