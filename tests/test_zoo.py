@@ -117,6 +117,15 @@ def test_report(trained):
     assert (trained[0] / "a/film.gif").read_bytes().startswith(b"GIF89a")
 
 
+def test_recurrent(tmp_path):
+    """The algorithm with a memory has a name and a YAML file too; ``enjoy`` hands its state on."""
+    agent = ("--algo", "ddpg_ext_lstm", "--env", "PendulumNoVel-v1")
+    quick = ("-params", "learning_starts:50", "policy_kwargs:dict(net_arch=[8], hidden_size=8)")
+    output = run(RL_ZOO3, "train", *agent, "-n", 300, "--eval-freq", 200, "--eval-episodes", 1, *quick, cwd=tmp_path)
+    assert f"Loading hyperparameters from: {hyperparams_path('ddpg_ext_lstm')}" in output
+    assert "2 Episodes" in run(RL_ZOO3, "enjoy", *agent, "-f", "logs", "--no-render", "-n", 401, cwd=tmp_path)
+
+
 def test_weights_and_biases_flags(tmp_path):
     """``--track`` reaches wandb with the run's arguments and our hyperparameters (a stand-in records the calls)."""
     (tmp_path / "wandb.py").write_text(
