@@ -66,6 +66,6 @@ def draw_options(rows: list[Row], title: str, path: Path) -> None:
         ax.set_xscale("log")
         ax.set_xticks(TICKS, map(str, TICKS), minor=False)
         ax.set_xticks([], minor=True)
-        ax.set_xlim(TICKS[0], 2 * max([2.0, *(row.speedup or 0.0 for row in mine)]))
+        ax.set_xlim(TICKS[0], 3 * max([2.0, *(row.speedup or 0.0 for row in mine)]))
     figure.suptitle(title, fontsize="small")
     save(figure, path)
