@@ -112,6 +112,7 @@ class DDPG(Exploration):
     :raises TypeError: for a value of the wrong type
     """
 
+    has_memory: ClassVar[bool] = False
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": MlpPolicy,
         "CnnPolicy": CnnPolicy,
@@ -215,6 +216,8 @@ class DDPG(Exploration):
                 raise ValueError(f"policy={policy!r} is unknown; it must be {allowed}")
         elif not (isinstance(policy, type) and (issubclass(policy, DDPGPolicy) or policy in EQUIVALENT_POLICIES)):
             raise TypeError(f"policy={policy!r} must be {allowed} (a subclass of SB3's TD3Policy: derive it from DDPGPolicy)")
+        elif not self.has_memory and getattr(policy, "unrolled", DDPGPolicy.unrolled) is not DDPGPolicy.unrolled:
+            raise TypeError(f"policy={policy!r} is for RecurrentDDPG")
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:

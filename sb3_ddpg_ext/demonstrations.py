@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
 from sb3_ddpg_ext.buffers import Episode
 from sb3_ddpg_ext.validation import check_integer
@@ -20,29 +20,37 @@ def record_episodes(model: Any, env: VecEnv, n_episodes: int = 10, deterministic
     :return: the episodes, in the order in which they ended
     """
     n_episodes = check_integer("n_episodes", n_episodes, at_least=1)
+    normalised = unwrap_vec_normalize(env)
+    is_training = normalised is not None and normalised.training
+    if normalised is not None:
+        normalised.training = False  # recording leaves the statistics as they are
+    try:
+        return _record(model, env, normalised, n_episodes, deterministic)
+    finally:
+        if normalised is not None:
+            normalised.training = is_training
+
+
+def _record(model: Any, env: VecEnv, normalised: VecNormalize | None, n_episodes: int, deterministic: bool) -> list[Episode]:
     episodes: list[Episode] = []
     steps: list[list[tuple[Any, np.ndarray, float]]] = [[] for _ in range(env.num_envs)]
     state, episode_starts = None, np.ones(env.num_envs, bool)
-    observations = env.reset()
-    raw = _raw(env, observations)
+    observations: Any = env.reset()
+    raw = observations if normalised is None else normalised.get_original_obs()
     while len(episodes) < n_episodes:
         actions, state = model.predict(observations, state, episode_starts, deterministic)
         observations, rewards, episode_starts, infos = env.step(actions)
-        if isinstance(env, VecNormalize):
-            rewards = env.get_original_reward()
+        if normalised is not None:
+            rewards = normalised.get_original_reward()
         for i in range(env.num_envs):
             steps[i].append((_row(raw, i), actions[i], float(rewards[i])))
             if episode_starts[i]:
                 last = infos[i]["terminal_observation"]
-                last = env.unnormalize_obs(last) if isinstance(env, VecNormalize) else last
+                last = last if normalised is None else normalised.unnormalize_obs(last)
                 episodes.append(_episode(steps[i], last, not infos[i].get("TimeLimit.truncated", False)))
                 steps[i] = []
-        raw = _raw(env, observations)
+        raw = observations if normalised is None else normalised.get_original_obs()
     return episodes[:n_episodes]
-
-
-def _raw(env: VecEnv, observations: Any) -> Any:
-    return env.get_original_obs() if isinstance(env, VecNormalize) else observations
 
 
 def _row(observations: Any, i: int) -> Any:

@@ -69,7 +69,7 @@ class Diagnostics:
             self._batch, self._size = draw(N_TRANSITIONS), size
             np.random.set_state(state)
         statistics = _look(policy, self._batch)
-        self._warn(statistics["stuck"], statistics["flat"], len(self._batch.rewards))
+        self._warn(statistics["stuck"], statistics["flat"], int(statistics.pop("n_states")))
         return statistics
 
     def _warn(self, stuck: float, flat: float, n: int) -> None:
@@ -119,7 +119,7 @@ def _look(policy: DDPGPolicy, batch: Batch) -> dict[str, float]:
         critic_grad_norm=_grad_norm(critic.parameters()),
     )
     values = th.stack([number.to(q) for number in numbers.values()]).tolist()  # one copy from the device
-    return dict(zip(numbers, values, strict=True))
+    return dict(zip(numbers, values, strict=True)) | {"n_states": len(q)}
 
 
 def _grad_norm(parameters: Iterable[th.Tensor]) -> th.Tensor:

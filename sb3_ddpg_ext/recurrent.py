@@ -49,6 +49,7 @@ class RecurrentDDPG(DDPG):
         "CnnGruPolicy": CnnGruPolicy,
         "MultiInputGruPolicy": MultiInputGruPolicy,
     }
+    has_memory = True
     policy: RecurrentPolicy  # type: ignore[assignment]
 
     def __init__(self, policy: str | type[RecurrentPolicy], env: Any, *args: Any, **kwargs: Any):
@@ -73,11 +74,24 @@ class RecurrentDDPG(DDPG):
         if "demonstrations" in self.replay_buffer_kwargs:
             raise ValueError("replay_buffer_kwargs['demonstrations'] are not for RecurrentDDPG")
         super()._setup_model()
-        if self.parameter_noise is not None:
-            raise ValueError(f"action_noise={self.action_noise!r} must have no noise in the parameters of a recurrent actor")
+        self._check_noise()
         self._buffer().hold_states(self.policy.state_size)
         self._states: list[State] = []
         self._previous: tuple[th.Tensor, th.Tensor] | None = None  # actions and rewards
+
+    def _check_noise(self) -> None:
+        if self.parameter_noise is not None:
+            raise ValueError(f"action_noise={self.action_noise!r} must have no noise in the parameters of a recurrent actor")
+
+    def prefill(self, source: Any) -> None:
+        """
+        As :meth:`DDPG.prefill`.
+
+        :raises ValueError: where states are stored, which recorded episodes do not have
+        """
+        if self._buffer().stored_state:
+            raise ValueError("replay_buffer_kwargs['stored_state'] must be False to prefill: recorded episodes have no states")
+        super().prefill(source)
 
     def _buffer(self) -> SequenceReplayBuffer:
         assert isinstance(self.replay_buffer, SequenceReplayBuffer)
@@ -97,6 +111,7 @@ class RecurrentDDPG(DDPG):
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         before = self._last_obs
         result = super()._setup_learn(*args, **kwargs)
+        self._check_noise()
         if self._last_obs is not before or not self._states:  # the environments have been reset
             self._begin()
         return result
@@ -105,15 +120,11 @@ class RecurrentDDPG(DDPG):
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
         assert self._previous is not None
-        if self._buffer().stored_state:
-            self._buffer().stage(_flat(self._states))
         with th.no_grad(), self._torch_settings(self.batch_size).threads:
             obs, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
-            scaled, self._states = self.policy.step(obs, *self._previous, self._states)
+            scaled, self._next_states = self.policy.step(obs, *self._previous, self._states)
         self._scaled = scaled.cpu().numpy().reshape(-1, *self.action_space.shape)  # type: ignore[misc]
-        actions, buffer_actions = super()._sample_action(learning_starts, action_noise, n_envs)
-        self._previous[0].copy_(th.as_tensor(buffer_actions).reshape(n_envs, -1))
-        return actions, buffer_actions
+        return super()._sample_action(learning_starts, action_noise, n_envs)
 
     def _act(self, parameter_noise: Any) -> np.ndarray:
         return self._scaled
@@ -127,13 +138,19 @@ class RecurrentDDPG(DDPG):
         dones: np.ndarray,
         infos: Any,
     ) -> None:
+        """Store, and only then, when nothing can fail any more, go on to the next state."""
+        pos = replay_buffer.pos
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+        if self._buffer().stored_state:
+            self._buffer().hold(pos, _flat(self._states))
         assert self._previous is not None
+        self._states = self._next_states
+        self._previous[0].copy_(th.as_tensor(buffer_action).reshape(self.n_envs, -1))
         self._previous[1].copy_(th.as_tensor(reward).reshape(-1, 1))
         if np.count_nonzero(dones):
-            ended = th.as_tensor(np.asarray(dones, bool))
+            ended = th.as_tensor(np.asarray(dones, bool)).to(self.device)
             for part in (*self._previous, *(part.transpose(0, 1) for state in self._states for part in state)):
-                part[ended.to(part.device)] = 0
+                part[ended] = 0
 
     def _draw(self, batch_size: int) -> Any:
         return self._buffer().sample(batch_size, env=self._vec_normalize_env)
@@ -150,7 +167,7 @@ class RecurrentDDPG(DDPG):
         return self.policy.predict(observation, state, episode_start, deterministic, previous_reward)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_states", "_previous", "_scaled"]
+        return [*super()._excluded_save_params(), "_states", "_next_states", "_previous", "_scaled"]
 
 
 def _flat(states: list[State]) -> np.ndarray:

@@ -42,20 +42,33 @@ def sample_params(trial: "optuna.Trial", n_actions: int, n_envs: int, additional
     """
     from rl_zoo3.hyperparams_opt import sample_her_params
 
-    params = {
-        "one_minus_gamma": trial.suggest_float("one_minus_gamma", 1e-4, 0.05, log=True),
-        "learning_rate": trial.suggest_float("learning_rate", 1e-5, 3e-3, log=True),
-        "qf_learning_rate": trial.suggest_float("qf_learning_rate", 1e-5, 3e-3, log=True),
-        "batch_size_pow": trial.suggest_int("batch_size_pow", 5, 10),
-        "tau": trial.suggest_float("tau", 1e-3, 0.08, log=True),
-        "train_freq": trial.suggest_int("train_freq", 1, 16, log=True),
-        "noise_kind": trial.suggest_categorical("noise_kind", ["none", "normal", "ou", "pink", "adaptive-param"]),
-        "noise_std": trial.suggest_float("noise_std", 0.02, 1.0, log=True),
-        "net_arch": trial.suggest_categorical("net_arch", ["small", "medium", "big", "large"]),
-    }
+    params = _sample(trial, ["none", "normal", "ou", "pink", "adaptive-param"], largest_batch=10)
     if additional_args["using_her_replay_buffer"]:
         params = sample_her_params(trial, params, additional_args["her_kwargs"])
     return convert_params(params)
+
+
+def sample_recurrent_params(
+    trial: "optuna.Trial", n_actions: int, n_envs: int, additional_args: dict[str, Any]
+) -> dict[str, Any]:
+    """As :func:`sample_params`, for :class:`RecurrentDDPG`, whose batches are of sequences."""
+    params = _sample(trial, ["none", "normal", "ou", "pink"], largest_batch=6)
+    params["sequence_length_pow"] = trial.suggest_int("sequence_length_pow", 3, 7)
+    return convert_params(params)
+
+
+def _sample(trial: "optuna.Trial", noises: list[str], largest_batch: int) -> dict[str, Any]:
+    return {
+        "one_minus_gamma": trial.suggest_float("one_minus_gamma", 1e-4, 0.05, log=True),
+        "learning_rate": trial.suggest_float("learning_rate", 1e-5, 3e-3, log=True),
+        "qf_learning_rate": trial.suggest_float("qf_learning_rate", 1e-5, 3e-3, log=True),
+        "batch_size_pow": trial.suggest_int("batch_size_pow", min(5, largest_batch - 3), largest_batch),
+        "tau": trial.suggest_float("tau", 1e-3, 0.08, log=True),
+        "train_freq": trial.suggest_int("train_freq", 1, 16, log=True),
+        "noise_kind": trial.suggest_categorical("noise_kind", noises),
+        "noise_std": trial.suggest_float("noise_std", 0.02, 1.0, log=True),
+        "net_arch": trial.suggest_categorical("net_arch", ["small", "medium", "big", "large"]),
+    }
 
 
 def convert_params(sampled: dict[str, Any]) -> dict[str, Any]:
@@ -65,6 +78,8 @@ def convert_params(sampled: dict[str, Any]) -> dict[str, Any]:
     params = convert_offpolicy_params(sampled)
     kind, std = params.pop("noise_kind"), params.pop("noise_std")
     params["action_noise"] = "none" if kind == "none" else f"{kind}_{std}"
+    if "sequence_length_pow" in params:
+        params["replay_buffer_kwargs"] = {"sequence_length": 2 ** params.pop("sequence_length_pow")}
     goals = {key: params.pop(key) for key in ("n_sampled_goal", "goal_selection_strategy") if key in params}
     if goals:  # a stored trial has them side by side with the rest
         params["replay_buffer_kwargs"] = goals
@@ -90,8 +105,8 @@ def register() -> None:
         return
     ALGOS.update(CLASSES)
     exp_manager.HindsightReplayBuffer = HindsightReplayBuffer  # type: ignore[attr-defined]  # which evaluates YAML strings
-    for algo in CLASSES:
-        HYPERPARAMS_SAMPLER[algo] = sample_params
+    for algo, cls in CLASSES.items():
+        HYPERPARAMS_SAMPLER[algo] = sample_recurrent_params if cls.has_memory else sample_params
         HYPERPARAMS_CONVERTER[algo] = convert_params  # type: ignore[assignment]
 
     # rl_zoo3 looks for ALGO.yml in its own folder alone. An explicit -conf still wins.

@@ -9,7 +9,7 @@ from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import BitFlippingEnv
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
 from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.buffers import Episode, HindsightReplayBuffer, read_episodes, write_episodes
@@ -72,6 +72,16 @@ class TestRecording:
             np.testing.assert_allclose(episode.observations[:, 1], np.arange(len(episode.rewards) + 1), atol=1e-4)
             np.testing.assert_array_equal(episode.rewards, np.arange(1, len(episode.rewards) + 1))
 
+    def test_behind_another_wrapper(self):
+        """VecNormalize is found, and its statistics stay."""
+        env = VecMonitor(VecNormalize(counting()))
+        model = make_model(env)
+        count = env.venv.obs_rms.count
+        for episode in record_episodes(model, env, 3):
+            np.testing.assert_array_equal(episode.rewards, np.arange(1, len(episode.rewards) + 1))
+        assert env.venv.obs_rms.count == count
+        assert env.venv.training
+
     def test_dict_observations(self, tmp_path):
         """Entries stay apart, in a file too."""
         env = DummyVecEnv([lambda: DictPendulum(gym.make("Pendulum-v1"))])
@@ -91,6 +101,13 @@ class TestFiles:
         assert_equal(read_episodes(str(tmp_path / "demos.npz")), episodes)
         with np.load(tmp_path / "demos.npz", allow_pickle=False) as file:
             assert file["lengths"].tolist() == [4, 3, 5, 4, 3, 5]
+
+    def test_names_without_a_suffix(self, episodes, tmp_path):
+        """NumPy adds one, so it is added where they are read."""
+        write_episodes(tmp_path / "demos", episodes)
+        assert_equal(read_episodes(tmp_path / "demos"), episodes)
+        with pytest.raises(ValueError, match="at least one"):
+            write_episodes(tmp_path / "none", [])
 
     def test_something_else(self, tmp_path):
         """What is not such a file, or not there, is named."""
@@ -174,7 +191,11 @@ class TestPrefill:
         wide = Episode(np.zeros((3, 5), np.float32), np.zeros((2, 1)), np.zeros(2), True)
         nan = episodes[0]._replace(rewards=np.full(4, np.nan))
         short = episodes[0]._replace(actions=np.zeros((2, 1)))
-        for wrong, message in ((wide, "episode 1: .*shape"), (nan, "episode 1: .*reward.*finite"), (short, "episode 1")):
+        for wrong, message in (
+            (wide, "episode 1: .*shape"),
+            (nan, "episode 1: .*reward.*finite"),
+            (short, "episode 1: actions and rewards"),
+        ):
             model = make_model()
             with pytest.raises(ValueError, match=message):
                 model.prefill([episodes[0], wrong])
@@ -216,7 +237,9 @@ class TestShare:
         ).learn(60)  # fmt: skip
         samples = model.replay_buffer.sample(40)
         assert samples.n_demonstrations == 10
-        assert len(samples.observations["desired_goal"].unique(dim=0)) > 1
+        goals = samples.observations["desired_goal"][30:]
+        original = {tuple(goal) for episode in demos for goal in episode.observations["desired_goal"].tolist()}
+        assert any(tuple(goal) not in original for goal in goals.tolist())
         assert samples.discounts.shape == (40, 1)
 
     def test_saved_and_loaded(self, episodes, tmp_path):
@@ -232,14 +255,33 @@ class TestShare:
         with pytest.warns(UserWarning, match="demos.npz"):
             assert DDPG.load(tmp_path / "model").predict(np.zeros(2, np.float32))[0].shape == (1,)
 
+    @pytest.mark.parametrize("sampling", ["uniform", "prioritized"])
+    @pytest.mark.parametrize("share", [0.0, 0.25])
+    def test_none_in_a_small_batch(self, episodes, share, sampling):
+        """A share that rounds to none."""
+        kwargs = dict(demonstrations=episodes, demonstration_share=share, sampling=sampling)
+        model = make_model(replay_buffer_kwargs=kwargs, batch_size=1).learn(40)
+        assert model._n_updates == 20
+        assert model.replay_buffer.sample(1).n_demonstrations == 0
+
+    def test_combined_is_for_what_is_new(self, episodes):
+        """Demonstrations have no newest step."""
+        kwargs = dict(demonstrations=episodes, combined=True)
+        model = make_model(replay_buffer_kwargs=kwargs).learn(40)
+        newest = model.replay_buffer.observations[model.replay_buffer.pos - 1, 0].tolist()
+        batches = [model.replay_buffer.sample(8).observations.tolist() for _ in range(20)]
+        assert all(newest in batch for batch in batches)
+        assert not all([105.0, 4.0] in batch for batch in batches)
+
     @pytest.mark.parametrize(
         ("kwargs", "message"),
         [
+            (dict(replay_buffer_kwargs=dict(demonstration_share=0.5)), "needs demonstrations"),
             (dict(replay_buffer_kwargs=dict(demonstrations="no.npz")), "no.npz"),
             (dict(replay_buffer_kwargs=dict(demonstrations=[])), "at least one step"),
             (dict(policy_kwargs=dict(behaviour_cloning=1.0)), r"behaviour_cloning.*demonstrations"),
         ],
-        ids=["file", "none", "cloning"],
+        ids=["share", "file", "none", "cloning"],
     )
     def test_wrong_arguments(self, kwargs, message):
         with pytest.raises((ValueError, FileNotFoundError), match=message):

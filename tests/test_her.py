@@ -119,6 +119,15 @@ def test_share_of_new_goals(n_sampled_goal, share):
     assert sample(fill(n_sampled_goal=n_sampled_goal))[-1].mean() == share
 
 
+def test_the_newest_keeps_its_own_goal():
+    """With combined replay."""
+    model = fill(2, 60, combined=True)
+    samples = model.replay_buffer.sample(50)
+    newest = model.replay_buffer.observations["observation"][59 % 60, :, 0]
+    np.testing.assert_array_equal(samples.observations["observation"][-2:, 0], newest)
+    assert (samples.observations["desired_goal"][-2:] == -1).all()
+
+
 def test_infos_reach_compute_reward():
     """Those of the transitions themselves, where they are asked for."""
     _, after, goals, rewards, _, _, is_virtual = sample(fill(copy_info_dict=True))

@@ -212,3 +212,43 @@ def test_transitions_of_an_environment(n_envs):
         assert discount == 0.5**m
         assert last == step + m
         assert done == (last == length and end != "truncated")
+
+
+@pytest.mark.parametrize("cls", [TransitionReplayBuffer, HindsightReplayBuffer])
+def test_a_new_training_is_no_continuation(cls):
+    """Where the first observation after a reset looks like the last one before, too."""
+
+    class Constant(gym.Env):
+        observation_space, action_space = SPACES["goal"], ACTIONS
+
+        def reset(self, *, seed=None, options=None):
+            self.t = 0
+            return {key: np.zeros(1, np.float32) for key in ("observation", "achieved_goal", "desired_goal")}, {}
+
+        def step(self, action):
+            self.t += 1
+            return self.reset.__func__(Constant())[0], float(self.t), False, False, {}
+
+    kwargs = dict(n_steps=3, gamma=1.0, buffer_size=100, learning_starts=10**6, device="cpu", replay_buffer_class=cls)
+    if cls is HindsightReplayBuffer:
+        kwargs["replay_buffer_kwargs"] = dict(n_sampled_goal=0)
+    model = DDPG("MultiInputPolicy", Constant(), **kwargs).learn(5).learn(5)
+    returns = model.replay_buffer.samples_of(np.arange(10)).rewards[:, 0].tolist()
+    assert returns == [6, 9, 12, 9, 5, 6, 9, 12, 9, 5]
+    model.learn(2, reset_num_timesteps=False)
+    assert model.replay_buffer.samples_of(np.arange(8, 12)).rewards[:, 0].tolist() == [15, 18, 13, 7]
+
+
+def test_a_loaded_buffer_has_the_model_s_returns(tmp_path):
+    """Their length and discount are the model's that goes on with it."""
+    kwargs = dict(learning_starts=10, buffer_size=100, device="cpu", policy_kwargs=dict(net_arch=[8]))
+    DDPG("MlpPolicy", "Pendulum-v1", n_steps=3, gamma=0.5, **kwargs).learn(20).save_replay_buffer(tmp_path / "buffer")
+    model = DDPG("MlpPolicy", "Pendulum-v1", gamma=0.9, n_steps=2, **kwargs)
+    model.load_replay_buffer(tmp_path / "buffer")
+    assert model.replay_buffer.sample(50).discounts.min().item() == pytest.approx(0.81)
+
+
+def test_memory_optimisation_of_sb3():
+    """Its flag does nothing here, in a second training either."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", optimize_memory_usage=True, learning_starts=10, buffer_size=100, device="cpu")
+    assert model.learn(20).learn(20).optimize_memory_usage is True

@@ -1,6 +1,7 @@
 """Recurrent DDPG: gradients, masks, states, what is stored, and tasks that need a memory."""
 
 import pickle
+from functools import partial
 
 import gymnasium as gym
 import numpy as np
@@ -14,6 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.buffers import SequenceReplayBuffer, TransitionReplayBuffer
+from sb3_ddpg_ext.policies.recurrent import RecurrentPolicy
 from sb3_ddpg_ext.recurrent import RecurrentDDPG, _flat
 
 RULES = ((4, "terminated"), (9, "truncated"), (6, "both"))
@@ -136,9 +138,26 @@ class TestSequences:
                 0.7 * own.max().item() + 0.3 * own.mean().item(), rel=1e-4
             )
 
+    @pytest.mark.parametrize("n_envs", [1, 3])
+    def test_a_segment_outlives_its_first_step(self, n_envs):
+        """Where the ring has overwritten it, the rest of the segment is still drawn, by its own priority."""
+        env = DummyVecEnv([lambda: CountingEnv(((200, "truncated"),)) for _ in range(n_envs)])
+        replay = dict(sequence_length=None, sampling="prioritized_1.0")
+        model = make_model(env, replay=replay, buffer_size=50 * n_envs).learn(120 * n_envs)
+        tree = model.replay_buffer.sampling.tree
+        assert np.count_nonzero(tree.values) == n_envs
+        assert model.replay_buffer.sample(4).mask.sum(dim=0).tolist() == [50] * 4
+        assert all(value.isfinite().all() for value in model.policy.state_dict().values())
+
+    def test_returns_longer_than_sequences(self):
+        """Are cut to them."""
+        model = make_model(replay=dict(sequence_length=3), n_steps=7, gamma=0.5).learn(60)
+        assert model.replay_buffer.sample(50).discounts.min().item() == 0.5**3
+
     @pytest.mark.parametrize(
         ("replay", "message"),
         [
+            (dict(combined=True), "combined=True"),
             (dict(sequence_length=0), "sequence_length=0"),
             (dict(sequence_length=4, overlap=4), "overlap=4 must be less than sequence_length=4"),
             (dict(sequence_length=None, overlap=2), "overlap=2 must be None"),
@@ -252,7 +271,9 @@ class TestUpdate:
         mine, its = p._histories(p.critic, tails), p._histories(p.critic, whole)[4:]
         n = int(tails.mask.sum(0).min())
         th.testing.assert_close(mine[:n], its[:n], rtol=0, atol=1e-12)
-        assert not mine[0].requires_grad or mine.grad_fn is not None
+        tails.prefix.previous_actions.requires_grad_()
+        p._histories(p.critic, tails).sum().backward()
+        assert tails.prefix.previous_actions.grad is None  # no gradient goes that far back
 
     def test_burn_in_of_different_lengths(self):
         """Each sequence has its own, as if it were alone."""
@@ -267,7 +288,9 @@ class TestUpdate:
     def test_weights_of_sequences(self):
         """Each of its steps has that of its sequence."""
         model = make_model(replay=dict(sequence_length=4, sampling="prioritized"), learning_starts=10**6).learn(76)
+        model.replay_buffer.sampling.update_priorities(np.arange(76), np.random.default_rng(0).exponential(size=76))
         batch = model.replay_buffer.sample(5)
+        assert len(batch.weights.unique()) > 1
         flat = model.policy.unrolled(batch)
         expected = [batch.weights[i].item() for t in range(len(batch.mask)) for i in range(5) if batch.mask[t, i]]
         assert flat.weights[:, 0].tolist() == expected
@@ -310,6 +333,23 @@ class TestState:
         twice.learn(0)
         assert not _flat(twice._states).any()
 
+    def test_an_error_in_the_environment(self):
+        """What was not stored was not remembered either: going on gives the states of an undisturbed training."""
+        models = []
+        for fails_at in (None, 6):
+            env = DummyVecEnv([partial(Failing, fails_at)])
+            model = make_model(env, random_steps=0, learning_starts=10**6, replay=dict(stored_state=True))
+            if fails_at is not None:
+                with pytest.raises(RuntimeError, match="torn"):
+                    model.learn(12)
+                env.envs[0].unwrapped.fails_at = None
+                model.learn(12 - model.replay_buffer.pos, reset_num_timesteps=False)
+            else:
+                model.learn(12)
+            models.append(model)
+        np.testing.assert_array_equal(_flat(models[0]._states), _flat(models[1]._states))
+        np.testing.assert_array_equal(models[0].replay_buffer._states[:12], models[1].replay_buffer._states[:12])
+
     @pytest.mark.parametrize("policy", ["MlpLstmPolicy", "MlpGruPolicy"])
     def test_predict(self, policy):
         """Step by step it acts as the training does: the state is handed on, begun anew where an episode starts."""
@@ -320,6 +360,17 @@ class TestState:
             actions, state = model.predict(buffer.observations[t], state, start)
             np.testing.assert_allclose(actions, buffer.actions[t], atol=1e-6)
             start = ends[t]
+
+    def test_wrong_states(self):
+        """Of another number of environments, or of another cell."""
+        model = make_model()
+        _, state = model.predict(np.zeros((1, 2), np.float32))
+        for wrong in (state[:2], tuple(part[:, 0] for part in state)):
+            with pytest.raises(ValueError, match=r"state has arrays of the shapes"):
+                model.predict(np.zeros((1, 2), np.float32), wrong)
+        with pytest.raises(ValueError, match="3 observations"):
+            model.predict(np.zeros((3, 2), np.float32), state)
+        assert model.predict(np.zeros(2, np.float32), state, True)[0].shape == (1,)
 
     def test_one_observation(self):
         """Without a dimension for environments, and without a state."""
@@ -401,9 +452,54 @@ class TestModel:
         np.testing.assert_allclose(normal.observations, expected, rtol=1e-4, atol=1e-4)
 
     def test_evaluate_policy(self):
-        """SB3's way to evaluate hands the state on."""
-        mean, _ = evaluate_policy(make_model(), Monitor(CountingEnv(RULES)), 3)
-        assert mean == np.mean([10, 45, 21])
+        """SB3's way to evaluate hands the state on: the actions are those of a state from the beginning of the episode."""
+        env = CountingEnv(((9, "truncated"),))
+        model = make_model(random_steps=0)
+        evaluate_policy(model, Monitor(env), 1)
+        state, start = None, np.ones(1, bool)
+        for t, action in enumerate(env.actions[:9]):
+            expected, state = model.predict(np.array([[0, t]], np.float32), state, start)
+            np.testing.assert_array_equal(action, expected[0])
+            start = np.zeros(1, bool)
+
+    def test_other_models_and_buffers(self, tmp_path):
+        """Those without a memory do not take what belongs to it, nor the other way round."""
+        model = make_model().learn(40)
+        model.save(tmp_path / "model")
+        model.save_replay_buffer(tmp_path / "sequences")
+        plain = DDPG("MlpPolicy", counting(), **SMALL).learn(40)
+        plain.save_replay_buffer(tmp_path / "transitions")
+        for make in (lambda: DDPG(RecurrentPolicy, counting()), lambda: DDPG.load(tmp_path / "model", env=counting())):
+            with pytest.raises(TypeError, match="is for RecurrentDDPG"):
+                make()
+        with pytest.raises(TypeError, match="is for RecurrentDDPG"):
+            DDPG("MlpPolicy", counting(), replay_buffer_class=SequenceReplayBuffer)
+        for one, path in ((plain, "sequences"), (model, "transitions")):
+            before = one.replay_buffer
+            with pytest.raises(ValueError, match="must fit"):
+                one.load_replay_buffer(tmp_path / path)
+            assert one.replay_buffer is before
+
+    def test_states_of_another_size(self, tmp_path):
+        """Are refused when the buffer is loaded, and where there are none to be had."""
+        model = make_model(replay=dict(stored_state=True)).learn(20)
+        model.save_replay_buffer(tmp_path / "buffer")
+        other = make_model(replay=dict(stored_state=True), policy_kwargs=dict(hidden_size=7))
+        with pytest.raises(ValueError, match="states of 20 numbers; they must have 28"):
+            other.load_replay_buffer(tmp_path / "buffer")
+        with pytest.raises(ValueError, match="stored_state"):
+            model.prefill([])
+
+    def test_noise_that_is_set_later(self):
+        """In the parameters is refused too."""
+        model = make_model()
+        model.action_noise = "param_0.5"
+        with pytest.raises(ValueError, match="parameters of a recurrent actor"):
+            model.learn(10)
+
+    def test_single_observations_have_no_q(self):
+        with pytest.raises(ValueError, match="without a memory"):
+            make_model().policy.q_values(np.zeros((1, 2)), np.zeros((1, 1)))
 
     @pytest.mark.parametrize(
         ("kwargs", "error", "message"),
@@ -428,6 +524,19 @@ class TestModel:
         """32 sequences, wherever the arguments stand."""
         assert RecurrentDDPG("MlpLstmPolicy", "Pendulum-v1").batch_size == 32
         assert RecurrentDDPG("MlpLstmPolicy", "Pendulum-v1", 1e-3, 1000, 10, 7).batch_size == 7
+
+
+class Failing(CountingEnv):
+    """Breaks once at its n-th step."""
+
+    def __init__(self, fails_at):
+        super().__init__(((40, "truncated"),))
+        self.fails_at = fails_at
+
+    def step(self, action):
+        if self.steps == self.fails_at:
+            raise RuntimeError("torn")
+        return super().step(action)
 
 
 class Pictures(gym.Env):

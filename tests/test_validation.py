@@ -94,6 +94,9 @@ BAD_ARGUMENTS = [
     (dict(replay_buffer_kwargs=dict(sampling=dict(kind="prioritized", beta=2))), ValueError, ["sampling", "beta"]),
     (dict(replay_buffer_kwargs=dict(sampling=dict(kind="lap", beta=1))), ValueError, ["'lap'", "'beta'", "alpha"]),
     (dict(replay_buffer_kwargs=dict(sampling=3)), TypeError, ["sampling", "3"]),
+    (dict(replay_buffer_kwargs=dict(combined="no")), TypeError, ["combined='no'"]),
+    (dict(replay_buffer_kwargs=dict(sampling=dict(kind="uniform", replacement="no"))), TypeError, ["replacement='no'"]),
+    (dict(replay_buffer_kwargs=dict(n_steps="3")), TypeError, ["n_steps", "'3'"]),
     (dict(replay_buffer_kwargs=dict(sampling="lap")), ValueError, ["'lap'", "critic_loss", "huber"]),
     (
         dict(replay_buffer_class=ReplayBuffer, replay_buffer_kwargs=dict(sampling="uniform")),

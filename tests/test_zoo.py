@@ -20,7 +20,7 @@ from stable_baselines3.common.envs import BitFlippingEnv
 from sb3_ddpg_ext import DDPG, zoo
 from sb3_ddpg_ext.noise import AdaptiveParameterNoise, OrnsteinUhlenbeckNoise
 from sb3_ddpg_ext.schedules import Exponential
-from sb3_ddpg_ext.zoo import ALGO, convert_params, hyperparams_path, sample_params
+from sb3_ddpg_ext.zoo import ALGO, convert_params, hyperparams_path, sample_params, sample_recurrent_params
 
 RL_ZOO3 = Path(sys.executable).with_name("rl_zoo3")
 QUICK = ["-params", "learning_starts:50", "buffer_size:1000", "policy_kwargs:dict(net_arch=[16])"]
@@ -258,6 +258,19 @@ def test_every_sample_makes_a_model(her):
         kinds.add(type(model.action_noise).__name__)
     noises = {"GaussianNoise", "OrnsteinUhlenbeckNoise", "ColouredNoise", "AdaptiveParameterNoise"}
     assert kinds == {"NoneType"} | noises
+
+
+def test_every_sample_makes_a_model_with_a_memory():
+    """Noise in parameters is not among what is drawn, and batches are of sequences."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(8):
+        trial = study.ask()
+        params = sample_recurrent_params(trial, n_actions=1, n_envs=1, additional_args={})
+        study.tell(trial, 0.0)
+        assert convert_params(study.trials[-1].params) == params
+        model = RecurrentDDPG("MlpLstmPolicy", "Pendulum-v1", buffer_size=10, device="cpu", **params)
+        assert model.batch_size <= 64
+        assert 8 <= model.replay_buffer.sequence_length <= 128
 
 
 # --- hyperparameters --------------------------------------------------------------------------------------------------------

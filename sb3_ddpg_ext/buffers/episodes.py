@@ -39,7 +39,7 @@ def read_episodes(source: Any) -> list[Episode]:
     if isinstance(source, str) and source.startswith("minari:"):
         episodes = list(_from_minari(_load_minari(source.removeprefix("minari:"))))
     elif isinstance(source, str | Path):
-        episodes = list(_from_file(Path(source)))
+        episodes = list(_from_file(_with_suffix(source)))
     elif hasattr(source, "iterate_episodes"):
         episodes = list(_from_minari(source))
     elif isinstance(source, list | tuple) and all(isinstance(each, Episode) for each in source):
@@ -59,7 +59,9 @@ def write_episodes(path: str | Path, episodes: Iterable[Episode]) -> None:
     :param path: the file
     :param episodes: at least one
     """
-    episodes = list(episodes)
+    episodes, path = list(episodes), _with_suffix(path)
+    if not episodes:
+        raise ValueError("episodes=[] must have at least one")
     first = episodes[0].observations
     columns = (
         {f"observations/{key}": [e.observations[key] for e in episodes] for key in first}
@@ -73,6 +75,11 @@ def write_episodes(path: str | Path, episodes: Iterable[Episode]) -> None:
         lengths=np.array([len(e.rewards) for e in episodes]),
         terminated=np.array([e.terminated for e in episodes], bool),
     )
+
+
+def _with_suffix(path: str | Path) -> Path:
+    """As NumPy writes it."""
+    return Path(path) if Path(path).suffix == ".npz" else Path(f"{path}.npz")
 
 
 def _from_file(path: Path) -> Iterator[Episode]:
@@ -130,10 +137,13 @@ def store(buffer: ReplayBuffer, episodes: list[Episode]) -> None:
     per_env = -(-len(steps) // n_envs)
     if per_env > buffer.buffer_size:
         raise ValueError(f"buffer_size={buffer.buffer_size * n_envs} must be at least the {len(steps)} steps to be stored")
+    cut = getattr(buffer, "interrupt", lambda: None)
+    cut()
     starts = [min(env * per_env, len(steps) - per_env) for env in range(n_envs)]
     for t in range(per_env):
         obs, next_obs, actions, rewards, dones, infos = zip(*(steps[start + t] for start in starts), strict=True)
         buffer.add(_stack(obs), _stack(next_obs), np.stack(actions), np.array(rewards), np.array(dones), list(infos))
+    cut()
 
 
 def _steps(buffer: ReplayBuffer, episode: Episode) -> Iterator[tuple[Any, Any, np.ndarray, float, bool, dict[str, Any]]]:
@@ -141,7 +151,9 @@ def _steps(buffer: ReplayBuffer, episode: Episode) -> Iterator[tuple[Any, Any, n
     n = len(rewards)
     space: Any = buffer.action_space
     check_shape(observations, buffer.observation_space, leading=(n + 1,))
-    check_shape(actions, space, leading=(n,))
+    if np.shape(actions) != (n, *space.shape) or np.shape(rewards) != (n,):
+        shapes = f"{np.shape(actions)} and {np.shape(rewards)}; they must be {(n, *space.shape)} and {(n,)}"
+        raise ValueError(f"actions and rewards have the shapes {shapes}")
     for name, values in (("observation", observations), ("action", actions), ("reward", rewards)):
         check_finite(name, values)
     low, high = space.low, space.high

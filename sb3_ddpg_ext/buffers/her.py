@@ -11,7 +11,7 @@ from stable_baselines3.her.goal_selection_strategy import KEY_TO_GOAL_STRATEGY, 
 
 from sb3_ddpg_ext.buffers.episodic import EpisodicReplayBuffer
 from sb3_ddpg_ext.buffers.storage import Observation
-from sb3_ddpg_ext.validation import check_choice, check_integer
+from sb3_ddpg_ext.validation import check_choice, check_instance, check_integer
 
 
 class HindsightReplayBuffer(EpisodicReplayBuffer):
@@ -54,6 +54,7 @@ class HindsightReplayBuffer(EpisodicReplayBuffer):
     ):
         self.n_sampled_goal = check_integer("n_sampled_goal", n_sampled_goal, at_least=0)
         self.goal_selection_strategy = _strategy(goal_selection_strategy)
+        check_instance("copy_info_dict", copy_info_dict, bool, "True or False")
         self.copy_info_dict = copy_info_dict
         self.env = env
         super().__init__(buffer_size, observation_space, action_space, device, n_envs, **kwargs)

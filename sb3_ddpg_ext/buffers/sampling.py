@@ -7,7 +7,7 @@ import numpy as np
 
 from sb3_ddpg_ext.buffers.sum_tree import SumTree
 from sb3_ddpg_ext.schedules import Linear, Schedule
-from sb3_ddpg_ext.validation import check_real
+from sb3_ddpg_ext.validation import check_instance, check_real
 
 
 class Sampling(ABC):
@@ -50,6 +50,7 @@ class Uniform(Sampling):
     """
 
     def __init__(self, replacement: bool = True):
+        check_instance("sampling: replacement", replacement, bool, "True or False")
         self.replacement = replacement
 
     def draw(self, n: int, n_filled: int, n_envs: int) -> np.ndarray:

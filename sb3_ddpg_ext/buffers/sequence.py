@@ -88,6 +88,8 @@ class SequenceReplayBuffer(EpisodicReplayBuffer):
         self.stored_state, self.state_size = stored_state, 0
         self.eta = check_real("eta", eta, 0, 1)
         super().__init__(*args, **kwargs)
+        if self.combined:
+            raise ValueError("combined=True must be False for sequences")
 
     def _allocate(self, n_used: int) -> None:
         super()._allocate(n_used)
@@ -102,15 +104,16 @@ class SequenceReplayBuffer(EpisodicReplayBuffer):
         if self.stored_state and size != self.state_size:
             self.state_size = size
             self._states = np.zeros((self._n_rows, size), np.float32)
+            self._warn_if_too_large()
 
-    def stage(self, states: np.ndarray) -> None:
+    def hold(self, pos: int, states: np.ndarray) -> None:
         """
-        What belongs to the next transitions.
+        What belongs to the transitions at a position.
 
+        :param pos: that of all environments
         :param states: of shape (n_envs, state_size)
         """
-        rows = self.pos * self.n_envs
-        self._states[rows : rows + self.n_envs] = states
+        self._states[pos * self.n_envs : (pos + 1) * self.n_envs] = states
 
     @property
     def stride(self) -> int | None:
@@ -126,11 +129,15 @@ class SequenceReplayBuffer(EpisodicReplayBuffer):
         done: np.ndarray,
         infos: list[dict[str, Any]],
     ) -> None:
-        first = self.pos * self.n_envs
+        rows = self.pos * self.n_envs + np.arange(self.n_envs)
+        follows = (rows + self.n_envs) % self._n_rows
+        is_cut = self.full & (self._n_after(rows) > 0) & (self._into_segment(follows) > 0)
+        priorities = self.sampling.tree.values[rows] if isinstance(self.sampling, Prioritized) else np.empty(0)
         super().add(obs, next_obs, action, reward, done, infos)
-        if isinstance(self.sampling, Prioritized):  # by their first step
-            rows = np.arange(first, first + self.n_envs)
-            self.sampling.tree.set(rows[self._into_segment(rows) > 0], 0.0)
+        if isinstance(self.sampling, Prioritized):  # a segment is drawn by its first step that is there
+            tree = self.sampling.tree
+            tree.set(follows[is_cut], priorities[is_cut])
+            tree.set(rows[self._into_segment(rows) > 0], 0.0)
 
     def _into_segment(self, rows: np.ndarray) -> np.ndarray:
         """How many steps each is behind the beginning of its segment."""
@@ -181,7 +188,9 @@ class SequenceReplayBuffer(EpisodicReplayBuffer):
         mask = times[:-1] < lengths
         is_first = self._n_before(rows) == 0
         rest = self._rest_of(steps[:-1], env)
-        before = self._rest_of(self._previous(rows)[None], env) * th.from_numpy(~is_first)[None, :, None]
+        before = self._rest_of(self._previous(rows)[None], env) * th.from_numpy(~is_first)[None, :, None].to(
+            self.storage_device
+        )
         history = th.cat([before, rest])  # that of the step before, for each of T + 1
         rewards, terminated = (rest[..., i].numpy(force=True) for i in (-2, -1))
         returns, dones, discounts, follows = self._returns(rewards, terminated, lengths)
@@ -208,7 +217,7 @@ class SequenceReplayBuffer(EpisodicReplayBuffer):
         back = np.arange(int(lengths.max()), 0, -1)[:, None]  # (B, 1)
         inside = back <= lengths
         steps = (rows - np.minimum(back, lengths) * self.n_envs) % self._n_rows
-        has_previous = th.from_numpy(self._n_before(rows) > back)[..., None]
+        has_previous = th.from_numpy(self._n_before(rows) > back)[..., None].to(self.storage_device)
         history = self._rest_of(self._previous(steps), env) * has_previous
         actions, rewards = (self._to_device(part) for part in (history[..., :-2], history[..., -2:-1]))
         return Prefix(self._observations_of(steps, env), actions, rewards, self.to_torch(inside))
@@ -241,7 +250,7 @@ class SequenceReplayBuffer(EpisodicReplayBuffer):
         times = np.arange(len(rewards))[:, None]
         m = np.clip(lengths - times, 1, self.n_steps)  # of those behind the end whatever can be indexed
         returns = np.zeros_like(rewards)
-        for k in range(self.n_steps):
+        for k in range(min(self.n_steps, len(rewards))):
             inside = (k < m) & (times + k < lengths)
             returns[: len(rewards) - k] += self.gamma**k * rewards[k:] * inside[: len(rewards) - k]
         last = np.minimum(times + m - 1, len(rewards) - 1)

@@ -87,7 +87,7 @@ class TransitionStorage(ReplayBuffer):
     def nbytes(self) -> int:
         """Bytes of a full buffer."""
         columns = [*self._obs.values(), self._rest]
-        return sum(column.tensor.nbytes for column in columns) + self._next.nbytes + self._timeouts.nbytes
+        return sum(c.tensor.nbytes for c in columns) + sum(getattr(self, name).nbytes for name in self._per_row)
 
     def _warn_if_too_large(self) -> None:
         if psutil is None or self.storage_device.type != "cpu":  # an optional dependency of SB3's
@@ -153,6 +153,13 @@ class TransitionStorage(ReplayBuffer):
         starts_there = np.logical_and.reduce([np.broadcast_to(s, self.n_envs) for s in same])
         for env in np.flatnonzero(self._goes_on).tolist():
             self._next[first + env] = rows.start + env if starts_there[env] else self._keep_newest(env)
+
+    def interrupt(self) -> None:
+        """What is added next does not go on from what was added last, whatever the observations are."""
+        first = (self.pos - 1) % self.buffer_size * self.n_envs
+        for env in np.flatnonzero(self._goes_on).tolist():
+            self._next[first + env] = self._keep_newest(env)
+        self._goes_on[:] = False
 
     def _end_episodes(self, rows: slice, done: np.ndarray, infos: list[dict[str, Any]]) -> None:
         for env in np.flatnonzero(done).tolist():

@@ -56,6 +56,7 @@ class TransitionReplayBuffer(TransitionStorage):
         check_instance("sampling", sampling, (Sampling, type(None)), "a Sampling of sb3_ddpg_ext.buffers or None")
         self.sampling = Uniform() if sampling is None else copy.deepcopy(sampling)  # which has a state
         self.sampling.allocate(self._n_rows)
+        check_instance("combined", combined, bool, "True or False")
         self.combined = combined
         self.demonstrations: TransitionReplayBuffer | None = None
         self.demonstration_share = 0.0
@@ -88,6 +89,8 @@ class TransitionReplayBuffer(TransitionStorage):
         if self.demonstrations is None:
             return self._sample(batch_size, env)
         n = round(batch_size * self.demonstration_share)
+        if n == 0:
+            return self._sample(batch_size, env)
         demonstrations = self.demonstrations._sample(n, env)
         own = self._sample(batch_size - n, env) if n < batch_size else None
         return demonstrations.behind(own, self._n_rows)
@@ -99,7 +102,7 @@ class TransitionReplayBuffer(TransitionStorage):
         rows = self.sampling.draw(batch_size, n_filled, self.n_envs)
         if self.combined:
             newest = (self.pos - 1) % self.buffer_size * self.n_envs + np.arange(self.n_envs)
-            rows[: self.n_envs] = newest[:batch_size]
+            rows[-self.n_envs :] = newest[-batch_size:]
         samples = self.samples_of(rows, env)
         if not self.sampling.takes_errors:
             return samples

@@ -66,7 +66,7 @@ class RecurrentPolicy(DDPGPolicy):
     :param n_layers: number of recurrent layers
     :param previous_action: whether the previous action is an input
     :param previous_reward: whether the previous reward is one; :meth:`predict` is then to be given it
-    :param kwargs: as for :class:`DDPGPolicy`
+    :param kwargs: as for :class:`DDPGPolicy`; ``init`` is for the other layers, recurrent ones begin as torch makes them
     """
 
     default_cell: ClassVar[str] = "lstm"
@@ -176,8 +176,13 @@ class RecurrentPolicy(DDPGPolicy):
             ]
         else:
             parts = [th.as_tensor(part, device=self.device) for part in state]
+            if len(parts) != encoder.n_states + 1 or any(part.ndim != 3 or part.shape[1] != n for part in parts):
+                shapes = [tuple(part.shape) for part in parts]
+                raise ValueError(
+                    f"state has arrays of the shapes {shapes}; they must be what predict gave for {n} observations"
+                )
         if episode_start is not None:
-            goes_on = th.as_tensor(1 - np.asarray(episode_start, np.float32), device=self.device)[None, :, None]
+            goes_on = th.as_tensor(1 - np.asarray(episode_start, np.float32).reshape(-1), device=self.device)[None, :, None]
             parts = [part * goes_on.to(part.dtype) for part in parts]
         rewards = self._previous_rewards(previous_reward, episode_start, n, state is None)
         with th.no_grad():
@@ -197,8 +202,12 @@ class RecurrentPolicy(DDPGPolicy):
             )
         rewards = np.zeros(n, np.float32) if given is None else np.asarray(given, np.float32).reshape(n)
         if starts is not None:
-            rewards = rewards * (1 - np.asarray(starts, np.float32))
+            rewards = rewards * (1 - np.asarray(starts, np.float32).reshape(-1))
         return th.as_tensor(rewards, device=self.device)[:, None]
+
+    def q_values(self, observations: Any, actions: np.ndarray) -> np.ndarray:
+        """:raises ValueError: always: single observations have no Q here, histories have"""
+        raise ValueError("q_values is for policies without a memory: Q is of histories here")
 
     def plain_actor(self) -> None:
         """There is no shorter way."""
