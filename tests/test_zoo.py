@@ -17,7 +17,7 @@ from rl_zoo3.utils import get_callback_list
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.envs import BitFlippingEnv
 
-from sb3_ddpg_ext import DDPG, zoo
+from sb3_ddpg_ext import DDPG, RecurrentDDPG, zoo
 from sb3_ddpg_ext.noise import AdaptiveParameterNoise, OrnsteinUhlenbeckNoise
 from sb3_ddpg_ext.schedules import Exponential
 from sb3_ddpg_ext.zoo import ALGO, convert_params, hyperparams_path, sample_params, sample_recurrent_params
