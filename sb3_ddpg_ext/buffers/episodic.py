@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from sb3_ddpg_ext.buffers.storage import Observation
 from sb3_ddpg_ext.buffers.transitions import TransitionReplayBuffer
 
 
@@ -26,21 +25,11 @@ class EpisodicReplayBuffer(TransitionReplayBuffer):
         self._before = np.zeros(self._n_rows, np.int32)  # transitions of the same episode before each
         self._after = np.zeros(self._n_rows, np.int32)  # and after it; -1 in an episode that may go on
 
-    def add(
-        self,
-        obs: Observation,  # type: ignore[override]
-        next_obs: Observation,  # type: ignore[override]
-        action: np.ndarray,
-        reward: np.ndarray,
-        done: np.ndarray,
-        infos: list[dict[str, Any]],
-    ) -> None:
-        rows = slice(self.pos * self.n_envs, (self.pos + 1) * self.n_envs)
-        is_first = self.pos == 0 and not self.full
-        super().add(obs, next_obs, action, reward, done, infos)
+    def _added(self, rows: slice, infos: list[dict[str, Any]]) -> None:
+        super()._added(rows, infos)
         previous = (rows.start - self.n_envs) % self._n_rows
         goes_on = self._next[previous : previous + self.n_envs] == np.arange(rows.start, rows.stop)
-        goes_on &= not is_first
+        goes_on &= rows.start > 0 or self.full  # nothing has come before the first
         for env in np.flatnonzero(~goes_on & (self._age > 0)).tolist():
             n = min(int(self._age[env]), self.buffer_size - 1)  # what has not been overwritten
             self._after[(previous + env - self.n_envs * np.arange(n)) % self._n_rows] = np.arange(n)
@@ -49,7 +38,7 @@ class EpisodicReplayBuffer(TransitionReplayBuffer):
 
     def reset(self) -> None:
         super().reset()
-        self._age[:] = 0
+        self._age[:] = self._after[:] = 0
 
     def _n_after(self, rows: np.ndarray) -> np.ndarray:
         """How many transitions of the same episode come after each, until now."""

@@ -10,7 +10,6 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.her.goal_selection_strategy import KEY_TO_GOAL_STRATEGY, GoalSelectionStrategy
 
 from sb3_ddpg_ext.buffers.episodic import EpisodicReplayBuffer
-from sb3_ddpg_ext.buffers.storage import Observation
 from sb3_ddpg_ext.validation import check_choice, check_instance, check_integer
 
 
@@ -68,17 +67,8 @@ class HindsightReplayBuffer(EpisodicReplayBuffer):
         super()._allocate(n_used)
         self._infos = np.full(self._n_rows if self.copy_info_dict else 0, None, object)
 
-    def add(
-        self,
-        obs: Observation,  # type: ignore[override]
-        next_obs: Observation,  # type: ignore[override]
-        action: np.ndarray,
-        reward: np.ndarray,
-        done: np.ndarray,
-        infos: list[dict[str, Any]],
-    ) -> None:
-        rows = slice(self.pos * self.n_envs, (self.pos + 1) * self.n_envs)
-        super().add(obs, next_obs, action, reward, done, infos)
+    def _added(self, rows: slice, infos: list[dict[str, Any]]) -> None:
+        super()._added(rows, infos)
         if self.copy_info_dict:
             self._infos[rows] = infos
 

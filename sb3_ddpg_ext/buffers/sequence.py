@@ -8,7 +8,6 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_ddpg_ext.buffers.episodic import EpisodicReplayBuffer
 from sb3_ddpg_ext.buffers.sampling import Prioritized
-from sb3_ddpg_ext.buffers.storage import Observation
 from sb3_ddpg_ext.validation import check_instance, check_integer, check_real
 
 
@@ -120,24 +119,16 @@ class SequenceReplayBuffer(EpisodicReplayBuffer):
         """Steps from one segment to the next; None for whole episodes."""
         return None if self.sequence_length is None else self.sequence_length - self.overlap
 
-    def add(
-        self,
-        obs: Observation,  # type: ignore[override]
-        next_obs: Observation,  # type: ignore[override]
-        action: np.ndarray,
-        reward: np.ndarray,
-        done: np.ndarray,
-        infos: list[dict[str, Any]],
-    ) -> None:
-        rows = self.pos * self.n_envs + np.arange(self.n_envs)
-        follows = (rows + self.n_envs) % self._n_rows
-        is_cut = self.full & (self._n_after(rows) > 0) & (self._into_segment(follows) > 0)
-        priorities = self.sampling.tree.values[rows] if isinstance(self.sampling, Prioritized) else np.empty(0)
-        super().add(obs, next_obs, action, reward, done, infos)
-        if isinstance(self.sampling, Prioritized):  # a segment is drawn by its first step that is there
-            tree = self.sampling.tree
-            tree.set(follows[is_cut], priorities[is_cut])
-            tree.set(rows[self._into_segment(rows) > 0], 0.0)
+    def _added(self, rows: slice, infos: list[dict[str, Any]]) -> None:
+        """With priorities a segment is drawn by its first step that is still there."""
+        new = np.arange(rows.start, rows.stop)
+        follows = (new + self.n_envs) % self._n_rows
+        is_cut = (self._after[rows] != 0) & (self._into_segment(follows) > 0)  # of the segments that are overwritten here
+        priorities = self.sampling.tree.values[rows].copy() if isinstance(self.sampling, Prioritized) else np.empty(0)
+        super()._added(rows, infos)
+        if isinstance(self.sampling, Prioritized):
+            self.sampling.tree.set(follows[is_cut], priorities[is_cut])
+            self.sampling.tree.set(new[self._into_segment(new) > 0], 0.0)
 
     def _into_segment(self, rows: np.ndarray) -> np.ndarray:
         """How many steps each is behind the beginning of its segment."""

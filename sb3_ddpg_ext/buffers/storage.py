@@ -140,6 +140,10 @@ class TransitionStorage(ReplayBuffer):
         if self.pos == self.buffer_size:
             self.full = True
             self.pos = 0
+        self._added(rows, infos)
+
+    def _added(self, rows: slice, infos: list[dict[str, Any]]) -> None:
+        """For subclasses, to take note of new transitions in these rows."""
 
     def _link_previous(self, rows: slice) -> None:
         """Let the transitions before ``rows`` end where these start, or keep their last observation elsewhere."""

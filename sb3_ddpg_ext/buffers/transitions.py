@@ -11,7 +11,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_ddpg_ext.batch import Samples
 from sb3_ddpg_ext.buffers.sampling import Sampling, Uniform
-from sb3_ddpg_ext.buffers.storage import Observation, TransitionStorage
+from sb3_ddpg_ext.buffers.storage import TransitionStorage
 from sb3_ddpg_ext.validation import check_instance, check_integer, check_real
 
 
@@ -61,18 +61,8 @@ class TransitionReplayBuffer(TransitionStorage):
         self.demonstrations: TransitionReplayBuffer | None = None
         self.demonstration_share = 0.0
 
-    def add(
-        self,
-        obs: Observation,  # type: ignore[override]
-        next_obs: Observation,  # type: ignore[override]
-        action: np.ndarray,
-        reward: np.ndarray,
-        done: np.ndarray,
-        infos: list[dict[str, Any]],
-    ) -> None:
-        first = self.pos * self.n_envs
-        super().add(obs, next_obs, action, reward, done, infos)
-        self.sampling.added(slice(first, first + self.n_envs))
+    def _added(self, rows: slice, infos: list[dict[str, Any]]) -> None:
+        self.sampling.added(rows)
 
     def reset(self) -> None:
         super().reset()
