@@ -1,7 +1,8 @@
 """The replay buffer of a model: made from its arguments, saved, loaded, and told where to compute rewards."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
@@ -9,21 +10,40 @@ from typing import Any
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.save_util import open_path
 from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.vec_env import VecFrameStack, unwrap_vec_wrapper
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_ddpg_ext.buffers import (
+    BufferFile,
     HindsightReplayBuffer,
     SequenceReplayBuffer,
     TransitionReplayBuffer,
     choose_buffer,
+    is_buffer_file,
     n_step_kwargs,
     read_episodes,
     store,
+    write_buffer,
 )
 from sb3_ddpg_ext.collection import Collection
 from sb3_ddpg_ext.specs import make_sampling
 from sb3_ddpg_ext.validation import check_integer
+
+APART: dict[str, Any] = dict(combined=False, path=None)  # of a buffer for demonstrations
+
+
+@contextmanager
+def _opened(path: str | Path | BufferedIOBase, mode: str, verbose: int) -> Iterator[Any]:
+    """As SB3 opens it; closed if it was not open before."""
+    file = open_path(path, mode, verbose, suffix="pkl")
+    try:
+        yield file
+    finally:
+        if isinstance(path, str | Path):
+            file.close()
 
 
 class Replay(Collection):
@@ -32,6 +52,20 @@ class Replay(Collection):
     _is_loading: bool
 
     def _make_replay_buffer(self) -> ReplayBuffer:
+        make, demonstrations, share = self._replay_recipe()
+        try:
+            buffer = make(self.buffer_size, self.n_envs)
+        except BlockingIOError as error:
+            if not self._is_loading:
+                raise
+            warnings.warn(f"{error}: the loaded model has an empty one in memory", stacklevel=5)
+            buffer = make(self.buffer_size, self.n_envs, path=None)
+        if demonstrations is not None:
+            self._add_demonstrations(buffer, demonstrations, 0.25 if share is None else share, make)
+        return buffer
+
+    def _replay_recipe(self) -> tuple[Callable[..., ReplayBuffer], Any, float | None]:
+        """How to make a buffer, from its size, number of environments and changes; demonstrations, and their share."""
         kwargs = dict(self.replay_buffer_kwargs)
         n_steps = max(self.n_steps, check_integer("replay_buffer_kwargs['n_steps']", kwargs.get("n_steps", 1), at_least=1))
         buffer_class = self._buffer_class(n_steps)
@@ -43,6 +77,10 @@ class Replay(Collection):
             kwargs["env"] = self.env  # here, not in replay_buffer_kwargs, which are pickled with the model
         if issubclass(buffer_class, TransitionReplayBuffer) and self._vec_normalize_env is not None:
             kwargs.setdefault("keep_float64", True)  # it normalises before it rounds
+        if issubclass(buffer_class, TransitionReplayBuffer) and self.env is not None:
+            stacking = unwrap_vec_wrapper(self.env, VecFrameStack)
+            if isinstance(stacking, VecFrameStack) and any(map(is_image_space, self._observation_spaces())):
+                kwargs.setdefault("frame_stack", stacking.stacked_obs.n_stack)
         if kwargs.get("sampling") is not None:
             if not issubclass(buffer_class, TransitionReplayBuffer):
                 raise ValueError(
@@ -57,10 +95,11 @@ class Replay(Collection):
             arguments = kwargs | dict(n_envs=n_envs, optimize_memory_usage=self.optimize_memory_usage) | changes
             return buffer_class(size, self.observation_space, self.action_space, device=self.device, **arguments)
 
-        buffer = make(self.buffer_size, self.n_envs)
-        if demonstrations is not None:
-            self._add_demonstrations(buffer, demonstrations, 0.25 if share is None else share, make)
-        return buffer
+        return make, demonstrations, share
+
+    def _observation_spaces(self) -> list[spaces.Space]:
+        space = self.observation_space
+        return list(space.spaces.values()) if isinstance(space, spaces.Dict) else [space]
 
     def _buffer_class(self, n_steps: int) -> type[ReplayBuffer]:
         chosen = choose_buffer(self.replay_buffer_class, n_steps)
@@ -82,7 +121,7 @@ class Replay(Collection):
                 f"demonstrations={source!r} cannot be read here: the model can act, and learns without them", stacklevel=6
             )
             return
-        own = make(sum(len(episode.rewards) for episode in episodes), 1, combined=False)
+        own = make(sum(len(episode.rewards) for episode in episodes), 1, **APART)
         store(own, episodes)
         buffer.keep(own, share)
 
@@ -96,44 +135,82 @@ class Replay(Collection):
         assert self.replay_buffer is not None
         store(self.replay_buffer, read_episodes(source))
 
+    def save_replay_buffer(self, path: str | Path | BufferedIOBase) -> None:
+        """
+        Save the replay buffer: one of ours as arrays and JSON in a zip archive, without a pickle; one of SB3's as SB3 does.
+
+        :param path: the file, with ".pkl" behind it if it has no suffix, as SB3's tools expect it
+        """
+        if not isinstance(self.replay_buffer, TransitionReplayBuffer):
+            super().save_replay_buffer(path)
+            return
+        with _opened(path, "w", self.verbose) as file:
+            write_buffer(file, self.replay_buffer)
+
     def load_replay_buffer(self, path: str | Path | BufferedIOBase, truncate_last_traj: bool = True) -> None:
         """
         Load what ``save_replay_buffer`` saved.
 
-        It is sampled with the ``n_steps`` and ``gamma`` of this model.
+        Transitions, priorities, demonstrations and ``buffer_size`` are those of the file. They are replayed as this model
+        replays: class of the buffer, ``n_steps``, ``gamma``, sampling. A file of SB3's is a pickle, which can run
+        anything: load it only from where you trust.
 
         :param path: the file
         :param truncate_last_traj: what is added next begins new episodes
-        :raises ValueError: if it was filled by another number of environments, or for another class of models; the present
-            buffer stays
+        :raises ValueError: if it does not fit the model; the present buffer stays
         """
+        with _opened(path, "r", self.verbose) as file:
+            if is_buffer_file(file):
+                self._load_saved(BufferFile(file, str(path)))
+            else:
+                self._load_pickled(file, path, truncate_last_traj)
+        if truncate_last_traj and isinstance(self.replay_buffer, TransitionReplayBuffer):
+            self.replay_buffer.interrupt()
+        self._give_env()
+
+    def _load_saved(self, saved: BufferFile) -> None:
+        before, size = self.replay_buffer, saved.header["buffer_size"]
+        if not isinstance(before, TransitionReplayBuffer):
+            raise ValueError(f"the replay buffer in {saved.name} is one of ours; it must fit {type(before).__name__}")
+        saved.check_fits(before)
+        make, _, _ = self._replay_recipe()
+        if before.is_on_disk:
+            if size != before.buffer_size:
+                raise ValueError(
+                    f"the replay buffer in {saved.name} has buffer_size={size * self.n_envs}; it must be that of the folder, "
+                    f"{before.buffer_size * self.n_envs}"
+                )
+            before.reset()
+            loaded = before
+        else:
+            loaded = make(size * self.n_envs, self.n_envs)  # type: ignore[assignment]
+            if isinstance(loaded, SequenceReplayBuffer):
+                loaded.hold_states(before.state_size)  # type: ignore[attr-defined]
+        saved.restore(loaded)
+        if saved.demonstrations is not None:
+            own = make(saved.demonstrations["buffer_size"], 1, **APART)
+            saved.restore(own, "demonstrations/")  # type: ignore[arg-type]
+            loaded.keep(own, saved.header["share"])  # type: ignore[arg-type]
+        elif before.demonstrations is not None and loaded is not before:
+            loaded.keep(before.demonstrations, before.demonstration_share)
+        self.replay_buffer = loaded
+
+    def _load_pickled(self, file: Any, path: Any, truncate_last_traj: bool) -> None:
         before = self.replay_buffer
-        super().load_replay_buffer(path, truncate_last_traj)
-        loaded = self.replay_buffer
+        super().load_replay_buffer(file, truncate_last_traj)
+        loaded: Any = self.replay_buffer
         try:
-            self._check_loaded(path, loaded, before)
+            if loaded.n_envs != self.n_envs:
+                raise ValueError(
+                    f"the replay buffer in {path} has n_envs={loaded.n_envs}; it must be the model's n_envs={self.n_envs}"
+                )
+            if isinstance(before, SequenceReplayBuffer):
+                raise ValueError(
+                    f"the replay buffer in {path} is a {type(loaded).__name__}; it must fit {type(self).__name__}"
+                )
         except ValueError:
             self.replay_buffer = before
             raise
-        if isinstance(loaded, TransitionReplayBuffer):
-            loaded.n_steps, loaded.gamma = max(self.n_steps, self.replay_buffer_kwargs.get("n_steps", 1)), self.gamma
-            if loaded.demonstrations is not None:
-                loaded.demonstrations.device = self.device
-            if truncate_last_traj:
-                loaded.interrupt()
-        self._give_env()
-
-    def _check_loaded(self, path: Any, loaded: Any, before: Any) -> None:
-        if loaded.n_envs != self.n_envs:
-            raise ValueError(
-                f"the replay buffer in {path} has n_envs={loaded.n_envs}; it must be the model's n_envs={self.n_envs}"
-            )
-        if isinstance(loaded, SequenceReplayBuffer) != isinstance(before, SequenceReplayBuffer):
-            raise ValueError(f"the replay buffer in {path} is a {type(loaded).__name__}; it must fit {type(self).__name__}")
-        if isinstance(loaded, SequenceReplayBuffer) and loaded.state_size != before.state_size:
-            raise ValueError(
-                f"the replay buffer in {path} has states of {loaded.state_size} numbers; they must have {before.state_size}"
-            )
 
     def _setup_learn(
         self,

@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+from io import BytesIO
+from tempfile import TemporaryDirectory
 
 import gymnasium as gym
 import numpy as np
@@ -16,7 +18,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_ddpg_ext import DDPG
-from sb3_ddpg_ext.buffers import HindsightReplayBuffer, TransitionReplayBuffer
+from sb3_ddpg_ext.buffers import BufferFile, HindsightReplayBuffer, TransitionReplayBuffer, write_buffer
 
 ACTIONS = spaces.Box(-1, 1, (2,), np.float32)
 NUMBER = spaces.Box(-np.inf, np.inf, (1,), np.float32)
@@ -56,9 +58,7 @@ class Tape:
                 obs = self.following
             else:
                 obs = observation(space, number)
-                for tape in self.tape:
-                    if tape:
-                        tape[-1]["goes_on"] = False
+                self.interrupt()
             next_obs, self.following = (observation(space, number + more) for more in (1, 2))
             done = rng.random(self.n_envs) < ends
             timeout = done & (rng.random(self.n_envs) < 0.5)
@@ -74,6 +74,11 @@ class Tape:
                     dict(obs=take(obs, env), action=action[env], reward=np.float32(reward[env]), done=done[env],
                          timeout=timeout[env], next_obs=take(true_next, env), goes_on=not done[env])
                 )  # fmt: skip
+
+    def interrupt(self):
+        for tape in self.tape:
+            if tape:
+                tape[-1]["goes_on"] = False
 
     @staticmethod
     def _set(into, other, env):
@@ -125,20 +130,43 @@ def assert_follows(buffer, tape, env=None):
     n_added=st.lists(st.integers(1, 40), min_size=1, max_size=4),
     ends=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
     interruptions=st.sampled_from([0.0, 0.2]),
+    frame_stack=st.sampled_from([1, 3]),
+    saved=st.sampled_from(["pickle", "file", "folder"]),
     seed=st.integers(0, 1000),
 )
-def test_every_return_is_that_of_the_oracle(space, n_envs, size, n_steps, n_added, ends, interruptions, seed):
-    """Over episode lengths, the write pointer, interruptions, environments, kinds of observation, n and pickling; with HER."""
-    if space == "goal":
-        make = lambda *args, **kwargs: HindsightReplayBuffer(*args[:3], None, *args[3:], n_sampled_goal=0, **kwargs)  # noqa: E731
-    else:
-        make = TransitionReplayBuffer
-    buffer = make(size * n_envs, SPACES[space], ACTIONS, "cpu", n_envs, n_steps=n_steps, gamma=0.9)
+def test_every_return_is_that_of_the_oracle(
+    space, n_envs, size, n_steps, n_added, ends, interruptions, frame_stack, saved, seed
+):
+    """
+    Over episode lengths, the write pointer, interruptions, environments, kinds of observation, n; with HER; with frames stored
+    one by one; after pickling, saving, and reopening a folder.
+    """
     rng, tape = np.random.default_rng(seed), Tape(n_envs)
-    for n in n_added:
-        tape.record(rng, buffer, SPACES[space], n, ends, interruptions)
-        assert_follows(buffer, tape)
-        buffer = pickle.loads(pickle.dumps(buffer))
+    with TemporaryDirectory() as folder:
+
+        def make():
+            cls, env = (HindsightReplayBuffer, [None]) if space == "goal" else (TransitionReplayBuffer, [])
+            kwargs = dict(n_sampled_goal=0) if env else {}
+            path = folder if saved == "folder" else None
+            kwargs |= dict(n_steps=n_steps, gamma=0.9, frame_stack=frame_stack, path=path)
+            return cls(size * n_envs, SPACES[space], ACTIONS, *env, "cpu", n_envs, **kwargs)
+
+        buffer = make()
+        for n in n_added:
+            tape.record(rng, buffer, SPACES[space], n, ends, interruptions)
+            assert_follows(buffer, tape)
+            if saved == "pickle":
+                buffer = pickle.loads(pickle.dumps(buffer))
+            elif saved == "file":
+                file = BytesIO()
+                write_buffer(file, buffer)
+                buffer = make()
+                BufferFile(file, "file").restore(buffer)
+            else:
+                del buffer
+                buffer = make()
+                tape.interrupt()
+            assert_follows(buffer, tape)
 
 
 @pytest.mark.parametrize("n_envs", [1, 3])

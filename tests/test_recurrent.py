@@ -9,6 +9,7 @@ import pytest
 import torch as th
 from conftest import CountingEnv, DictPendulum
 from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
@@ -464,21 +465,35 @@ class TestModel:
 
     def test_other_models_and_buffers(self, tmp_path):
         """Those without a memory do not take what belongs to it, nor the other way round."""
-        model = make_model().learn(40)
-        model.save(tmp_path / "model")
-        model.save_replay_buffer(tmp_path / "sequences")
-        plain = DDPG("MlpPolicy", counting(), **SMALL).learn(40)
-        plain.save_replay_buffer(tmp_path / "transitions")
+        make_model().learn(40).save(tmp_path / "model")
         for make in (lambda: DDPG(RecurrentPolicy, counting()), lambda: DDPG.load(tmp_path / "model", env=counting())):
             with pytest.raises(TypeError, match="is for RecurrentDDPG"):
                 make()
         with pytest.raises(TypeError, match="is for RecurrentDDPG"):
             DDPG("MlpPolicy", counting(), replay_buffer_class=SequenceReplayBuffer)
-        for one, path in ((plain, "sequences"), (model, "transitions")):
-            before = one.replay_buffer
-            with pytest.raises(ValueError, match="must fit"):
-                one.load_replay_buffer(tmp_path / path)
-            assert one.replay_buffer is before
+
+    def test_transitions_become_sequences(self, tmp_path):
+        """What a model without a memory has saved is replayed in the order it happened, and the other way round."""
+        model, plain = make_model().learn(40), DDPG("MlpPolicy", counting(), **SMALL).learn(40)
+        model.save_replay_buffer(tmp_path / "sequences")
+        plain.save_replay_buffer(tmp_path / "transitions")
+        recorded, kept = plain.replay_buffer.observations.copy(), model.replay_buffer
+        plain.load_replay_buffer(tmp_path / "sequences")
+        np.testing.assert_array_equal(plain.replay_buffer.observations, kept.observations)
+        model.load_replay_buffer(tmp_path / "transitions")
+        np.testing.assert_array_equal(model.replay_buffer.observations, recorded)
+        for one in (model, plain):
+            assert type(one.replay_buffer) is (SequenceReplayBuffer if one is model else TransitionReplayBuffer)
+            one.learn(20)
+        sequences = model.replay_buffer.sequences_of(np.zeros(1, np.int64))
+        steps = sequences.observations[:, 0, 1]
+        assert (steps[1:] - steps[:-1])[: int(sequences.mask.sum())].eq(1).all()
+        pickled = DDPG("MlpPolicy", counting(), replay_buffer_class=ReplayBuffer, **SMALL)
+        pickled.save_replay_buffer(tmp_path / "pickled")
+        before = model.replay_buffer
+        with pytest.raises(ValueError, match="must fit RecurrentDDPG"):
+            model.load_replay_buffer(tmp_path / "pickled")
+        assert model.replay_buffer is before
 
     def test_states_of_another_size(self, tmp_path):
         """Are refused when the buffer is loaded, and where there are none to be had."""

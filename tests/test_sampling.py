@@ -135,7 +135,7 @@ class TestPrioritized:
         buffer.update_priorities(np.arange(6), th.tensor([1.0, float("nan"), 3.0, float("inf"), -float("inf"), 2.0]))
         np.testing.assert_allclose(buffer.sampling.tree.values, [1, 1, 3, 1, 1, 2], rtol=1e-5)
         buffer.update_priorities(np.arange(6), th.full((6,), float("nan")))
-        assert buffer.sampling._largest == pytest.approx(3)
+        assert buffer.sampling.largest == pytest.approx(3)
         assert np.isfinite(buffer.sample(10).weights).all()
 
     def test_beta_is_annealed(self):

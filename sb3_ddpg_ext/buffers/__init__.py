@@ -4,10 +4,12 @@ from sb3_ddpg_ext.buffers.choice import choose_buffer, n_step_kwargs
 from sb3_ddpg_ext.buffers.episodes import Episode, read_episodes, store, write_episodes
 from sb3_ddpg_ext.buffers.her import HindsightReplayBuffer
 from sb3_ddpg_ext.buffers.sampling import LossAdjusted, Prioritized, Sampling, Uniform
+from sb3_ddpg_ext.buffers.saving import BufferFile, is_buffer_file, write_buffer
 from sb3_ddpg_ext.buffers.sequence import SequenceReplayBuffer, Sequences
 from sb3_ddpg_ext.buffers.transitions import TransitionReplayBuffer
 
 __all__ = [
+    "BufferFile",
     "Episode",
     "HindsightReplayBuffer",
     "LossAdjusted",
@@ -18,8 +20,10 @@ __all__ = [
     "TransitionReplayBuffer",
     "Uniform",
     "choose_buffer",
+    "is_buffer_file",
     "n_step_kwargs",
     "read_episodes",
     "store",
+    "write_buffer",
     "write_episodes",
 ]

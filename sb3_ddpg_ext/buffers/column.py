@@ -1,32 +1,66 @@
 """Rows of a replay buffer: written by NumPy, gathered for torch."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch as th
+
+# A new array, of zeros, for a name, a shape and a type.
+NewArray = Callable[[str, tuple[int, ...], Any], np.ndarray]
+CHUNK = 1024  # rows restored at once
+
+
+def in_memory(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """NumPy's zeros take no memory until they are written."""
+    return np.zeros(shape, dtype)
 
 
 class Column:
     """
     Rows of one shape and type in a tensor, on the CPU or on another device.
 
+    :param name: of the array
     :param n_rows: how many
     :param shape: of one row
     :param dtype: of NumPy
     :param device: where they lie
+    :param new_array: makes the array, in memory or in a file
     """
 
-    def __init__(self, n_rows: int, shape: tuple[int, ...], dtype: Any, device: th.device):
-        rows = th.from_numpy(np.zeros((n_rows, *shape), dtype))  # NumPy's zeros take no memory until they are written
-        self.shape = shape
-        self.tensor = rows.to(device)
-        self.view = self.tensor.numpy() if device.type == "cpu" else None
+    def __init__(
+        self,
+        name: str,
+        n_rows: int,
+        shape: tuple[int, ...],
+        dtype: Any,
+        device: th.device,
+        new_array: NewArray = in_memory,
+    ):
+        self.name, self.shape, self.dtype, self.device = name, shape, np.dtype(dtype), device
+        self.new_array = new_array
+        self._make(n_rows)
+
+    def _make(self, n_rows: int) -> None:
+        self.tensor = th.from_numpy(self.new_array(self.name, (n_rows, *self.shape), self.dtype)).to(self.device)
+        self.view = self.tensor.numpy() if self.device.type == "cpu" else None
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.tensor)
+
+    @property
+    def nbytes(self) -> int:
+        return self.tensor.nbytes
 
     def write(self, rows: slice | np.ndarray, values: np.ndarray) -> None:
         if self.view is not None:
             self.view[rows] = values
         else:
             self.tensor[rows] = th.as_tensor(values).to(self.tensor.device, self.tensor.dtype)
+
+    def copy_row(self, to: int, row: int) -> None:
+        self.tensor[to] = self.tensor[row]
 
     def equal(self, rows: slice, others: slice) -> np.ndarray | bool:
         """Which of ``rows`` equal their counterparts in ``others``; True for all."""
@@ -43,11 +77,51 @@ class Column:
             return th.from_numpy(self.view.take(rows, axis=0))
         return self.tensor.index_select(0, th.from_numpy(rows).to(self.tensor.device))
 
-    def numpy(self) -> np.ndarray:
-        return self.tensor.cpu().numpy() if self.view is None else self.view
+    def array(self, rows: slice | np.ndarray) -> np.ndarray:
+        """``rows``, of a slice on the CPU without a copy."""
+        return self.tensor[rows].cpu().numpy() if self.view is None else self.view[rows]
 
-    def resized(self, n_rows: int) -> "Column":
-        """A copy with room for more rows."""
-        other = Column(n_rows, self.shape, self.numpy().dtype, self.tensor.device)
-        other.tensor[: len(self.tensor)] = self.tensor
-        return other
+    def grow(self, n_rows: int) -> None:
+        """Make room for more rows."""
+        before = self.tensor
+        self._make(n_rows)
+        self.tensor[: len(before)] = before
+
+    def reset(self) -> None:
+        """Forget all rows: nothing to do where they are overwritten anyway."""
+
+    def contents(self, parts: list[slice]) -> dict[str, list[np.ndarray]]:
+        """What is to be saved of these rows: arrays by name, each in parts that follow one another."""
+        return {"rows": [self.array(part) for part in parts]}
+
+    def restore(self, parts: list[slice], contents: dict[str, np.ndarray], n_envs: int) -> None:
+        """
+        Write what a column of this class or another has saved.
+
+        :param parts: the rows, as when they were saved
+        :param contents: arrays by name
+        :param n_envs: rows that had been written together
+        """
+        begin = 0
+        for part in parts:
+            for start in range(part.start, part.stop, CHUNK):
+                rows = slice(start, min(start + CHUNK, part.stop))
+                self.write(rows, saved_rows(contents, slice(begin, begin + rows.stop - rows.start), self.shape))
+                begin += rows.stop - rows.start
+
+
+def saved_rows(contents: dict[str, np.ndarray], rows: slice, shape: tuple[int, ...]) -> np.ndarray:
+    """Rows of what a column has saved, of the shape (n, *shape)."""
+    if "rows" in contents:
+        return contents["rows"][rows]
+    return join(contents["frames"][contents["index"][rows]], shape)
+
+
+def join(frames: Any, shape: tuple[int, ...]) -> Any:
+    """
+    :param frames: of shape (n, n_frames, *frame_shape), an array or a tensor
+    :param shape: of one observation, in which they lie one behind the other along the axis that is longer
+    """
+    axis = next((i for i, (whole, one) in enumerate(zip(shape, frames.shape[2:], strict=True)) if whole != one), 0)
+    moved = np.moveaxis(frames, 1, 1 + axis) if isinstance(frames, np.ndarray) else frames.movedim(1, 1 + axis)
+    return moved.reshape(len(frames), *shape)

@@ -15,15 +15,30 @@ class EpisodicReplayBuffer(TransitionReplayBuffer):
     """
 
     _per_row = (*TransitionReplayBuffer._per_row, "_before", "_after")
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self._age = np.zeros(self.n_envs, np.int64)  # of the present episodes, in transitions
+    _derived = ("_after",)
 
     def _allocate(self, n_used: int) -> None:
         super()._allocate(n_used)
         self._before = np.zeros(self._n_rows, np.int32)  # transitions of the same episode before each
         self._after = np.zeros(self._n_rows, np.int32)  # and after it; -1 in an episode that may go on
+        self._age = np.zeros(self.n_envs, np.int64)  # of the present episodes, in transitions
+
+    def _derive(self, arrays: dict[str, np.ndarray]) -> None:
+        super()._derive(arrays)
+        n = self.n_written // self.n_envs
+        if not n:
+            return
+        positions = np.roll(np.arange(n), -self.pos) if self.full else np.arange(n)  # the oldest first
+        rows = positions[:, None] * self.n_envs + np.arange(self.n_envs)
+        times = np.arange(n)[:, None]
+        begins = np.vstack([np.ones((1, self.n_envs), bool), self._next[rows[:-1]] != rows[1:]])
+        starts = np.maximum.accumulate(np.where(begins, times, 0), axis=0)
+        if "before" not in arrays:
+            self._before[rows] = times - starts
+        ends = np.vstack([begins[1:], np.ones((1, self.n_envs), bool)])
+        ends = np.minimum.accumulate(np.where(ends, times, n)[::-1], axis=0)[::-1]
+        self._after[rows] = np.where(ends == n - 1, -1, ends - times)
+        self._age = self._before[rows[-1]].astype(np.int64) + 1
 
     def _added(self, rows: slice, infos: list[dict[str, Any]]) -> None:
         super()._added(rows, infos)

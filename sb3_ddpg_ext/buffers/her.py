@@ -56,6 +56,8 @@ class HindsightReplayBuffer(EpisodicReplayBuffer):
         check_instance("copy_info_dict", copy_info_dict, bool, "True or False")
         self.copy_info_dict = copy_info_dict
         self.env = env
+        if copy_info_dict and kwargs.get("path") is not None:
+            raise ValueError("copy_info_dict=True must be False with path: infos are any objects, which are kept in memory")
         super().__init__(buffer_size, observation_space, action_space, device, n_envs, **kwargs)
         missing = {"observation", "achieved_goal", "desired_goal"} - set(self._obs)
         if missing:

@@ -1,7 +1,7 @@
 """Which transitions a batch consists of."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -100,14 +100,14 @@ class Prioritized(Sampling):
         self.beta = beta
         self.epsilon = check_real("sampling: epsilon", epsilon, low=0, above=True)
         self._beta = self._beta_at(1.0, 0)
-        self._largest = 1.0
+        self.largest = 1.0
 
     def allocate(self, n_rows: int) -> None:
         self.tree = SumTree(n_rows)
-        self._largest = 1.0
+        self.largest = 1.0
 
     def added(self, rows: slice) -> None:
-        self.tree.set(np.arange(rows.start, rows.stop), self._largest)
+        self.tree.set(np.arange(rows.start, rows.stop), self.largest)
 
     def draw(self, n: int, n_filled: int, n_envs: int) -> np.ndarray:
         strata = (np.arange(n) + np.random.random_sample(n)) * (self.tree.total / n)
@@ -125,12 +125,26 @@ class Prioritized(Sampling):
             rows, errors = rows[is_finite], errors[is_finite]
         if len(rows):
             priorities = self.priorities(np.abs(errors.astype(np.float64)))
-            self._largest = max(self._largest, float(priorities.max()))
+            self.largest = max(self.largest, float(priorities.max()))
             self.tree.set(rows, priorities)
 
     def priorities(self, errors: np.ndarray) -> np.ndarray:
         """From absolute errors, to what rows are drawn in proportion to."""
         return (errors + self.epsilon) ** self.alpha
+
+    def settings(self) -> dict[str, Any]:
+        """What priorities depend on, as JSON has it."""
+        return dict(kind=type(self).__name__, alpha=self.alpha, epsilon=self.epsilon)
+
+    def restore(self, values: np.ndarray, largest: float) -> None:
+        """
+        Take over the priorities of a sampling with the same settings.
+
+        :param values: of the first rows, shape (n,)
+        :param largest: that there has been
+        """
+        self.tree.set(np.arange(len(values)), values)
+        self.largest = largest
 
     def advance(self, progress_remaining: float, num_timesteps: int) -> None:
         self._beta = self._beta_at(progress_remaining, num_timesteps)

@@ -102,7 +102,7 @@ class SequenceReplayBuffer(EpisodicReplayBuffer):
         """
         if self.stored_state and size != self.state_size:
             self.state_size = size
-            self._states = np.zeros((self._n_rows, size), np.float32)
+            self._states = self._new_array(f"states.{size}", (self._n_rows, size), np.float32)
             self._warn_if_too_large()
 
     def hold(self, pos: int, states: np.ndarray) -> None:
@@ -129,6 +129,15 @@ class SequenceReplayBuffer(EpisodicReplayBuffer):
         if isinstance(self.sampling, Prioritized):
             self.sampling.tree.set(follows[is_cut], priorities[is_cut])
             self.sampling.tree.set(new[self._into_segment(new) > 0], 0.0)
+
+    def state(self) -> dict[str, Any]:
+        return super().state() | {"state_size": self.state_size}
+
+    def renew_sampling(self) -> None:
+        super().renew_sampling()
+        if self.n_written and isinstance(self.sampling, Prioritized):
+            rows = np.arange(self.n_written)
+            self.sampling.tree.set(rows[(self._into_segment(rows) > 0) & (self._n_before(rows) > 0)], 0.0)
 
     def _into_segment(self, rows: np.ndarray) -> np.ndarray:
         """How many steps each is behind the beginning of its segment."""

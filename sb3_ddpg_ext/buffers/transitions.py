@@ -55,7 +55,7 @@ class TransitionReplayBuffer(TransitionStorage):
         self.gamma = check_real("gamma", gamma, 0, 1)
         check_instance("sampling", sampling, (Sampling, type(None)), "a Sampling of sb3_ddpg_ext.buffers or None")
         self.sampling = Uniform() if sampling is None else copy.deepcopy(sampling)  # which has a state
-        self.sampling.allocate(self._n_rows)
+        self.renew_sampling()
         check_instance("combined", combined, bool, "True or False")
         self.combined = combined
         self.demonstrations: TransitionReplayBuffer | None = None
@@ -66,7 +66,13 @@ class TransitionReplayBuffer(TransitionStorage):
 
     def reset(self) -> None:
         super().reset()
+        self.renew_sampling()
+
+    def renew_sampling(self) -> None:
+        """All that is there is new to the sampling."""
         self.sampling.allocate(self._n_rows)
+        if self.n_written:
+            self.sampling.added(slice(0, self.n_written))
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> Samples:  # type: ignore[override]
         """

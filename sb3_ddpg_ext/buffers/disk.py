@@ -1,0 +1,85 @@
+"""Arrays in files, which are there again when the program starts anew."""
+
+import gc
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+class Folder:
+    """
+    Memory-mapped arrays in the files of a folder, for one process at a time.
+
+    Everything that has been written is there after the process has ended, however it ended, unless the whole machine stopped.
+
+    :param path: of the folder, which is made if it is not there
+    :raises BlockingIOError: if another buffer uses it
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.path / "lock").open("w")
+        if not self._take() and (gc.collect() == 0 or not self._take()):  # the other may be waiting to be collected
+            self._lock.close()
+            raise BlockingIOError(f"path={str(path)!r} must not be used by another replay buffer")
+
+    def _take(self) -> bool:
+        try:
+            if fcntl is not None:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+    def claim(self, contents: dict[str, Any]) -> bool:
+        """
+        :param contents: what the arrays will hold, as JSON has it
+        :return: whether they are there already
+        :raises ValueError: if the folder holds something else
+        """
+        header = self.path / "header.json"
+        if not header.exists():
+            others = sorted(each.name for each in self.path.iterdir() if each.name != "lock")
+            if others:
+                raise ValueError(f"path={str(self.path)!r} must be a folder of a replay buffer, or an empty one: {others[0]}")
+            return False
+        present = json.loads(header.read_text())
+        for name, wanted in contents.items():
+            if present.get(name) != wanted:
+                raise ValueError(
+                    f"path={str(self.path)!r} has a replay buffer with {name}={present.get(name)}; it must be {wanted}, or in "
+                    "another folder"
+                )
+        return True
+
+    def sign(self, contents: dict[str, Any]) -> None:
+        """All arrays are there."""
+        unfinished = self.path / "header.unfinished"
+        unfinished.write_text(json.dumps(contents, indent=1) + "\n")
+        os.replace(unfinished, self.path / "header.json")
+
+    def new_array(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """
+        The array with this name, with more rows than before if they are asked for, and no fewer.
+
+        :param name: of the file
+        :param shape: the number of rows first
+        :param dtype: of the elements
+        """
+        file = self.path / f"{name}.bin"
+        row = int(np.prod(shape[1:], dtype=np.int64)) * np.dtype(dtype).itemsize
+        if row == 0:
+            return np.zeros(shape, dtype)
+        size = max(file.stat().st_size if file.exists() else 0, shape[0] * row)
+        with file.open("ab") as stream:
+            stream.truncate(size)  # what is new reads as zeros, and takes no space until it is written
+        return np.asarray(np.memmap(file, dtype, "r+", shape=(size // row, *shape[1:])))

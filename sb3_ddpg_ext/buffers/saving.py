@@ -1,0 +1,159 @@
+"""Replay buffers in files of arrays and JSON, which run nothing when they are read."""
+
+import json
+import warnings
+import zipfile
+from io import BufferedIOBase
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from sb3_ddpg_ext.buffers.sampling import Prioritized
+from sb3_ddpg_ext.buffers.transitions import TransitionReplayBuffer
+
+FORMAT, VERSION = "sb3_ddpg_ext replay buffer", 1
+ZIP = b"PK\x03\x04"  # what such a file begins with
+ARRAY = "__array__"
+
+
+def write_buffer(file: BufferedIOBase | BinaryIO, buffer: TransitionReplayBuffer) -> None:
+    """
+    Write a zip archive: ``header.json``, and an uncompressed ``.npy`` file for each array; ``demonstrations/`` likewise.
+
+    :param file: open for writing
+    :param buffer: whose transitions, priorities and demonstrations are saved; how it samples is not
+    """
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[arg-type]
+        _write(archive, "", buffer)
+        if buffer.demonstrations is not None:
+            _write(archive, "demonstrations/", buffer.demonstrations)
+
+
+def _write(archive: zipfile.ZipFile, folder: str, buffer: TransitionReplayBuffer) -> None:
+    header = dict(format=FORMAT, version=VERSION, kind=type(buffer).__name__) | buffer.layout() | buffer.state()
+    header["share"] = None if buffer.demonstrations is None else buffer.demonstration_share
+    if isinstance(buffer.sampling, Prioritized):
+        header |= dict(sampling=buffer.sampling.settings(), largest=buffer.sampling.largest)
+    archive.writestr(f"{folder}header.json", json.dumps(header, indent=1) + "\n")
+    for name, parts in buffer.contents().items():
+        if parts[0].dtype == object:
+            archive.writestr(f"{folder}{name}.json", json.dumps([_plain(each) for each in parts[0]]))
+        else:
+            _write_array(archive, f"{folder}{name}.npy", parts)
+    if isinstance(buffer.sampling, Prioritized):
+        _write_array(archive, f"{folder}priorities.npy", [buffer.sampling.tree.values[: buffer.n_written]])
+
+
+def _write_array(archive: zipfile.ZipFile, name: str, parts: list[np.ndarray]) -> None:
+    """Without a copy of the whole."""
+    first = parts[0]
+    shape = (sum(map(len, parts)), *first.shape[1:])
+    with archive.open(name, "w", force_zip64=True) as stream:
+        about = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(stream, about)
+        for part in parts:
+            if part.size:
+                stream.write(np.ascontiguousarray(part).data.cast("B"))
+
+
+def is_buffer_file(file: BufferedIOBase | BinaryIO) -> bool:
+    """
+    :param file: open for reading, at its beginning, where it is left
+    """
+    begin = file.read(len(ZIP))
+    file.seek(-len(begin), 1)
+    return begin == ZIP
+
+
+class BufferFile:
+    """
+    What :func:`write_buffer` has written.
+
+    :param file: open for reading
+    :param name: of the file, for errors
+    :raises ValueError: if it is something else, or damaged
+    """
+
+    def __init__(self, file: BufferedIOBase | BinaryIO, name: str):
+        self.name = name
+        try:
+            self._archive = zipfile.ZipFile(file)  # type: ignore[arg-type]
+            self.header = self._json("header.json")
+            self.demonstrations = self._json("demonstrations/header.json") if self.header["share"] is not None else None
+            known = self.header["format"] == FORMAT
+        except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
+            raise ValueError(f"{name} must be a file that save_replay_buffer has written, to its end ({error})") from error
+        if not known or self.header["version"] > VERSION:
+            raise ValueError(f"{name} has the format {self.header['format']!r}, version {self.header['version']}; it must be "
+                             f"{FORMAT!r}, version {VERSION}")  # fmt: skip
+
+    def _json(self, member: str) -> Any:
+        return json.loads(self._archive.read(member))
+
+    def check_fits(self, buffer: TransitionReplayBuffer) -> None:
+        """
+        :raises ValueError: if it is of other environments than ``buffer`` is
+        """
+        layout = json.loads(json.dumps(buffer.layout()))
+        for name in ("n_envs", "action_dim", "observations"):
+            saved, wanted = self.header[name], layout[name]
+            if saved != wanted:
+                raise ValueError(
+                    f"the replay buffer in {self.name} has {name}={saved}; it must be the model's {name}={wanted}"
+                )
+        saved, wanted = (state.get("state_size", 0) for state in (self.header, buffer.state()))  # of recurrent networks
+        if wanted and saved != wanted:
+            raise ValueError(f"the replay buffer in {self.name} has states of {saved} numbers; they must have {wanted}")
+
+    def restore(self, buffer: TransitionReplayBuffer, folder: str = "") -> None:
+        """
+        :param buffer: empty, with the number of transitions in the header
+        :param folder: in the archive
+        :raises ValueError: if the file is damaged
+        """
+        header = self.demonstrations if folder else self.header
+        try:
+            arrays = {
+                name.removeprefix(folder).rpartition(".")[0]: self._read(name)
+                for name in self._archive.namelist()
+                if name.startswith(folder) and (folder or not name.startswith("demonstrations/"))
+                if not name.endswith("header.json")
+            }
+            buffer.restore(header, arrays)  # type: ignore[arg-type]
+        except (zipfile.BadZipFile, KeyError, EOFError) as error:
+            raise ValueError(f"{self.name} must be a file that save_replay_buffer has written, undamaged ({error})") from error
+        buffer.renew_sampling()
+        sampling = buffer.sampling
+        if isinstance(sampling, Prioritized) and header.get("sampling") == sampling.settings():  # type: ignore[union-attr]
+            sampling.restore(arrays["priorities"], header["largest"])  # type: ignore[index]
+
+    def _read(self, member: str) -> Any:
+        if member.endswith(".json"):
+            infos = np.empty(len(parsed := self._json(member)), object)
+            infos[:] = [_rich(each) for each in parsed]
+            return infos
+        with self._archive.open(member) as stream:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it; what cannot be said there is left out, with a warning."""
+    if isinstance(value, dict):
+        return {str(key): plain for key, each in value.items() if (plain := _plain(each)) is not Ellipsis}
+    if isinstance(value, list | tuple):
+        return [plain for each in value if (plain := _plain(each)) is not Ellipsis]
+    if isinstance(value, np.ndarray | np.generic) and value.dtype != object:
+        return {ARRAY: value.tolist(), "dtype": value.dtype.str}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    warnings.warn(f"an info of type {type(value).__name__} is not saved with the replay buffer", stacklevel=2)
+    return Ellipsis
+
+
+def _rich(value: Any) -> Any:
+    if isinstance(value, dict):
+        if ARRAY in value:
+            array = np.array(value[ARRAY], value["dtype"])
+            return array if array.ndim else array[()]
+        return {key: _rich(each) for key, each in value.items()}
+    return [_rich(each) for each in value] if isinstance(value, list) else value
