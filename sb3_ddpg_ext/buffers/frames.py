@@ -120,7 +120,7 @@ class FrameStackColumn:
 
     def _point(self, rows: slice, index: np.ndarray) -> None:
         """Let rows have these frames. Of those they had some may not be needed any more."""
-        before = self.index[rows].reshape(-1)
+        before = self.index[rows].reshape(-1).copy()
         np.add.at(self._uses, index.reshape(-1), 1)
         np.subtract.at(self._uses, before, 1)
         self.index[rows] = index

@@ -1,0 +1,197 @@
+"""Saved replay buffers: arrays and JSON, nothing that is run, everything that was there."""
+
+import json
+import pickle
+import zipfile
+from functools import partial
+
+import numpy as np
+import pytest
+from conftest import CountingEnv, DictPendulum
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import DummyVecEnv
+from test_her import Walk
+
+from sb3_ddpg_ext import DDPG, RecurrentDDPG
+from sb3_ddpg_ext.buffers import Episode, HindsightReplayBuffer, write_episodes
+
+RULES = ((5, "terminated"), (7, "truncated"))
+
+
+def make_model(cls=DDPG, policy="MlpPolicy", env=CountingEnv, n_envs=2, **kwargs):
+    env = DummyVecEnv([partial(env, RULES) if env is CountingEnv else env for _ in range(n_envs)])
+    defaults = dict(buffer_size=80, learning_starts=20, batch_size=8, device="cpu", seed=0, policy_kwargs=dict(net_arch=[8]))
+    return cls(policy, env, **(defaults | kwargs))
+
+
+def pendulum():
+    import gymnasium as gym
+
+    return DictPendulum(gym.make("Pendulum-v1"))
+
+
+KINDS = {
+    "plain": dict(),
+    "n-step": dict(n_steps=3),
+    "prioritized": dict(replay_buffer_kwargs=dict(sampling="prioritized")),
+    "lap": dict(replay_buffer_kwargs=dict(sampling="lap"), policy_kwargs=dict(net_arch=[8], critic_loss="huber")),
+    "dict": dict(policy="MultiInputPolicy", env=pendulum),
+    "her": dict(policy="MultiInputPolicy", env=Walk, replay_buffer_class=HindsightReplayBuffer),
+    "her with infos": dict(
+        policy="MultiInputPolicy", env=Walk, replay_buffer_class=HindsightReplayBuffer,
+        replay_buffer_kwargs=dict(copy_info_dict=True),
+    ),
+    "r2d2": dict(
+        cls=RecurrentDDPG, policy="MlpLstmPolicy", batch_size=4,
+        replay_buffer_kwargs=dict(sequence_length=6, overlap=3, burn_in=2, stored_state=True, sampling="prioritized"),
+    ),
+}  # fmt: skip
+
+
+def parts(sample):
+    """All numbers of a batch, flat."""
+    if hasattr(sample, "_asdict"):
+        sample = sample._asdict()
+    if isinstance(sample, dict):
+        return [number for _, value in sorted(sample.items()) for number in parts(value)]
+    return [] if sample is None else np.asarray(sample, np.float64).reshape(-1).tolist()
+
+
+@pytest.mark.parametrize("n", [60, 200])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_samples(kind, n, tmp_path):
+    """With the same random numbers, before and after, also when both go on: priorities, goals, infos, states."""
+    model = make_model(**KINDS[kind]).learn(n)
+    model.save_replay_buffer(tmp_path / "buffer")
+    loaded = make_model(**KINDS[kind])
+    loaded.load_replay_buffer(tmp_path / "buffer", truncate_last_traj=False)
+    assert type(loaded.replay_buffer) is type(model.replay_buffer)
+    for each in (model, loaded):
+        each.replay_buffer.advance(0.5, n)  # the weights' exponent is not saved
+    for _ in range(3):
+        batches = []
+        for buffer in (model.replay_buffer, loaded.replay_buffer):
+            np.random.seed(1)
+            batches.append(parts(buffer.sample(64)))
+        np.testing.assert_array_equal(*batches)
+        for each in (model, loaded):
+            each.replay_buffer.interrupt()
+        obs = model.replay_buffer.observations
+        row = {key: value[3] for key, value in obs.items()} if isinstance(obs, dict) else obs[3]
+        for each in (model, loaded):
+            zeros = np.zeros((2, *each.action_space.shape), np.float32)
+            each.replay_buffer.add(row, row, zeros, np.zeros(2), np.zeros(2, bool), [{"extra": 1}] * 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_pickle(kind, tmp_path):
+    """What is in the archive: JSON, and arrays that NumPy reads without one."""
+    make_model(**KINDS[kind]).learn(60).save_replay_buffer(tmp_path / "buffer")
+    with zipfile.ZipFile(tmp_path / "buffer.pkl") as archive:
+        header = json.loads(archive.read("header.json"))
+        assert (header["format"], header["n_envs"], header["pos"]) == ("sb3_ddpg_ext replay buffer", 2, 30)
+        names = [name for name in archive.namelist() if not name.endswith(".json")]
+        assert names
+        for name in names:
+            with archive.open(name) as file:
+                assert np.lib.format.read_array(file, allow_pickle=False).dtype != object
+    with pytest.raises(pickle.UnpicklingError):
+        pickle.loads((tmp_path / "buffer.pkl").read_bytes())
+
+
+def test_priorities_of_other_settings(tmp_path):
+    """Begin anew: another alpha makes other numbers of the same errors."""
+    model = make_model(replay_buffer_kwargs=dict(sampling="prioritized")).learn(60)
+    model.save_replay_buffer(tmp_path / "buffer")
+    for sampling, is_same in (("prioritized", True), (dict(kind="prioritized", alpha=0.9), False), ("lap", False)):
+        other = make_model(replay_buffer_kwargs=dict(sampling=sampling), policy_kwargs=dict(net_arch=[8], critic_loss="huber"))
+        other.load_replay_buffer(tmp_path / "buffer")
+        values = other.replay_buffer.sampling.tree.values
+        assert np.array_equal(values, model.replay_buffer.sampling.tree.values) == is_same
+        assert is_same or (values[:60] == 1).all()
+        assert not values[60:].any()
+
+
+class Talks(Walk):
+    """Infos of every kind."""
+
+    def step(self, action):
+        *result, info = super().step(action)
+        return *result, info | {"array": np.arange(3, dtype=np.int16), "scalar": np.float64(0.5), "list": [1, None, "x"]}
+
+
+def test_infos(tmp_path):
+    """Come back with their types; what JSON cannot say is left out, and that is said."""
+    kwargs = KINDS["her with infos"] | dict(env=Talks)
+    model = make_model(**kwargs).learn(40)
+    model.replay_buffer._infos[3]["object"] = object()
+    with pytest.warns(UserWarning, match="an info of type object is not saved"):
+        model.save_replay_buffer(tmp_path / "buffer")
+    loaded = make_model(**kwargs)
+    loaded.load_replay_buffer(tmp_path / "buffer")
+    info, saved = loaded.replay_buffer._infos[3], model.replay_buffer._infos[3]
+    assert set(info) == set(saved) - {"object"}
+    assert (info["array"].dtype, info["array"].tolist()) == (np.int16, [0, 1, 2])
+    assert (type(info["scalar"]), info["scalar"], info["list"]) == (np.float64, 0.5, [1, None, "x"])
+
+
+def test_demonstrations(tmp_path):
+    """Are in the file, with their share, so that their own need not be there any more."""
+    episode = Episode(np.arange(12, dtype=np.float32).reshape(6, 2), np.zeros((5, 1), np.float32), np.arange(5.0), True)
+    write_episodes(tmp_path / "demos.npz", [episode])
+    kwargs = dict(replay_buffer_kwargs=dict(demonstrations=str(tmp_path / "demos.npz"), demonstration_share=0.5))
+    make_model(**kwargs).learn(60).save_replay_buffer(tmp_path / "buffer")
+    plain = make_model()
+    plain.load_replay_buffer(tmp_path / "buffer")
+    assert plain.replay_buffer.demonstration_share == 0.5
+    np.testing.assert_array_equal(plain.replay_buffer.demonstrations.rewards[:, 0], np.arange(5.0))
+    assert plain.replay_buffer.sample(8).n_demonstrations == 4
+    make_model().learn(60).save_replay_buffer(tmp_path / "without")
+    asking = make_model(**kwargs)
+    asking.load_replay_buffer(tmp_path / "without")
+    assert asking.replay_buffer.sample(8).n_demonstrations == 4
+
+
+def test_what_does_not_fit(tmp_path):
+    """Is refused, and the buffer stays."""
+    make_model().learn(60).save_replay_buffer(tmp_path / "buffer")
+    whole = (tmp_path / "buffer.pkl").read_bytes()
+    (tmp_path / "cut.pkl").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "flipped.pkl").write_bytes(whole[:2000] + bytes([whole[2000] ^ 255]) + whole[2001:])
+    with zipfile.ZipFile(tmp_path / "other.pkl", "w") as archive:
+        archive.writestr("word/document.xml", "")
+    with zipfile.ZipFile(tmp_path / "later.pkl", "w") as archive:
+        archive.writestr("header.json", json.dumps(dict(format="sb3_ddpg_ext replay buffer", version=2, share=None)))
+    model = make_model().learn(60)
+    before = model.replay_buffer
+    for name, message in {
+        "cut": "to its end", "flipped": "undamaged", "other": "must be a file", "later": "version 2"
+    }.items():  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            model.load_replay_buffer(tmp_path / name)
+        assert model.replay_buffer is before
+    for other, message in (
+        (make_model(n_envs=1), "n_envs=2; it must be the model's n_envs=1"),
+        (make_model(policy="MultiInputPolicy", env=pendulum), "has action_dim|has observations"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            other.load_replay_buffer(tmp_path / "buffer")
+    model.learn(10)
+
+
+def test_keys_with_slashes(tmp_path):
+    """Of dictionaries are names of files."""
+    from sb3_ddpg_ext.buffers import BufferFile, TransitionReplayBuffer, write_buffer
+
+    number = spaces.Box(-1, 1, (1,), np.float32)
+    space = spaces.Dict({"a": number, "a/b": number, "rows": number})
+    buffers = [TransitionReplayBuffer(5, space, number, "cpu", path=tmp_path / f"{i}") for i in range(2)]
+    obs = {key: np.full((1, 1), i, np.float32) for i, key in enumerate(space)}
+    for _ in range(7):
+        buffers[0].add(obs, obs, np.zeros((1, 1)), np.zeros(1), np.zeros(1, bool), [{}])
+    with (tmp_path / "buffer").open("wb") as file:
+        write_buffer(file, buffers[0])
+    with (tmp_path / "buffer").open("rb") as file:
+        BufferFile(file, "it").restore(buffers[1])
+    for i, key in enumerate(space):
+        assert (buffers[1].observations[key] == i).all()
