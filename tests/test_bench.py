@@ -5,13 +5,15 @@ import os
 import re
 import sys
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
 from stable_baselines3 import DDPG as SB3DDPG
+from stable_baselines3.common.env_checker import check_env
 
 from sb3_ddpg_ext.__main__ import main
-from sb3_ddpg_ext.cli import bench, bench_report
+from sb3_ddpg_ext.cli import bench, bench_buffers, bench_report
 from sb3_ddpg_ext.cli.bench_options import OPTIONS, draw_options
 from sb3_ddpg_ext.cli.bench_peers import fill, make_agent
 from sb3_ddpg_ext.cli.bench_profile import kind, update_products
@@ -466,6 +468,43 @@ def test_each_option_makes_an_agent(option):
     assert all(getattr(agent.model, name) == value for name, value in others.items())
     agent.learn(110)
     agent.update(2)
+
+
+def test_buffers_are_measured_beside_those_of_sb3(monkeypatch, launched):
+    """Plain ours and SB3's, then each of ours, followed by SB3's where there is one."""
+    run_bench(monkeypatch, "--buffers", "n-step-3", "lap", "--repeats", "2", "--threads", "1")
+    assert [task.library for task in launched] == ["ours", "sb3", "ours+n-step-3", "sb3+n-step-3", "ours+lap"] * 2
+    assert {task.cell for task in launched} == {"256x256/256"}
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+@pytest.mark.parametrize("library", bench_buffers.libraries([]))
+def test_each_buffer_makes_an_agent(library, n_envs):
+    """Which replays from it what fill() has put there."""
+    task = make_task(library=library, cell="8x8/64", n_envs=n_envs)
+    agent = make_agent(task)
+    fill(agent.buffer, 2200, n_envs)
+    agent.learn(110 * n_envs)
+    agent.update(2)
+    agent.sample()
+    name = type(agent.buffer).__name__
+    assert ("Hindsight" in name or "Her" in name) == ("hindsight" in library)
+    assert ("NStep" in name) == library.startswith("sb3+n-step")
+    assert getattr(agent.buffer, "is_on_disk", False) == library.endswith("on-disk")
+    steps = re.search(r"n-step-(\d)", library)
+    assert getattr(agent.buffer, "n_steps", 1) == (int(steps[1]) if steps else 1)
+
+
+def test_goals_of_the_bench():
+    """What hindsight expects: rewards that compute_reward gives again, goals that change with the episode."""
+    env = bench_buffers.Goals(gym.make("Pendulum-v1"))
+    check_env(env)
+    first, _ = env.reset(seed=0)
+    second, _ = env.reset()
+    assert not np.array_equal(first["desired_goal"], second["desired_goal"])
+    obs, reward, *_ = env.step(env.action_space.sample())
+    goals = (np.stack([obs[name]] * 2) for name in ("achieved_goal", "desired_goal"))
+    np.testing.assert_allclose(env.compute_reward(*goals, [{}, {}]), [reward, reward])
 
 
 def test_picture_of_options(tmp_path):

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from sb3_ddpg_ext.cli import bench_report as report
+from sb3_ddpg_ext.cli.bench_buffers import OURS
+from sb3_ddpg_ext.cli.bench_buffers import libraries as libraries_of_buffers
 from sb3_ddpg_ext.cli.bench_options import OPTIONS, draw_options
 from sb3_ddpg_ext.cli.bench_task import LIBRARIES, MEASURES, Cell, Task
 
@@ -32,6 +34,7 @@ def add_parser(commands: Any) -> None:
     add(
         "--options", nargs="*", choices=OPTIONS, metavar="OPTION", help="instead: ours with each of these options, or with all"
     )
+    add("--buffers", nargs="*", choices=OURS, metavar="BUFFER", help="instead: ours and SB3's with each of these, or with all")
     add("--measure", nargs="+", choices=MEASURES, default=["learn", "update"], help="what to measure")
     add("--env", default="HalfCheetah-v5", help="environment id; observations and actions must be one-dimensional boxes")
     add("--n-envs", type=positive, default=1, help="environments that step together, with one update for each step of each")
@@ -66,6 +69,8 @@ def run(args: argparse.Namespace) -> None:
     libraries, skipped = (["ours"], {}) if args.profile else available(args.libraries)
     if args.options is not None:
         libraries, skipped = ["ours", *(f"ours+{option}" for option in args.options or OPTIONS)], {}
+    if args.buffers is not None:
+        libraries, skipped = libraries_of_buffers(args.buffers), {}
     machine, versions = report.machine(), report.versions()
     print_header(args, machine, versions, skipped)
     records = run_all(plan(args, libraries))
@@ -82,7 +87,7 @@ def run(args: argparse.Namespace) -> None:
         args.json.write_text(json.dumps(result, indent=1, default=str) + "\n")
     if args.png and rows:
         title = f"{args.env}, {machine['processor']}, {machine['cores']} cores, {args.device}; medians of {args.repeats} runs"
-        (report.draw if args.options is None else draw_options)(rows, title, args.png)
+        (report.draw if args.options is None and args.buffers is None else draw_options)(rows, title, args.png)
     if failed:
         raise SystemExit(f"{len(failed)} of {len(records)} runs failed")
 
@@ -100,8 +105,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     env.close()
     if args.cells and (args.net or args.batch_size):
         raise SystemExit("--cells holds nets and batch sizes; --net and --batch-size are for a single cell without it")
-    if args.options is not None and args.profile:
-        raise SystemExit("--options compares our own updates; --profile is about one of them")
+    if sum((args.options is not None, args.buffers is not None, args.profile)) > 1:
+        raise SystemExit("--options compares our own updates, --buffers replay, --profile is about one update: one of them")
     if args.profile and args.device != "cpu":
         raise SystemExit(f"--profile measures the CPU; it must not come with --device {args.device}")
 
@@ -114,7 +119,8 @@ def cells_of(args: argparse.Namespace) -> list[Cell]:
             return [Cell.parse(f"{(args.net or '400,300').replace(',', 'x')}/{args.batch_size or 256}")]
         except argparse.ArgumentTypeError as error:
             raise SystemExit(f"--net {args.net} must be hidden layers, such as 400,300") from error
-    return [Cell.parse(text) for text in (DEFAULT_CELLS if args.options is None else DEFAULT_CELLS[1:2])]
+    one_cell = args.options is not None or args.buffers is not None
+    return [Cell.parse(text) for text in (DEFAULT_CELLS[1:2] if one_cell else DEFAULT_CELLS)]
 
 
 def available(libraries: list[str]) -> tuple[list[str], dict[str, str]]:

@@ -1,5 +1,7 @@
 """The libraries that the bench compares, behind one interface."""
 
+from dataclasses import replace
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import gymnasium as gym
@@ -11,11 +13,13 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_ddpg_ext.cli import bench_buffers as buffers
 from sb3_ddpg_ext.cli.bench_cleanrl import CleanRLAgent
 from sb3_ddpg_ext.cli.bench_options import OPTIONS
 from sb3_ddpg_ext.cli.bench_task import Task
 
 LEARNING_STARTS = 100
+EPISODE = 1000  # transitions
 
 
 class Agent(Protocol):
@@ -72,16 +76,18 @@ class SBXAgent(ModelAgent):
 
 
 def make_env(task: Task) -> gym.Env | VecEnv:
+    wrapper = buffers.Goals if buffers.needs_goals(task.option) else None
     if task.n_envs > 1:
-        return make_vec_env(task.env, task.n_envs)
-    return Monitor(gym.make(task.env))
+        return make_vec_env(task.env, task.n_envs, wrapper_class=wrapper)
+    env = gym.make(task.env)
+    return Monitor(env if wrapper is None else wrapper(env))
 
 
 def common_arguments(task: Task, env: gym.Env | VecEnv) -> dict[str, Any]:
     """The same algorithm in each library: net, batch, learning rates, updates per environment step, noise."""
     action_dim = env.action_space.shape[0]  # type: ignore[index]
     return dict(
-        policy="MlpPolicy",
+        policy="MultiInputPolicy" if isinstance(env.observation_space, gym.spaces.Dict) else "MlpPolicy",
         env=env,
         learning_rate=1e-3,
         learning_starts=LEARNING_STARTS,
@@ -97,19 +103,35 @@ def common_arguments(task: Task, env: gym.Env | VecEnv) -> dict[str, Any]:
 
 def make_ours(task: Task, env: gym.Env | VecEnv) -> ModelAgent:
     from sb3_ddpg_ext.ddpg import DDPG
+    from sb3_ddpg_ext.recurrent import RecurrentDDPG
 
     speed: dict[str, Any] = dict(learner=task.learner, n_threads=task.threads, precision=task.precision)
     arguments = common_arguments(task, env) | speed
-    if option := task.library.partition("+")[2]:
-        policy_kwargs, others = OPTIONS[option]
-        arguments |= others | dict(policy_kwargs=arguments["policy_kwargs"] | policy_kwargs)
-    return ModelAgent(DDPG(**arguments), task)
+    if task.option in OPTIONS:
+        policy_kwargs, others = OPTIONS[task.option]
+        return ModelAgent(DDPG(**_merged(arguments, others | dict(policy_kwargs=policy_kwargs))), task)
+    arguments = _merged(arguments, buffers.OURS[task.option] if task.option else {})
+    if task.option.startswith("sequences"):
+        batch = dict(policy="MlpLstmPolicy", batch_size=max(task.batch_size // buffers.SEQUENCES, 1))
+        return ModelAgent(
+            RecurrentDDPG(**arguments | batch), replace(task, cell=f"{task.cell.split('/')[0]}/{batch['batch_size']}")
+        )
+    if task.option != buffers.ON_DISK:
+        return ModelAgent(DDPG(**arguments), task)
+    folder = TemporaryDirectory()
+    agent = ModelAgent(DDPG(**arguments, replay_buffer_kwargs=dict(path=folder.name)), task)
+    agent.folder = folder  # type: ignore[attr-defined]  # as long as the agent
+    return agent
+
+
+def _merged(arguments: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    return arguments | more | dict(policy_kwargs=arguments["policy_kwargs"] | more.get("policy_kwargs", {}))
 
 
 def make_sb3(task: Task, env: gym.Env | VecEnv) -> ModelAgent:
     from stable_baselines3 import DDPG
 
-    return ModelAgent(DDPG(**common_arguments(task, env)), task)
+    return ModelAgent(DDPG(**_merged(common_arguments(task, env), buffers.SB3[task.option] if task.option else {})), task)
 
 
 def make_sbx(task: Task, env: gym.Env | VecEnv) -> ModelAgent:
@@ -136,12 +158,17 @@ def make_agent(task: Task, env: gym.Env | VecEnv | None = None) -> Agent:
 def fill(buffer: ReplayBuffer, n_transitions: int, n_envs: int) -> None:
     """Random transitions, stored the way the library stores them."""
     rng = np.random.default_rng(0)
-    obs_shape, obs_dtype = buffer.observation_space.shape, buffer.observation_space.dtype
-    assert obs_shape is not None
-    obs = rng.standard_normal((1000, n_envs, *obs_shape)).astype(obs_dtype)
-    actions = rng.uniform(-1, 1, (1000, n_envs, buffer.action_dim)).astype(np.float32)
-    rewards, dones = np.ones(n_envs, np.float32), np.zeros(n_envs, bool)
-    infos: list[dict[str, Any]] = [{} for _ in range(n_envs)]
+    space = buffer.observation_space
+    subspaces: dict[str, Any] = dict(space.spaces) if isinstance(space, gym.spaces.Dict) else {"": space}
+    obs = {key: rng.standard_normal((EPISODE, n_envs, *each.shape)).astype(each.dtype) for key, each in subspaces.items()}
+    actions = rng.uniform(-1, 1, (EPISODE, n_envs, buffer.action_dim)).astype(np.float32)
+    rewards, is_dict = np.ones(n_envs, np.float32), isinstance(space, gym.spaces.Dict)
     for step in range(n_transitions // n_envs):
-        i, j = step % 1000, (step + 1) % 1000
-        buffer.add(obs[i], obs[j], actions[i], rewards, dones, infos)
+        i, j = step % EPISODE, (step + 1) % EPISODE
+        before, after = ({key: each[k] for key, each in obs.items()} for k in (i, j))
+        ends = np.full(n_envs, j == 0)
+        infos: list[dict[str, Any]] = [{"TimeLimit.truncated": bool(end)} for end in ends]
+        if is_dict:
+            buffer.add(before, after, actions[i], rewards, ends, infos)  # type: ignore[arg-type]
+        else:
+            buffer.add(before[""], after[""], actions[i], rewards, ends, infos)

@@ -93,6 +93,11 @@ class Task:
     profile: bool = False
 
     @property
+    def option(self) -> str:
+        """What is behind the "+"."""
+        return self.library.partition("+")[2]
+
+    @property
     def net(self) -> list[int]:
         return list(Cell.parse(self.cell).net)
 
