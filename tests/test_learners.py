@@ -9,12 +9,14 @@ import subprocess
 import sys
 import warnings
 from contextlib import nullcontext
+from functools import partial
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
 from conftest import DictPendulum
+from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
@@ -61,10 +63,10 @@ def keep_float64(monkeypatch):
     monkeypatch.setattr("stable_baselines3.common.policies.preprocess_obs", lambda obs, *args, **kwargs: obs)
 
 
-def make_model(layer_norm=False, dtype=th.float64, policy_kwargs=None, **kwargs):
+def make_model(layer_norm=False, dtype=th.float64, policy_kwargs=None, policy="MlpPolicy", env="Pendulum-v1", **kwargs):
     """A Pendulum model, with LayerNorm after every hidden Linear where asked."""
     policy_kwargs = dict(net_arch=[16, 12]) | (policy_kwargs or {})
-    model = DDPG("MlpPolicy", "Pendulum-v1", policy_kwargs=policy_kwargs, buffer_size=100, device="cpu", seed=0, **kwargs)
+    model = DDPG(policy, env, policy_kwargs=policy_kwargs, buffer_size=100, device="cpu", seed=0, **kwargs)
     policy = model.policy
     if layer_norm:
         for net in (policy.actor, policy.actor_target):
@@ -77,7 +79,10 @@ def make_model(layer_norm=False, dtype=th.float64, policy_kwargs=None, **kwargs)
         policy.critic.optimizer = th.optim.Adam(policy.critic.parameters(), lr=1e-3)
     rng = np.random.default_rng(0)
     for _ in range(30 if policy.observes else 0):
-        policy.observe(rng.normal(1, 2, (1, OBS_DIM)), rng.normal(3, 1, 1), np.array([False]), 0.9)
+        obs = rng.normal(1, 2, (1, OBS_DIM))
+        if isinstance(policy.observation_space, spaces.Dict):
+            obs = {"angle": obs[:, :2], "velocity": obs[:, 2:]}
+        policy.observe(obs, rng.normal(3, 1, 1), np.array([False]), 0.9)
     policy.to(dtype)
     return model
 
@@ -107,13 +112,21 @@ def make_batch(generator, n, dtype=th.float64):
     )
 
 
+def fitting(model, batch):
+    """With its observations in a dict where the model has them so."""
+    if not isinstance(model.observation_space, spaces.Dict):
+        return batch
+    split = lambda obs: {"angle": obs[:, :2], "velocity": obs[:, 2:]}  # noqa: E731
+    return batch._replace(observations=split(batch.observations), next_observations=split(batch.next_observations))
+
+
 def train(model, learner_class, n_updates=50, batch_size=16, first=0, **kwargs):
     """Updates with batches and smoothing noise that depend on ``first`` alone."""
     learner = learner_class(model.policy, 0.02, **kwargs)
     learner.n_updates = first
     generator = th.Generator().manual_seed(first)
     th.manual_seed(first)
-    losses = [learner.update(make_batch(generator, batch_size)) for _ in range(n_updates)]
+    losses = [learner.update(fitting(model, make_batch(generator, batch_size))) for _ in range(n_updates)]
     return [{name: loss.item() for name, loss in loss.items()} for loss in losses]
 
 
@@ -204,6 +217,7 @@ class TestAgreement:
             dict(critic_weight_decay=0.1, decoupled_weight_decay=True, n_critics=2, critic_norm="layer"),
             dict(normalize_observations=dict(clip=1.5)),
             dict(scale_returns=True),
+            dict(action_l2=0.3),
             dict(
                 critic_loss="huber", target_q_range=(-1, 1), n_critics=2, backup="mean", activation_fn="mish",
                 actor_norm="layer", critic_norm="layer", critic_weight_decay=0.1,
@@ -216,6 +230,17 @@ class TestAgreement:
     def test_options(self, learner_class, policy_kwargs, max_grad_norm):
         assert FusedLearner.refusal(make_model(policy_kwargs=policy_kwargs).policy, "float32") is None
         compare(learner_class, policy_kwargs=policy_kwargs, max_grad_norm=max_grad_norm)
+
+    @pytest.mark.parametrize(
+        "policy_kwargs",
+        [{}, dict(normalize_observations=dict(clip=1.5)), dict(action_l2=1.0, normalize_observations=True, n_critics=2)],
+        ids=str,
+    )
+    def test_dicts_of_vectors(self, learner_class, policy_kwargs, monkeypatch, dict_pendulum):
+        """Are one vector to the networks; the recipe for goals is among what is fast."""
+        monkeypatch.setitem(globals(), "make_model", partial(make_model, policy="MultiInputPolicy", env=dict_pendulum))
+        assert FusedLearner.refusal(make_model(policy_kwargs=policy_kwargs).policy, "float32") is None
+        compare(learner_class, policy_kwargs=policy_kwargs)
 
     @pytest.mark.parametrize("target_update_interval", [1, 3, 5])
     @pytest.mark.parametrize("policy_delay", [1, 2])
@@ -284,7 +309,6 @@ BEYOND_FUSED = [
     (dict(inverting_gradients=True), "InvertingGradients"),
     (dict(output_norm=1.0), "OutputNormalisation"),
     (dict(preactivation_penalty=0.1), "penalty"),
-    (dict(action_l2=0.1), "penalty"),
     (dict(dqda_clip=0.1), "clipped gradients"),
     (dict(n_critics=2, objective="mean"), "mean of several critics"),
     (dict(target_networks=False), "JointCritic"),
@@ -597,8 +621,8 @@ def test_auto_is_announced(capsys):
     """verbose=1 says which learner was chosen, and why a faster one was not."""
     DDPG("MlpPolicy", "Pendulum-v1", verbose=1, **SMALL)
     assert "Learner: fused" in capsys.readouterr().out
-    DDPG("MultiInputPolicy", DictPendulum(gym.make("Pendulum-v1")), verbose=1, **SMALL)
-    assert "Learner: eager (fused not: observations are preprocessed: Dict" in capsys.readouterr().out
+    DDPG("MlpPolicy", "Pendulum-v1", verbose=1, **SMALL | dict(policy_kwargs=dict(popart=True)))
+    assert "Learner: eager (fused not: the critic's outputs are those of PopArt)" in capsys.readouterr().out
 
 
 def test_learner_is_chosen_again_by_learn():

@@ -9,7 +9,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor
 from torch import nn
 
 from sb3_ddpg_ext.batch import Batch
@@ -18,9 +18,10 @@ from sb3_ddpg_ext.learners.eager import EagerLearner
 from sb3_ddpg_ext.learners.flat import Flat, FlatAdam
 from sb3_ddpg_ext.learners.mlp import FusedMLP, Products
 from sb3_ddpg_ext.learners.settings import Threads
-from sb3_ddpg_ext.networks import Normalised, NotPlain, Snapshot, plain_layers
+from sb3_ddpg_ext.networks import Normalised, NotPlain, Snapshot, normalise, plain_layers
 from sb3_ddpg_ext.policies import Actor, Critic, DDPGPolicy
 from sb3_ddpg_ext.policies.heads import Scalar
+from sb3_ddpg_ext.policies.options import PENALTIES
 
 
 def _squares(error: th.Tensor, weights: th.Tensor | None) -> th.Tensor:
@@ -64,7 +65,10 @@ class FusedLearner(Learner):
         if policy.device.type != "cpu":
             return f"the model is on {policy.device}, not on the CPU"
         space = policy.observation_space
-        if not isinstance(space, spaces.Box) or (policy.normalize_images and is_image_space(space)):
+        parts = list(space.spaces.values()) if isinstance(space, spaces.Dict) else [space]
+        if not all(isinstance(part, spaces.Box) for part in parts) or (
+            policy.normalize_images and any(map(is_image_space, parts))
+        ):
             return f"observations are preprocessed: {space}"
         own = ((policy.actor, Actor), (policy.critic, Critic), (policy.actor_target, Actor), (policy.critic_target, Critic))
         for net, expected in own:
@@ -73,7 +77,7 @@ class FusedLearner(Learner):
             extractor = net.features_extractor
             if type(extractor) is Normalised:
                 extractor = extractor.extractor
-            if type(extractor) is not FlattenExtractor:
+            if type(extractor) is not FlattenExtractor and not _concatenates(extractor):
                 return f"{type(extractor).__name__} extracts features"
             if not all(p.requires_grad for p in net.parameters()):
                 return f"parameters of {type(net).__name__} are frozen"
@@ -115,6 +119,9 @@ class FusedLearner(Learner):
         self.critics_target = [FusedMLP(net, products) for net in policy.critic_target.q_networks]
         self.x = self.online.values.new_empty(0)
         self.normaliser = policy.normaliser
+        space = policy.observation_space
+        self.keys = list(space.spaces) if isinstance(space, spaces.Dict) else None
+        self.action_l2 = policy.actor.penalties[PENALTIES.index("action_l2")]
         self.derive = DERIVATIVES[policy.options.critic_loss]
 
     def _allocate(self, n: int, obs_dim: int, action_dim: int) -> None:
@@ -192,6 +199,9 @@ class FusedLearner(Learner):
         loss = critic.forward(self.x).mean().neg_()
         critic.grad.fill_(-1 / n)
         critic.backward(wrt_parameters=False, into=self.actor.grad)
+        if self.action_l2:
+            loss += self.action_l2 * self.actions.square().mean()
+            self.actor.grad.add_(self.actions, alpha=2 * self.action_l2 / self.actions.numel())
         self.actor.backward()
         self._clip(self.actor_adam)
         self.actor_adam.step()
@@ -203,17 +213,24 @@ class FusedLearner(Learner):
 
     def _take(self, batch: Batch) -> None:
         """Copy the batch to where the networks read it, in their type."""
-        obs: Any = batch.observations
-        next_obs: Any = batch.next_observations
-        if self.normaliser is not None:
-            obs, next_obs = self.normaliser(obs), self.normaliser(next_obs)
-        if obs.ndim != 2:
-            obs, next_obs = obs.flatten(1), next_obs.flatten(1)
+        obs, next_obs = self._flat(batch.observations), self._flat(batch.next_observations)
         if len(self.x) != len(obs):
             self._allocate(len(obs), obs.shape[1], batch.actions.shape[1])
         self.obs.copy_(obs)
         self.actions.copy_(batch.actions)
         self.next_obs.copy_(next_obs)
+
+    def _flat(self, observations: Any) -> th.Tensor:
+        """What the networks' first layers get, of shape (batch, features)."""
+        if self.normaliser is not None:
+            observations = normalise(self.normaliser, observations)
+        if self.keys is not None:
+            return th.cat([observations[key].flatten(1) for key in self.keys], dim=1)
+        return observations if observations.ndim == 2 else observations.flatten(1)
+
+
+def _concatenates(extractor: nn.Module) -> bool:
+    return type(extractor) is CombinedExtractor and all(type(part) is nn.Flatten for part in extractor.extractors.values())
 
 
 def _sequentials(policy: DDPGPolicy) -> list[nn.Module]:
@@ -229,8 +246,8 @@ def _unsupported(policy: DDPGPolicy) -> str | None:
         return f"the actor climbs the {options.objective} of several critics"
     if options.behaviour_cloning:
         return "the actor clones demonstrations"
-    if policy.actor.clip is not None or any(policy.actor.penalties):
-        return "the actor's loss has a penalty or clipped gradients"
+    if policy.actor.clip is not None or policy.options.preactivation_penalty:
+        return "the actor's loss has a penalty before tanh or clipped gradients"
     return None
 
 

@@ -16,7 +16,7 @@ from sb3_ddpg_ext.networks.layers import (
 )
 from sb3_ddpg_ext.networks.mlp import MLP
 from sb3_ddpg_ext.networks.plain import PLAIN_ACTIVATIONS, Layer, NotPlain, Snapshot, hooks_of, plain_layers
-from sb3_ddpg_ext.networks.running import Normalised, ObservationNormaliser, PopArt, ReturnScaler
+from sb3_ddpg_ext.networks.running import Normalised, ObservationNormaliser, PopArt, ReturnScaler, normalise
 
 __all__ = [
     "ACTIVATIONS",
@@ -39,6 +39,7 @@ __all__ = [
     "hooks_of",
     "initialise",
     "is_norm",
+    "normalise",
     "output_layer",
     "plain_layers",
     "uses_batch_statistics",

@@ -115,10 +115,14 @@ class Normalised(BaseFeaturesExtractor):
         self.normaliser = normaliser
 
     def forward(self, observations: Any) -> th.Tensor:
-        if isinstance(self.normaliser, nn.ModuleDict):
-            own = {key: normaliser(observations[key]) for key, normaliser in self.normaliser.items()}
-            return self.extractor(observations | own)
-        return self.extractor(self.normaliser(observations))
+        return self.extractor(normalise(self.normaliser, observations))
+
+
+def normalise(normaliser: nn.Module, observations: Any) -> Any:
+    """Observations (batch, *obs_shape), or a dict of such, of which the entries with a normaliser change."""
+    if isinstance(normaliser, nn.ModuleDict):
+        return observations | {key: one(observations[key]) for key, one in normaliser.items()}
+    return normaliser(observations)
 
 
 def make_normaliser(space: spaces.Space, clip: float = 10.0, min_std: float = 1e-4) -> ObservationNormaliser | nn.ModuleDict:
