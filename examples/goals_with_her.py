@@ -1,15 +1,17 @@
 """
 Reach goals that give no reward on the way, with hindsight experience replay: all bits are to be set, and an action flips
 those whose component is positive. Run it with: python examples/goals_with_her.py
+
+The buffer takes priorities, returns of several steps and many environments too. SB3's HerReplayBuffer can stand in its place.
 """
 
 import numpy as np
-from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
 from sb3_ddpg_ext import DDPG
+from sb3_ddpg_ext.buffers import HindsightReplayBuffer
 
 
 def main(total_timesteps: int = 5_000, n_bits: int = 8) -> float:
@@ -19,8 +21,8 @@ def main(total_timesteps: int = 5_000, n_bits: int = 8) -> float:
         env,
         learning_starts=100,
         gamma=0.95,
-        action_noise="normal_0.2",
-        replay_buffer_class=HerReplayBuffer,
+        action_noise="epsilon_0.2, normal_0.2",
+        replay_buffer_class=HindsightReplayBuffer,
         replay_buffer_kwargs=dict(n_sampled_goal=4, goal_selection_strategy="future"),
         policy_kwargs=dict(net_arch=[64, 64]),
         seed=0,

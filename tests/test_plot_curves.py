@@ -135,3 +135,20 @@ def test_one_seed_has_no_interval(monkeypatch, tmp_path, capsys):
     assert "| mean at the end | 95% |" in head
     assert row.split("|")[4:6] == [" 1               ", "     "]
     assert average([Curve("a", np.arange(1), np.ones((4, 1)))]) == "interquartile mean"
+
+
+def test_success(monkeypatch, tmp_path, capsys):
+    """The share of successful episodes, in the table, the file and the picture; not of environments that know of none."""
+    write(tmp_path / "logs", "her", 0, [10, 20], np.full((2, 4), -50.0))
+    with pytest.raises(SystemExit, match="must have successes"):
+        run(monkeypatch, "curves", tmp_path / "logs", "--success", "--png", tmp_path / "curves.png")
+    (path,) = (tmp_path / "logs").glob("**/evaluations.npz")
+    with np.load(path) as file:
+        np.savez(path, **file, successes=np.array([[False] * 4, [True, True, True, False]]))
+    out = ["--png", tmp_path / "curves.png", "--csv", tmp_path / "curves.csv"]
+    run(monkeypatch, "curves", tmp_path / "logs", "--success", *out)
+    assert "| her   | 1     | 20    | 0.75 " in capsys.readouterr().out
+    assert (tmp_path / "curves.csv").read_text() == "label,seed,steps,success_rate\nher,0,10,0.00\nher,0,20,0.75\n"
+    run(monkeypatch, "curves", tmp_path / "curves.csv", "--success", *out)
+    with pytest.raises(SystemExit, match="columns label, seed, steps, mean_return"):
+        run(monkeypatch, "curves", tmp_path / "curves.csv", *out)

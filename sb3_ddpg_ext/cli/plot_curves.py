@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
@@ -17,8 +17,24 @@ from sb3_ddpg_ext.cli.plot import pyplot, save
 RESAMPLES = 2_000
 LEAST = 4  # seeds that have a middle half
 NUMBERED = re.compile(r"_(\d+)$")  # at the end of the names of rl_zoo3's folders
-COLUMNS = ["label", "seed", "steps", "mean_return"]
-Runs = dict[tuple[str, str], dict[int, float]]  # (label, seed) -> steps -> mean return
+Runs = dict[tuple[str, str], dict[int, float]]  # (label, seed) -> steps -> mean return, or share of successes
+
+
+class Quantity(NamedTuple):
+    """What is drawn of the evaluations: its name in SB3's files, in ours, at the axis, and the digits of the table."""
+
+    key: str
+    column: str
+    title: str
+    digits: int
+
+    @property
+    def columns(self) -> list[str]:
+        return ["label", "seed", "steps", self.column]
+
+
+RETURN = Quantity("results", "mean_return", "Return of evaluation episodes", 0)
+SUCCESS = Quantity("successes", "success_rate", "Share of successful evaluation episodes", 2)
 
 
 @dataclass
@@ -55,17 +71,18 @@ def run(args: argparse.Namespace) -> None:
     """Print the table, draw, write."""
     plt = pyplot()
     runs: Runs = {}
+    quantity = SUCCESS if args.success else RETURN
     for source in args.sources:
-        runs |= read_csv(source) if source.is_file() else read_folder(source)
+        runs |= read_csv(source, quantity) if source.is_file() else read_folder(source, quantity)
     curves = group(runs)
-    print(table(curves))
+    print(table(curves, quantity))
     if args.csv:
-        write(runs, args.csv)
-    save(draw(plt, curves, args.title or args.sources[0].stem), args.png)
+        write(runs, args.csv, quantity)
+    save(draw(plt, curves, args.title or args.sources[0].stem, quantity), args.png)
     print(f"Curves: {args.png}")
 
 
-def read_folder(folder: Path) -> Runs:
+def read_folder(folder: Path, quantity: Quantity = RETURN) -> Runs:
     """LABEL/SEED/.../evaluations.npz, as results/networks.sh makes them; of a seed trained several times the latest."""
     files: dict[tuple[str, str], Path] = {}
     for path in sorted(folder.glob("*/*/**/evaluations.npz"), key=age):
@@ -76,7 +93,7 @@ def read_folder(folder: Path) -> Runs:
     environments = {NUMBERED.sub("", path.parent.name) for path in files.values()}
     if len(environments) > 1:
         raise SystemExit(f"{folder} must have evaluations of one environment, not of {', '.join(sorted(environments))}")
-    return {names: read_evaluations(path) for names, path in files.items()}
+    return {names: read_evaluations(path, quantity) for names, path in files.items()}
 
 
 def age(path: Path) -> tuple[str, int]:
@@ -85,25 +102,27 @@ def age(path: Path) -> tuple[str, int]:
     return NUMBERED.sub("", str(path.parent)), int(number[1]) if number else 0
 
 
-def read_evaluations(path: Path) -> dict[int, float]:
-    """What SB3's ``EvalCallback`` wrote: mean returns of the episodes of each evaluation, by its step."""
+def read_evaluations(path: Path, quantity: Quantity) -> dict[int, float]:
+    """What SB3's ``EvalCallback`` wrote: means over the episodes of each evaluation, by its step."""
     try:
         with np.load(path) as evaluations:
-            steps, means = evaluations["timesteps"].tolist(), evaluations["results"].mean(axis=1).tolist()
+            if quantity is SUCCESS and SUCCESS.key not in evaluations:
+                raise SystemExit(f"{path} must have successes: its environment says nothing about them (info['is_success'])")
+            steps, means = evaluations["timesteps"].tolist(), evaluations[quantity.key].mean(axis=1).tolist()
         return dict(zip(steps, means, strict=True))
     except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
         raise SystemExit(f"{path} must be a file of SB3's EvalCallback, written to its end ({error})") from error
 
 
-def read_csv(path: Path) -> Runs:
+def read_csv(path: Path, quantity: Quantity = RETURN) -> Runs:
     """What ``--csv`` wrote."""
     runs: Runs = defaultdict(dict)
     with path.open(newline="") as file:
         reader = csv.DictReader(file)
-        if list(reader.fieldnames or ()) != COLUMNS:
-            raise SystemExit(f"{path} must be a file of plot curves --csv, with the columns {', '.join(COLUMNS)}")
+        if list(reader.fieldnames or ()) != quantity.columns:
+            raise SystemExit(f"{path} must be a file of plot curves --csv, with the columns {', '.join(quantity.columns)}")
         for row in reader:
-            runs[row["label"], row["seed"]][int(row["steps"])] = float(row["mean_return"])
+            runs[row["label"], row["seed"]][int(row["steps"])] = float(row[quantity.column])
     return runs
 
 
@@ -121,23 +140,23 @@ def group(runs: Runs) -> list[Curve]:
     return curves
 
 
-def write(runs: Runs, path: Path) -> None:
+def write(runs: Runs, path: Path, quantity: Quantity = RETURN) -> None:
     """A row for each evaluation."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        writer.writerow(quantity.columns)
         for (label, seed), evaluations in sorted(runs.items()):
             writer.writerows([label, seed, steps, f"{value:.2f}"] for steps, value in evaluations.items())
 
 
-def table(curves: list[Curve]) -> str:
-    lines = []
+def table(curves: list[Curve], quantity: Quantity = RETURN) -> str:
+    lines, n = [], quantity.digits
     for curve in curves:
         mean, low, high = curve.interquartile_means()
-        interval = f"{low[-1]:.0f} to {high[-1]:.0f}" if len(curve.returns) > 1 else ""
+        interval = f"{low[-1]:.{n}f} to {high[-1]:.{n}f}" if len(curve.returns) > 1 else ""
         seeds, steps = str(len(curve.returns)), f"{curve.steps[-1]:,}"
-        lines.append([curve.label, seeds, steps, f"{mean[-1]:.0f}", interval, f"{mean.mean():.0f}"])
+        lines.append([curve.label, seeds, steps, f"{mean[-1]:.{n}f}", interval, f"{mean.mean():.{n}f}"])
     return markdown(["label", "seeds", "steps", f"{average(curves)} at the end", "95%", "over all evaluations"], lines)
 
 
@@ -146,14 +165,14 @@ def average(curves: list[Curve]) -> str:
     return "mean" if all(len(curve.returns) < LEAST for curve in curves) else "interquartile mean"
 
 
-def draw(plt: Any, curves: list[Curve], title: str) -> Any:
+def draw(plt: Any, curves: list[Curve], title: str, quantity: Quantity = RETURN) -> Any:
     """A line for each label, in its interval."""
     figure, axes = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
     for i, curve in enumerate(curves):
         mean, low, high = curve.interquartile_means()
         axes.plot(curve.steps, mean, label=f"{curve.label} ({len(curve.returns)})", color=f"C{i}")
         axes.fill_between(curve.steps, low, high, color=f"C{i}", alpha=0.15, linewidth=0)
-    axes.set(xlabel="Environment steps", ylabel=f"Return of evaluation episodes, {average(curves)}", title=title)
+    axes.set(xlabel="Environment steps", ylabel=f"{quantity.title}, {average(curves)}", title=title)
     axes.legend(title="configuration (seeds)", fontsize="small")
     axes.margins(x=0)
     return figure
