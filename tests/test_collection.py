@@ -175,6 +175,26 @@ def test_short_way_to_an_action_is_exact(net_arch, activation_fn):
             assert (action.dtype, action.shape) == (np.float32, (*shape[:-1], 1))
 
 
+@pytest.mark.parametrize("policy_kwargs", [{}, dict(normalize_observations=True)], ids=str)
+def test_short_way_for_dictionaries(policy_kwargs, dict_pendulum):
+    """The bits of the general way, whatever the order of the keys; what does not fit goes the general way."""
+    model = DDPG("MultiInputPolicy", dict_pendulum, learning_starts=20, device="cpu", buffer_size=100,
+                 policy_kwargs=dict(net_arch=[16]) | policy_kwargs).learn(40)  # fmt: skip
+    actor, rng = model.policy.plain_actor(), np.random.default_rng(0)
+    for leading in ((), (1,), (6,)):
+        for dtype in (np.float32, np.float64):
+            obs = {key: rng.standard_normal((*leading, size)).astype(dtype) for key, size in (("velocity", 1), ("angle", 2))}
+            assert actor.batch_of(obs) is not None
+            action = model.predict(obs)[0]
+            np.testing.assert_array_equal(action, general_predict(model, obs))
+            assert (action.dtype, action.shape) == (np.float32, (*leading, 1))
+    for wrong in (
+        {"angle": np.zeros(2)}, {"angle": np.zeros((2, 2)), "velocity": np.zeros((3, 1))},
+        {"angle": np.zeros(3), "velocity": np.zeros(1)}, {"angle": [0.0, 0.0], "velocity": np.zeros(1)}, np.zeros(3),
+    ):  # fmt: skip
+        assert actor.batch_of(wrong) is None
+
+
 def test_short_way_is_left_when_the_networks_change():
     """Hooks, replaced and appended layers, and new memory of the parameters are seen by the next action."""
     model = DDPG("MlpPolicy", "Pendulum-v1", **SMALL)

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor
 from torch import nn
 
 from sb3_ddpg_ext.batch import Batch
@@ -20,6 +18,7 @@ from sb3_ddpg_ext.learners.mlp import FusedMLP, Products
 from sb3_ddpg_ext.learners.settings import Threads
 from sb3_ddpg_ext.networks import Normalised, NotPlain, Snapshot, normalise, plain_layers
 from sb3_ddpg_ext.policies import Actor, Critic, DDPGPolicy
+from sb3_ddpg_ext.policies.acting import is_preprocessed, joins
 from sb3_ddpg_ext.policies.heads import Scalar
 from sb3_ddpg_ext.policies.options import PENALTIES
 
@@ -64,12 +63,8 @@ class FusedLearner(Learner):
     def refusal(cls, policy: DDPGPolicy, precision: str) -> str | None:
         if policy.device.type != "cpu":
             return f"the model is on {policy.device}, not on the CPU"
-        space = policy.observation_space
-        parts = list(space.spaces.values()) if isinstance(space, spaces.Dict) else [space]
-        if not all(isinstance(part, spaces.Box) for part in parts) or (
-            policy.normalize_images and any(map(is_image_space, parts))
-        ):
-            return f"observations are preprocessed: {space}"
+        if is_preprocessed(policy.observation_space, policy.normalize_images):
+            return f"observations are preprocessed: {policy.observation_space}"
         own = ((policy.actor, Actor), (policy.critic, Critic), (policy.actor_target, Actor), (policy.critic_target, Critic))
         for net, expected in own:
             if type(net) is not expected:
@@ -77,7 +72,7 @@ class FusedLearner(Learner):
             extractor = net.features_extractor
             if type(extractor) is Normalised:
                 extractor = extractor.extractor
-            if type(extractor) is not FlattenExtractor and not _concatenates(extractor):
+            if not joins(extractor):
                 return f"{type(extractor).__name__} extracts features"
             if not all(p.requires_grad for p in net.parameters()):
                 return f"parameters of {type(net).__name__} are frozen"
@@ -227,10 +222,6 @@ class FusedLearner(Learner):
         if self.keys is not None:
             return th.cat([observations[key].flatten(1) for key in self.keys], dim=1)
         return observations if observations.ndim == 2 else observations.flatten(1)
-
-
-def _concatenates(extractor: nn.Module) -> bool:
-    return type(extractor) is CombinedExtractor and all(type(part) is nn.Flatten for part in extractor.extractors.values())
 
 
 def _sequentials(policy: DDPGPolicy) -> list[nn.Module]:

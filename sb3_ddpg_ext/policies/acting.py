@@ -7,19 +7,39 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor
 from torch import nn
 from torch.nn import functional as F
 
-from sb3_ddpg_ext.networks import Normalised, NotPlain, Snapshot, plain_layers
+from sb3_ddpg_ext.networks import Normalised, NotPlain, Snapshot, normalise, plain_layers
 from sb3_ddpg_ext.policies.actor import Actor
 
 IN_PLACE: dict[type[nn.Module], Callable[[th.Tensor], th.Tensor]] = {nn.ReLU: th.relu_, nn.Tanh: th.tanh_}
 
 
+def joins(extractor: nn.Module) -> bool:
+    """Whether all it does is to make one vector of an observation."""
+    if type(extractor) is CombinedExtractor:
+        return all(type(part) is nn.Flatten for part in extractor.extractors.values())
+    return type(extractor) is FlattenExtractor
+
+
+def is_preprocessed(space: spaces.Space, normalize_images: bool) -> bool:
+    """Whether SB3 changes observations before the features extractor, other than to floats."""
+    parts = list(space.spaces.values()) if isinstance(space, spaces.Dict) else [space]
+    return any(not isinstance(part, spaces.Box) or (normalize_images and is_image_space(part)) for part in parts)
+
+
+def _tensor(array: np.ndarray, like: th.Tensor) -> th.Tensor:
+    if not (array.flags.c_contiguous and array.flags.writeable):  # which torch asks for
+        array = np.array(array)
+    x = th.from_numpy(array)
+    return x if x.dtype is like.dtype and like.is_cpu else x.to(like.device, like.dtype)
+
+
 class PlainActor:
     """
-    mu(s) of SB3's ``Actor``, bit for bit, for observations that need no preprocessing.
+    mu(s) of SB3's ``Actor``, bit for bit, for observations that need no preprocessing: arrays, or dictionaries of arrays.
 
     It reads the parameters where the modules hold them, at each call.
 
@@ -32,14 +52,14 @@ class PlainActor:
         self.normaliser: Any = None
         if type(extractor) is Normalised:
             extractor, self.normaliser = extractor.extractor, extractor.normaliser
-        if type(actor) is not Actor or type(extractor) is not FlattenExtractor:
+        if type(actor) is not Actor or not joins(extractor):
             raise NotPlain(f"{type(actor).__name__} with {type(extractor).__name__}")
         space = actor.observation_space
-        if not isinstance(space, spaces.Box) or (actor.normalize_images and is_image_space(space)):
+        if is_preprocessed(space, actor.normalize_images):
             raise NotPlain(f"observations are preprocessed: {space}")
         if any("forward" in module.__dict__ for module in actor.modules()):
             raise NotPlain("somebody has replaced forward()")
-        self.obs_shape = space.shape
+        self.obs_shape: Any = {k: part.shape for k, part in space.items()} if isinstance(space, spaces.Dict) else space.shape
         self.actor = actor
         self.steps = [
             (layer.linear._parameters, layer.norm, layer.activation and IN_PLACE.get(type(layer.activation), layer.activation))
@@ -53,21 +73,43 @@ class PlainActor:
         """Whether the actor still is the one this was made of."""
         return actor is self.actor and "forward" not in actor.__dict__ and self.snapshot.is_current()
 
-    def __call__(self, observations: np.ndarray) -> np.ndarray:
-        """From observations (n, ...) to actions (n, action_dim) on the [-1, 1] scale."""
-        if not (observations.flags.c_contiguous and observations.flags.writeable):  # which torch asks for
-            observations = np.array(observations)
-        alone = len(observations) == 1  # a vector then: the same numbers from fewer calls
+    def batch_of(self, observation: Any) -> tuple[Any, bool] | None:
+        """
+        :param observation: one, or several along a first dimension
+        :return: as a batch, and whether it was one; None if it is not of the actor's space
+        """
+        if type(observation) is np.ndarray:
+            if observation.shape == self.obs_shape:
+                return observation[None], True
+            return (observation, False) if observation.shape[1:] == self.obs_shape else None
+        if type(observation) is not dict or type(self.obs_shape) is not dict or observation.keys() != self.obs_shape.keys():
+            return None
+        if not all(type(part) is np.ndarray for part in observation.values()):
+            return None
+        if all(part.shape == self.obs_shape[key] for key, part in observation.items()):
+            return {key: part[None] for key, part in observation.items()}, True
+        n = len(next(iter(observation.values())))
+        return (observation, False) if all(p.shape == (n, *self.obs_shape[key]) for key, p in observation.items()) else None
+
+    def __call__(self, observations: Any) -> np.ndarray:
+        """From observations (n, ...), or a dict of such, to actions (n, action_dim) on the [-1, 1] scale."""
         with th.inference_mode():
-            x = th.from_numpy(observations[0] if alone else observations)
             bias: Any
             weight: Any = self.steps[0][0]["weight"]
-            if x.dtype is not weight.dtype or not weight.is_cpu:
-                x = x.to(weight.device, weight.dtype)
-            if self.normaliser is not None:
-                x = self.normaliser(x)
-            if len(self.obs_shape) != 1:
-                x = x.flatten(0 if alone else 1)
+            if type(observations) is dict:
+                parts = {key: _tensor(observations[key], weight) for key in self.obs_shape}
+                if self.normaliser is not None:
+                    parts = normalise(self.normaliser, parts)
+                x = th.cat([part.flatten(1) for part in parts.values()], dim=1)
+                alone = len(x) == 1
+                x = x[0] if alone else x
+            else:
+                alone = len(observations) == 1  # a vector then: the same numbers from fewer calls
+                x = _tensor(observations[0] if alone else observations, weight)
+                if self.normaliser is not None:
+                    x = self.normaliser(x)
+                if len(self.obs_shape) != 1:
+                    x = x.flatten(0 if alone else 1)
             for parameters, norm, activation in self.steps:
                 weight, bias = parameters["weight"], parameters["bias"]  # never None: see plain_layers
                 x = th.addmv(bias, weight, x) if alone else F.linear(x, weight, bias)

@@ -118,11 +118,11 @@ class DDPGPolicy(TD3Policy):
         :param deterministic: for stochastic policies
         """
         actor = self.plain_actor()
-        if actor is not None and type(observation) is np.ndarray:
-            if observation.shape == actor.obs_shape:
-                return self._unscaled(actor(observation[None]))[0], state
-            if observation.shape[1:] == actor.obs_shape:
-                return self._unscaled(actor(observation)), state
+        batch = None if actor is None else actor.batch_of(observation)
+        if actor is not None and batch is not None:
+            observations, is_single = batch
+            actions = self._unscaled(actor(observations))
+            return actions[0] if is_single else actions, state
         return super().predict(observation, state, episode_start, deterministic)
 
     def plain_actor(self) -> PlainActor | None:
