@@ -1,5 +1,7 @@
 """The replay buffer of a model: made from its arguments, saved, loaded, and told where to compute rewards."""
 
+import inspect
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,6 +37,13 @@ from sb3_ddpg_ext.validation import check_integer
 APART: dict[str, Any] = dict(combined=False, path=None)  # of a buffer for demonstrations
 
 
+def _takes(buffer_class: type[ReplayBuffer], name: str) -> bool:
+    """Whether one of our classes, or a class derived from them, takes an argument."""
+    parameters = inspect.signature(buffer_class.__init__).parameters
+    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+    return issubclass(buffer_class, TransitionReplayBuffer) and (takes_any or name in parameters)
+
+
 @contextmanager
 def _opened(path: str | Path | BufferedIOBase, mode: str, verbose: int) -> Iterator[Any]:
     """As SB3 opens it; closed if it was not open before."""
@@ -53,31 +62,46 @@ class Replay(Collection):
 
     def _make_replay_buffer(self) -> ReplayBuffer:
         make, demonstrations, share = self._replay_recipe()
-        try:
-            buffer = make(self.buffer_size, self.n_envs)
-        except BlockingIOError as error:
-            if not self._is_loading:
-                raise
-            warnings.warn(f"{error}: the loaded model has an empty one in memory", stacklevel=5)
-            buffer = make(self.buffer_size, self.n_envs, path=None)
+        buffer = self._loaded_buffer(make) if self._is_loading else make(self.buffer_size, self.n_envs)
+        if isinstance(buffer, TransitionReplayBuffer) and buffer.is_on_disk and buffer.n_written and not self._is_loading:
+            path = self.replay_buffer_kwargs["path"]
+            warnings.warn(
+                f"replay_buffer_kwargs['path']={path!r} has {buffer.n_written} transitions, which this model begins with",
+                stacklevel=5,
+            )
         if demonstrations is not None:
             self._add_demonstrations(buffer, demonstrations, 0.25 if share is None else share, make)
         return buffer
 
+    def _loaded_buffer(self, make: Callable[..., ReplayBuffer]) -> ReplayBuffer:
+        """In memory where the model is only to act, or where its folder is of no use here."""
+        path = self.replay_buffer_kwargs.get("path")
+        if path is None or self.env is None or self.buffer_size <= self.n_envs:  # rl_zoo3 loads agents with a size of 1
+            return make(self.buffer_size, self.n_envs, **({} if path is None else {"path": None}))
+        try:
+            return make(self.buffer_size, self.n_envs)
+        except (OSError, ValueError) as error:
+            warnings.warn(f"{error}: the loaded model has an empty one in memory", stacklevel=6)
+            return make(self.buffer_size, self.n_envs, path=None)
+
     def _replay_recipe(self) -> tuple[Callable[..., ReplayBuffer], Any, float | None]:
         """How to make a buffer, from its size, number of environments and changes; demonstrations, and their share."""
+        if self.replay_buffer_kwargs.get("path") is not None:  # the same folder wherever the model is loaded
+            path = str(Path(self.replay_buffer_kwargs["path"]).resolve())
+            self.replay_buffer_kwargs = self.replay_buffer_kwargs | {"path": path}
         kwargs = dict(self.replay_buffer_kwargs)
         n_steps = max(self.n_steps, check_integer("replay_buffer_kwargs['n_steps']", kwargs.get("n_steps", 1), at_least=1))
         buffer_class = self._buffer_class(n_steps)
         kwargs |= n_step_kwargs(buffer_class, kwargs, self.n_steps, self.gamma)
         if issubclass(buffer_class, HerReplayBuffer | HindsightReplayBuffer):
-            is_needed_now = buffer_class is not HindsightReplayBuffer or not self._is_loading
+            is_new = not self._is_loading and self.replay_buffer is None
+            is_needed_now = is_new or buffer_class is not HindsightReplayBuffer
             if (self.env is None and is_needed_now) or not isinstance(self.observation_space, spaces.Dict):
                 raise ValueError(f"{buffer_class.__name__} needs an environment with Dict observations, here env={self.env}")
             kwargs["env"] = self.env  # here, not in replay_buffer_kwargs, which are pickled with the model
-        if issubclass(buffer_class, TransitionReplayBuffer) and self._vec_normalize_env is not None:
+        if _takes(buffer_class, "keep_float64") and self._vec_normalize_env is not None:
             kwargs.setdefault("keep_float64", True)  # it normalises before it rounds
-        if issubclass(buffer_class, TransitionReplayBuffer) and self.env is not None:
+        if _takes(buffer_class, "frame_stack") and self.env is not None:
             stacking = unwrap_vec_wrapper(self.env, VecFrameStack)
             if isinstance(stacking, VecFrameStack) and any(map(is_image_space, self._observation_spaces())):
                 kwargs.setdefault("frame_stack", stacking.stacked_obs.n_stack)
@@ -144,8 +168,15 @@ class Replay(Collection):
         if not isinstance(self.replay_buffer, TransitionReplayBuffer):
             super().save_replay_buffer(path)
             return
-        with _opened(path, "w", self.verbose) as file:
+        if not isinstance(path, str | Path):
+            with _opened(path, "w", self.verbose) as file:
+                write_buffer(file, self.replay_buffer)
+            return
+        path = Path(path) if Path(path).suffix else Path(f"{path}.pkl")
+        unfinished = path.with_name(f"{path.name}.unfinished")  # so that a file of before stays until this one is whole
+        with _opened(unfinished, "w", self.verbose) as file:
             write_buffer(file, self.replay_buffer)
+        os.replace(unfinished, path)
 
     def load_replay_buffer(self, path: str | Path | BufferedIOBase, truncate_last_traj: bool = True) -> None:
         """
@@ -180,6 +211,7 @@ class Replay(Collection):
                     f"the replay buffer in {saved.name} has buffer_size={size * self.n_envs}; it must be that of the folder, "
                     f"{before.buffer_size * self.n_envs}"
                 )
+            saved.verify()
             before.reset()
             loaded = before
         else:

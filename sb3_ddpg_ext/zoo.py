@@ -43,7 +43,7 @@ def sample_params(trial: "optuna.Trial", n_actions: int, n_envs: int, additional
     from rl_zoo3.hyperparams_opt import sample_her_params
 
     params = _sample(trial, ["none", "normal", "ou", "pink", "adaptive-param"], largest_batch=10)
-    if additional_args["using_her_replay_buffer"]:
+    if additional_args["using_her_replay_buffer"] or "n_sampled_goal" in additional_args["her_kwargs"]:  # SB3's, ours
         params = sample_her_params(trial, params, additional_args["her_kwargs"])
     return convert_params(params)
 

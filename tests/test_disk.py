@@ -17,6 +17,7 @@ from test_frames import pictures
 from sb3_ddpg_ext import DDPG, RecurrentDDPG
 from sb3_ddpg_ext.buffers import HindsightReplayBuffer, TransitionReplayBuffer
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*which this model begins with")
 NUMBER, ACTIONS = spaces.Box(-np.inf, np.inf, (1,), np.float32), spaces.Box(-1, 1, (1,), np.float32)
 
 
@@ -94,14 +95,26 @@ def test_who_may_use_a_folder(tmp_path):
         loaded = DDPG.load(tmp_path / "model", env=model.env)
     assert loaded.replay_buffer.size() == 0
     close(model)
-    assert DDPG.load(tmp_path / "model").replay_buffer.size() == 30
+    assert DDPG.load(tmp_path / "model").replay_buffer.size() == 0  # to act, it leaves the folder alone
+    env = loaded.env
+    loaded = DDPG.load(tmp_path / "model", env=env)
+    assert loaded.replay_buffer.size() == 30
+    close(loaded)
     for changes, name in ((dict(buffer_size=60), "buffer_size=50"), (dict(n_envs=2), "buffer_size=50")):
         with pytest.raises(ValueError, match=f"has a replay buffer with {name}"):
             make_model(tmp_path / "one", **changes)
     with pytest.raises(ValueError, match="has a replay buffer with arrays"):
         make_model(tmp_path / "one", RecurrentDDPG, "MlpLstmPolicy")
+    with pytest.warns(UserWarning, match="buffer_size=50; it must be 70.*has an empty one in memory"):
+        DDPG.load(tmp_path / "model", env=env, buffer_size=70)
+    assert not DDPG.load(tmp_path / "model", env=env, buffer_size=1).replay_buffer.is_on_disk  # as rl_zoo3 does it
+    with pytest.raises(ValueError, match="storage_device='cuda' must be None"):
+        TransitionReplayBuffer(10, NUMBER, ACTIONS, "cpu", storage_device="cuda", path=tmp_path / "new")
+    make_model(tmp_path / "empty")
+    gc.collect()
+    make_model(tmp_path / "empty", buffer_size=60)  # nothing had been added
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "thesis.tex").write_text("")
+    (tmp_path / "other" / "thesis.tex").write_text("x")
     with pytest.raises(ValueError, match=r"an empty one: thesis\.tex"):
         make_model(tmp_path / "other")
     with pytest.raises(ValueError, match="copy_info_dict"):
@@ -118,9 +131,86 @@ def test_files_are_loaded_into_it(tmp_path):
     close(other)
     again = make_model(tmp_path / "one")
     np.testing.assert_array_equal(again.replay_buffer.observations, model.replay_buffer.observations)
-    smaller = make_model(tmp_path / "two", buffer_size=40)
+    smaller = make_model(tmp_path / "two", buffer_size=40).learn(30)
     with pytest.raises(ValueError, match="it must be that of the folder, 40"):
         smaller.load_replay_buffer(tmp_path / "buffer")
+    data = (tmp_path / "buffer.pkl").read_bytes()
+    (tmp_path / "flipped.pkl").write_bytes(data[:2000] + bytes([data[2000] ^ 255]) + data[2001:])
+    with pytest.raises(ValueError, match="undamaged"):
+        again.load_replay_buffer(tmp_path / "flipped")
+    for model, n in ((smaller, 30), (again, 50)):
+        assert model.replay_buffer.size() == n
+
+
+def test_earlier_transitions_are_announced(tmp_path):
+    """A second training in the same folder begins with those of the first, and says so."""
+    make_model(str(tmp_path / "one")).learn(30)
+    gc.collect()
+    with pytest.warns(UserWarning, match="has 30 transitions, which this model begins with"):
+        make_model(str(tmp_path / "one"), seed=1)
+
+
+def test_relative_folders(tmp_path, monkeypatch):
+    """Stay where the model was made."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    model = make_model("replay").learn(30)
+    model.save("model")
+    env = model.env
+    close(model)
+    monkeypatch.chdir(tmp_path / "there")
+    assert DDPG.load(tmp_path / "here" / "model", env=env).replay_buffer.size() == 30
+    assert not list((tmp_path / "there").iterdir())
+
+
+def test_states_of_other_networks(tmp_path):
+    """Are refused: with a state of another size, and with none."""
+    for first, second in (((True, 8), (True, 4)), ((False, 8), (True, 8)), ((True, 8), (False, 8))):
+        folder = tmp_path / f"{first}{second}"
+
+        def make(stored_state, hidden_size, folder=folder):
+            gc.collect()
+            replay = dict(sequence_length=4, stored_state=stored_state, path=folder)
+            networks = dict(net_arch=[8], hidden_size=hidden_size)
+            return make_model(folder, RecurrentDDPG, "MlpLstmPolicy", replay_buffer_kwargs=replay, policy_kwargs=networks)
+
+        make(*second)  # nothing is there yet
+        make(*first).learn(20)
+        with pytest.raises(ValueError, match="state_size"):
+            make(*second)
+        assert make(*first).replay_buffer.size() == 20
+
+
+def test_growth(tmp_path):
+    """Of files fills no holes; and when it was interrupted between two of them they grow later."""
+    space = spaces.Dict(a=NUMBER, b=NUMBER)
+    buffer = TransitionReplayBuffer(1000, space, ACTIONS, "cpu", path=tmp_path)
+
+    def fill(first, n):
+        for t in range(first, first + n):
+            obs, after = ({key: np.full((1, 1), number) for key in "ab"} for number in (t, t + 0.5))
+            buffer.add(obs, after, np.zeros((1, 1)), np.zeros(1), np.ones(1, bool), [{}])
+
+    fill(0, 60)
+    buffer._obs["a"].grow(500_000)
+    file = tmp_path / "observations.a.rows.bin"
+    assert file.stat().st_size == 2_000_000 > 10 * file.stat().st_blocks * 512
+    del buffer
+    gc.collect()
+    buffer = TransitionReplayBuffer(1000, space, ACTIONS, "cpu", path=tmp_path)
+    assert (buffer._obs["a"].n_rows, buffer._obs["b"].n_rows) == (500_000, 1063)
+    fill(60, 440)
+    for key in "ab":
+        np.testing.assert_array_equal(buffer.observations[key][:500, 0, 0], np.arange(500))
+        np.testing.assert_array_equal(buffer.next_observations[key][:500, 0, 0], np.arange(500) + 0.5)
+
+
+def test_full_disk_is_foreseen(tmp_path, monkeypatch):
+    """When the buffer is made, since later the operating system ends the process."""
+    monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 1000))
+    with pytest.warns(UserWarning, match="a full replay buffer takes .* GB are free"):
+        TransitionReplayBuffer(1000, NUMBER, ACTIONS, "cpu", path=tmp_path)
 
 
 def fill(buffer, n, first=0):

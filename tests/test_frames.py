@@ -204,3 +204,14 @@ def test_files_of_both(before, after, tmp_path):
     if after == 4:
         assert models[1].replay_buffer._obs[""]._n_used < 2 * 66
     models[1].learn(30)
+
+
+def test_a_frame_in_use_is_not_given_away():
+    """Though the row that was written last has been overwritten, and its frames are free."""
+    column = FrameStackColumn("x", 12, (4,), np.float32, CPU, 4, 0)
+    stack = np.array([[1.0, 2, 3, 4]], np.float32)
+    column.write(slice(3, 4), stack)
+    column.copy_row(3, 5)
+    column.write(slice(7, 8), stack)
+    column.write(slice(8, 9), np.array([[9.0, 8, 7, 6]], np.float32))
+    np.testing.assert_array_equal(column.array(slice(7, 8)), stack)

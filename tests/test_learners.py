@@ -241,6 +241,28 @@ class TestAgreement:
         assert FusedLearner.refusal(make_model(policy_kwargs=policy_kwargs).policy, "float32") is None
         compare(learner_class, policy_kwargs=policy_kwargs)
 
+    def test_dicts_of_other_types(self, learner_class, monkeypatch, dict_pendulum):
+        """Become floats one by one: large integers beside 16-bit floats stay what they are."""
+        spaces_ = {"angle": spaces.Box(-1, 1, (2,), np.float16), "velocity": spaces.Box(-(10**6), 10**6, (1,), np.int32)}
+        dict_pendulum.observation_space = spaces.Dict(spaces_)
+        monkeypatch.setitem(globals(), "make_model", partial(make_model, policy="MultiInputPolicy", env=dict_pendulum))
+        types = {"angle": th.float16, "velocity": th.int32}
+        convert = lambda obs: {key: (70_000 * part if key == "velocity" else part).to(types[key]) for key, part in obs.items()}  # noqa: E731
+        fit = fitting
+        monkeypatch.setitem(
+            globals(),
+            "fitting",
+            lambda model, batch: (fitted := fit(model, batch))._replace(
+                observations=convert(fitted.observations), next_observations=convert(fitted.next_observations)
+            ),
+        )
+        monkeypatch.setattr(
+            "stable_baselines3.common.policies.preprocess_obs",
+            lambda obs, *args, **kwargs: {key: part.double() for key, part in obs.items()},
+        )
+        models = compare(learner_class, policy_kwargs=dict(normalize_observations=True))
+        assert all(value.isfinite().all() for value in state_of(models[1]).values())
+
     @pytest.mark.parametrize("target_update_interval", [1, 3, 5])
     @pytest.mark.parametrize("policy_delay", [1, 2])
     def test_target_update_interval(self, learner_class, policy_delay, target_update_interval):

@@ -148,7 +148,7 @@ def test_success(monkeypatch, tmp_path, capsys):
     out = ["--png", tmp_path / "curves.png", "--csv", tmp_path / "curves.csv"]
     run(monkeypatch, "curves", tmp_path / "logs", "--success", *out)
     assert "| her   | 1     | 20    | 0.75 " in capsys.readouterr().out
-    assert (tmp_path / "curves.csv").read_text() == "label,seed,steps,success_rate\nher,0,10,0.00\nher,0,20,0.75\n"
+    assert (tmp_path / "curves.csv").read_text() == "label,seed,steps,success_rate\nher,0,10,0.0000\nher,0,20,0.7500\n"
     run(monkeypatch, "curves", tmp_path / "curves.csv", "--success", *out)
     with pytest.raises(SystemExit, match="columns label, seed, steps, mean_return"):
         run(monkeypatch, "curves", tmp_path / "curves.csv", *out)

@@ -117,7 +117,9 @@ class Talks(Walk):
 
     def step(self, action):
         *result, info = super().step(action)
-        return *result, info | {"array": np.arange(3, dtype=np.int16), "scalar": np.float64(0.5), "list": [1, None, "x"]}
+        more = {"array": np.arange(3, dtype=np.int16), "scalar": np.float64(0.5), "list": [1, None, "x"]}
+        unsaid = {"when": np.datetime64("2026-01-01"), "odd": {"__array__": 1}, "numbered": {1: 2}}
+        return *result, info | more | unsaid
 
 
 def test_infos(tmp_path):
@@ -125,12 +127,12 @@ def test_infos(tmp_path):
     kwargs = KINDS["her with infos"] | dict(env=Talks)
     model = make_model(**kwargs).learn(40)
     model.replay_buffer._infos[3]["object"] = object()
-    with pytest.warns(UserWarning, match="an info of type object is not saved"):
+    with pytest.warns(UserWarning, match="an info of type (object|datetime64|dict) is not saved"):
         model.save_replay_buffer(tmp_path / "buffer")
     loaded = make_model(**kwargs)
     loaded.load_replay_buffer(tmp_path / "buffer")
     info, saved = loaded.replay_buffer._infos[3], model.replay_buffer._infos[3]
-    assert set(info) == set(saved) - {"object"}
+    assert set(info) == set(saved) - {"object", "when", "odd", "numbered"}
     assert (info["array"].dtype, info["array"].tolist()) == (np.int16, [0, 1, 2])
     assert (type(info["scalar"]), info["scalar"], info["list"]) == (np.float64, 0.5, [1, None, "x"])
 
@@ -177,6 +179,105 @@ def test_what_does_not_fit(tmp_path):
         with pytest.raises(ValueError, match=message):
             other.load_replay_buffer(tmp_path / "buffer")
     model.learn(10)
+
+
+def test_sequences_and_transitions_have_other_priorities(tmp_path):
+    """Of the steps of a sequence only the first has one: loaded as transitions, or cut otherwise, all of them are new."""
+    model = make_model(**KINDS["r2d2"]).learn(60)
+    model.save_replay_buffer(tmp_path / "sequences")
+    plain = make_model(**KINDS["prioritized"]).learn(60)
+    plain.load_replay_buffer(tmp_path / "sequences")
+    assert (plain.replay_buffer.sampling.tree.values[:60] == 1).all()
+    plain.save_replay_buffer(tmp_path / "transitions")
+    model.load_replay_buffer(tmp_path / "sequences")
+    assert len(np.unique(model.replay_buffer.sampling.tree.values)) > 2
+    kwargs = KINDS["r2d2"] | dict(replay_buffer_kwargs=dict(sequence_length=4, overlap=0, sampling="prioritized"))
+    for name in ("sequences", "transitions"):
+        other = make_model(**kwargs)
+        other.load_replay_buffer(tmp_path / name)
+        buffer = other.replay_buffer
+        begins = buffer._before[:60] % 4 == 0
+        np.testing.assert_array_equal(buffer.sampling.tree.values[:60], begins.astype(float))
+
+
+@pytest.mark.parametrize(("before", "after"), [(True, False), (False, True)])
+def test_with_and_without_infos(before, after, tmp_path):
+    """What is not asked for is left out; what is not there is missed at once."""
+    models = [make_model(**KINDS["her with infos" if each else "her"]) for each in (before, after)]
+    models[0].learn(40).save_replay_buffer(tmp_path / "buffer")
+    if after:
+        with pytest.raises(ValueError, match="has no infos"):
+            models[1].load_replay_buffer(tmp_path / "buffer")
+        return
+    models[1].load_replay_buffer(tmp_path / "buffer")
+    models[1].learn(20)
+
+
+@pytest.mark.parametrize(("before", "after"), [(True, False), (False, True)])
+def test_with_and_without_stored_states(before, after, tmp_path):
+    """The same of the states of recurrent networks."""
+    kinds = [KINDS["r2d2"]["replay_buffer_kwargs"] | dict(stored_state=each) for each in (before, after)]
+    models = [make_model(**KINDS["r2d2"] | dict(replay_buffer_kwargs=kwargs)) for kwargs in kinds]
+    models[0].learn(40).save_replay_buffer(tmp_path / "buffer")
+    if after:
+        with pytest.raises(ValueError, match="states of 0 numbers"):
+            models[1].load_replay_buffer(tmp_path / "buffer")
+        return
+    models[1].load_replay_buffer(tmp_path / "buffer")
+    models[1].learn(20)
+
+
+def test_a_failed_save_leaves_the_file_of_before(tmp_path, monkeypatch):
+    """It is replaced when the new one is whole."""
+    model = make_model().learn(40)
+    model.save_replay_buffer(tmp_path / "buffer")
+    before = (tmp_path / "buffer.pkl").read_bytes()
+
+    def fails(file, buffer):
+        file.write(b"PK")
+        raise OSError("disk full")
+
+    monkeypatch.setattr("sb3_ddpg_ext.replay.write_buffer", fails)
+    with pytest.raises(OSError, match="disk full"):
+        model.learn(20).save_replay_buffer(tmp_path / "buffer")
+    assert (tmp_path / "buffer.pkl").read_bytes() == before
+
+
+def test_normalised_observations_of_64_bits(tmp_path):
+    """A file of a model with VecNormalize, whose buffer keeps 64 bits, fits one without, and the other way round."""
+    import gymnasium as gym
+    from stable_baselines3.common.vec_env import VecNormalize
+
+    class Fine(gym.ObservationWrapper):
+        def __init__(self, env):
+            super().__init__(env)
+            self.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
+
+        def observation(self, obs):
+            return obs.astype(np.float64)
+
+    envs = [DummyVecEnv([lambda: Fine(CountingEnv(RULES))]) for _ in range(2)]
+    models = [
+        DDPG("MlpPolicy", env, device="cpu", buffer_size=50, learning_starts=10) for env in (envs[0], VecNormalize(envs[1]))
+    ]
+    assert [model.replay_buffer.observations.dtype for model in models] == [np.float32, np.float64]
+    for i, model in enumerate(models):
+        model.learn(30).save_replay_buffer(tmp_path / f"{i}")
+        recorded = model.replay_buffer.observations[:30].copy()
+        models[1 - i].load_replay_buffer(tmp_path / f"{i}")
+        np.testing.assert_array_equal(models[1 - i].replay_buffer.observations[:30], recorded)
+        models[1 - i].learn(20)
+
+
+def test_hindsight_without_an_environment(tmp_path):
+    """load, load_replay_buffer, set_env: in that order too."""
+    model = make_model(**KINDS["her"]).learn(40)
+    model.save(tmp_path / "model")
+    model.save_replay_buffer(tmp_path / "buffer")
+    loaded = DDPG.load(tmp_path / "model")
+    loaded.load_replay_buffer(tmp_path / "buffer")
+    loaded.set_env(model.env)
+    loaded.learn(20)
 
 
 def test_keys_with_slashes(tmp_path):

@@ -18,6 +18,8 @@ from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.envs import BitFlippingEnv
 
 from sb3_ddpg_ext import DDPG, RecurrentDDPG, zoo
+from sb3_ddpg_ext.buffers import HindsightReplayBuffer
+from sb3_ddpg_ext.cli.bench_buffers import Goals
 from sb3_ddpg_ext.noise import AdaptiveParameterNoise, OrnsteinUhlenbeckNoise
 from sb3_ddpg_ext.schedules import Exponential
 from sb3_ddpg_ext.zoo import ALGO, convert_params, hyperparams_path, sample_params, sample_recurrent_params
@@ -239,10 +241,10 @@ def test_optimize(tmp_path):
         assert sigma == ("none" if trial.params["noise_kind"] == "none" else pytest.approx(trial.params["noise_std"]))
 
 
-@pytest.mark.parametrize("her", [False, True])
+@pytest.mark.parametrize("her", ["none", "sb3", "ours"])
 def test_every_sample_makes_a_model(her):
     """Whatever is drawn is accepted by the constructor, and the stored parameters give the same arguments again."""
-    additional_args = {"using_her_replay_buffer": her, "her_kwargs": {}}
+    additional_args = {"using_her_replay_buffer": her == "sb3", "her_kwargs": {"n_sampled_goal": 4} if her == "ours" else {}}
     kinds = set()
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(16):
@@ -251,9 +253,10 @@ def test_every_sample_makes_a_model(her):
         study.tell(trial, 0.0)
         assert convert_params(study.trials[-1].params) == params
         env, policy = "Pendulum-v1", "MlpPolicy"
-        if her:
+        if her != "none":
             env, policy = BitFlippingEnv(n_bits=2, continuous=True), "MultiInputPolicy"
-            params["replay_buffer_class"] = HerReplayBuffer
+            params["replay_buffer_class"] = HerReplayBuffer if her == "sb3" else HindsightReplayBuffer
+            assert params["replay_buffer_kwargs"].keys() == {"n_sampled_goal", "goal_selection_strategy"}
         model = DDPG(policy, env, buffer_size=10, device="cpu", **params)
         kinds.add(type(model.action_noise).__name__)
     noises = {"GaussianNoise", "OrnsteinUhlenbeckNoise", "ColouredNoise", "AdaptiveParameterNoise"}
@@ -317,5 +320,5 @@ def test_every_block_makes_a_model(env_id):
     for key in ("policy_kwargs", "replay_buffer_kwargs", "replay_buffer_class"):
         if key in config:
             config[key] = eval(config[key])
-    env = BitFlippingEnv(continuous=True) if config["policy"] == "MultiInputPolicy" else "Pendulum-v1"
+    env = Goals(gym.make("Pendulum-v1")) if config["policy"] == "MultiInputPolicy" else "Pendulum-v1"
     DDPG(env=env, device="cpu", **config | {"buffer_size": 10})

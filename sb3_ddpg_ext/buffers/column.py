@@ -1,6 +1,6 @@
 """Rows of a replay buffer: written by NumPy, gathered for torch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -85,7 +85,8 @@ class Column:
         """Make room for more rows."""
         before = self.tensor
         self._make(n_rows)
-        self.tensor[: len(before)] = before
+        if self.new_array is in_memory:  # a file holds what it held
+            self.tensor[: len(before)] = before
 
     def reset(self) -> None:
         """Forget all rows: nothing to do where they are overwritten anyway."""
@@ -94,23 +95,31 @@ class Column:
         """What is to be saved of these rows: arrays by name, each in parts that follow one another."""
         return {"rows": [self.array(part) for part in parts]}
 
-    def restore(self, parts: list[slice], contents: dict[str, np.ndarray], n_envs: int) -> None:
+    def restore(self, parts: list[slice], contents: Mapping[str, Any], n_envs: int) -> None:
         """
         Write what a column of this class or another has saved.
 
         :param parts: the rows, as when they were saved
-        :param contents: arrays by name
+        :param contents: arrays by name, of which slices are taken in order
         :param n_envs: rows that had been written together
         """
-        begin = 0
-        for part in parts:
-            for start in range(part.start, part.stop, CHUNK):
-                rows = slice(start, min(start + CHUNK, part.stop))
-                self.write(rows, saved_rows(contents, slice(begin, begin + rows.stop - rows.start), self.shape))
-                begin += rows.stop - rows.start
+        if "rows" not in contents:
+            contents = {name: np.asarray(array) for name, array in contents.items()}
+        for rows, saved in chunks(parts):
+            self.write(rows, saved_rows(contents, saved, self.shape))
 
 
-def saved_rows(contents: dict[str, np.ndarray], rows: slice, shape: tuple[int, ...]) -> np.ndarray:
+def chunks(parts: list[slice], n: int = CHUNK) -> Iterator[tuple[slice, slice]]:
+    """At most ``n`` rows of these at once, and where they lie when the parts follow one another."""
+    begin = 0
+    for part in parts:
+        for start in range(part.start, part.stop, n):
+            rows = slice(start, min(start + n, part.stop))
+            yield rows, slice(begin, begin + rows.stop - rows.start)
+            begin += rows.stop - rows.start
+
+
+def saved_rows(contents: Mapping[str, Any], rows: slice, shape: tuple[int, ...]) -> np.ndarray:
     """Rows of what a column has saved, of the shape (n, *shape)."""
     if "rows" in contents:
         return contents["rows"][rows]

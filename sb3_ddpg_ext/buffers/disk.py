@@ -3,6 +3,8 @@
 import gc
 import json
 import os
+import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,16 @@ try:
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
+LOCK = "replay_buffer.lock"
+
 
 class Folder:
     """
     Memory-mapped arrays in the files of a folder, for one process at a time.
 
     Everything that has been written is there after the process has ended, however it ended, unless the whole machine stopped.
+    Room is taken as it is needed; a process that writes where the disk has none left is stopped by the operating system. Where
+    there is no ``fcntl`` (Windows), nothing keeps two processes apart.
 
     :param path: of the folder, which is made if it is not there
     :raises BlockingIOError: if another buffer uses it
@@ -27,7 +33,7 @@ class Folder:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.path / "lock").open("w")
+        self._lock = (self.path / LOCK).open("a")
         if not self._take() and (gc.collect() == 0 or not self._take()):  # the other may be waiting to be collected
             self._lock.close()
             raise BlockingIOError(f"path={str(path)!r} must not be used by another replay buffer")
@@ -46,9 +52,12 @@ class Folder:
         :return: whether they are there already
         :raises ValueError: if the folder holds something else
         """
-        header = self.path / "header.json"
+        header, counters = self.path / "header.json", self.path / "counters.bin"
+        if header.exists() and not any(counters.read_bytes()):  # nothing has been added
+            for file in (header, *self.path.glob("*.bin")):
+                file.unlink()
         if not header.exists():
-            others = sorted(each.name for each in self.path.iterdir() if each.name != "lock")
+            others = sorted(each.name for each in self.path.iterdir() if each.name != LOCK)
             if others:
                 raise ValueError(f"path={str(self.path)!r} must be a folder of a replay buffer, or an empty one: {others[0]}")
             return False
@@ -60,6 +69,19 @@ class Folder:
                     "another folder"
                 )
         return True
+
+    def warn_if_too_large(self, n_bytes: int) -> None:
+        """
+        :param n_bytes: that all files will take
+        """
+        taken = sum(file.stat().st_blocks * 512 for file in self.path.iterdir()) if hasattr(os.stat_result, "st_blocks") else 0
+        free = shutil.disk_usage(self.path).free
+        if n_bytes - taken > free:
+            warnings.warn(
+                f"a full replay buffer takes {n_bytes / 1e9:.2f} GB in path={str(self.path)!r}, where {free / 1e9:.2f} GB are "
+                "free; the process will be stopped when there are none left",
+                stacklevel=2,
+            )
 
     def sign(self, contents: dict[str, Any]) -> None:
         """All arrays are there."""

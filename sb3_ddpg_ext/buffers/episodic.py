@@ -1,5 +1,6 @@
 """A replay buffer that knows of each transition where in its episode it is."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ class EpisodicReplayBuffer(TransitionReplayBuffer):
         self._after = np.zeros(self._n_rows, np.int32)  # and after it; -1 in an episode that may go on
         self._age = np.zeros(self.n_envs, np.int64)  # of the present episodes, in transitions
 
-    def _derive(self, arrays: dict[str, np.ndarray]) -> None:
+    def _derive(self, arrays: Collection[str]) -> None:
         super()._derive(arrays)
         n = self.n_written // self.n_envs
         if not n:

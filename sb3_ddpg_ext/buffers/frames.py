@@ -1,11 +1,12 @@
 """Stacked frames, each stored once."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch as th
 
-from sb3_ddpg_ext.buffers.column import Column, NewArray, in_memory, join, saved_rows
+from sb3_ddpg_ext.buffers.column import Column, NewArray, chunks, in_memory, join, saved_rows
 
 BLANK = 0  # the frame that a row without any has
 
@@ -98,6 +99,7 @@ class FrameStackColumn:
             stays, moves = _equal(frames, last), _equal(frames[:, :-1], last[:, 1:])
             index[:, :-1][moves] = self._last_index[:, 1:][moves]
             index[stays] = self._last_index[stays]
+            index[self._uses[index] == 0] = BLANK  # the row may have been overwritten since
         for env, place in zip(*np.nonzero(index == BLANK), strict=True):
             if place and np.array_equal(frames[env, place], frames[env, place - 1]):
                 index[env, place] = index[env, place - 1]
@@ -147,7 +149,8 @@ class FrameStackColumn:
     def grow(self, n_rows: int) -> None:
         before = self.index
         self._make_index(n_rows)
-        self.index[: len(before)] = before
+        if self._new_array is in_memory:
+            self.index[: len(before)] = before
 
     def reset(self) -> None:
         self.index[:] = BLANK
@@ -157,23 +160,18 @@ class FrameStackColumn:
         frames = self.frames.array(slice(self._n_used))
         return {"frames": [frames], "index": [self.index[part] for part in parts]}
 
-    def restore(self, parts: list[slice], contents: dict[str, np.ndarray], n_envs: int) -> None:
+    def restore(self, parts: list[slice], contents: Mapping[str, Any], n_envs: int) -> None:
         self.reset()
-        begin = 0
         if "rows" in contents or contents["index"].shape[1] != self.n_frames:
-            for part in parts:
-                for start in range(part.start, part.stop, n_envs):
-                    rows = slice(start, min(start + n_envs, part.stop))
-                    self.write(rows, saved_rows(contents, slice(begin, begin + rows.stop - rows.start), self.shape))
-                    begin += rows.stop - rows.start
-            return
-        frames = contents["frames"]
-        if len(frames) > self.frames.n_rows:
-            self.frames.grow(len(frames) + 16)
-        self.frames.write(slice(len(frames)), frames)
-        for part in parts:
-            self.index[part] = contents["index"][begin : begin + part.stop - part.start]
-            begin += part.stop - part.start
+            for rows, saved in chunks(parts, n_envs):
+                self.write(rows, saved_rows(contents, saved, self.shape))
+        else:
+            n = len(contents["frames"])
+            if n > self.frames.n_rows:
+                self.frames.grow(n + 16)
+            self.frames.restore([slice(0, n)], {"rows": contents["frames"]}, n_envs)
+            for rows, saved in chunks(parts):
+                self.index[rows] = contents["index"][saved]
         self._recount()
 
 

@@ -65,6 +65,9 @@ class HindsightReplayBuffer(EpisodicReplayBuffer):
                 f"{type(self).__name__} needs observations with the key {sorted(missing)[0]!r}: {observation_space}"
             )
 
+    def state(self) -> dict[str, Any]:
+        return super().state() | {"has_infos": self.copy_info_dict}
+
     def _allocate(self, n_used: int) -> None:
         super()._allocate(n_used)
         self._infos = np.full(self._n_rows if self.copy_info_dict else 0, None, object)

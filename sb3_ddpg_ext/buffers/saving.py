@@ -3,6 +3,9 @@
 import json
 import warnings
 import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BufferedIOBase
 from typing import Any, BinaryIO
 
@@ -33,11 +36,12 @@ def _write(archive: zipfile.ZipFile, folder: str, buffer: TransitionReplayBuffer
     header = dict(format=FORMAT, version=VERSION, kind=type(buffer).__name__) | buffer.layout() | buffer.state()
     header["share"] = None if buffer.demonstrations is None else buffer.demonstration_share
     if isinstance(buffer.sampling, Prioritized):
-        header |= dict(sampling=buffer.sampling.settings(), largest=buffer.sampling.largest)
+        header |= dict(priority_settings=buffer.priority_settings(), largest=buffer.sampling.largest)
     archive.writestr(f"{folder}header.json", json.dumps(header, indent=1) + "\n")
     for name, parts in buffer.contents().items():
         if parts[0].dtype == object:
-            archive.writestr(f"{folder}{name}.json", json.dumps([_plain(each) for each in parts[0]]))
+            infos = [{} if (plain := _plain(each)) is Ellipsis else plain for each in parts[0]]
+            archive.writestr(f"{folder}{name}.json", json.dumps(infos))
         else:
             _write_array(archive, f"{folder}{name}.npy", parts)
     if isinstance(buffer.sampling, Prioritized):
@@ -90,20 +94,39 @@ class BufferFile:
     def _json(self, member: str) -> Any:
         return json.loads(self._archive.read(member))
 
+    def verify(self) -> None:
+        """
+        Read all of it.
+
+        :raises ValueError: if it is damaged
+        """
+        with self._damage():
+            if damaged := self._archive.testzip():
+                raise zipfile.BadZipFile(f"checksum of {damaged}")
+
+    @contextmanager
+    def _damage(self) -> Iterator[None]:
+        try:
+            yield
+        except (zipfile.BadZipFile, zlib.error, KeyError, EOFError) as error:
+            raise ValueError(f"{self.name} must be a file that save_replay_buffer has written, undamaged ({error})") from error
+
     def check_fits(self, buffer: TransitionReplayBuffer) -> None:
         """
         :raises ValueError: if it is of other environments than ``buffer`` is
         """
-        layout = json.loads(json.dumps(buffer.layout()))
+        layout, state = json.loads(json.dumps(buffer.layout())), buffer.state()
         for name in ("n_envs", "action_dim", "observations"):
             saved, wanted = self.header[name], layout[name]
-            if saved != wanted:
+            if _as_float32(saved) != _as_float32(wanted):
                 raise ValueError(
                     f"the replay buffer in {self.name} has {name}={saved}; it must be the model's {name}={wanted}"
                 )
-        saved, wanted = (state.get("state_size", 0) for state in (self.header, buffer.state()))  # of recurrent networks
+        saved, wanted = self.header.get("state_size", 0), state.get("state_size", 0)  # of recurrent networks
         if wanted and saved != wanted:
             raise ValueError(f"the replay buffer in {self.name} has states of {saved} numbers; they must have {wanted}")
+        if state.get("has_infos") and not self.header.get("has_infos"):
+            raise ValueError(f"the replay buffer in {self.name} has no infos; they must be there with copy_info_dict=True")
 
     def restore(self, buffer: TransitionReplayBuffer, folder: str = "") -> None:
         """
@@ -111,38 +134,78 @@ class BufferFile:
         :param folder: in the archive
         :raises ValueError: if the file is damaged
         """
-        header = self.demonstrations if folder else self.header
-        try:
-            arrays = {
-                name.removeprefix(folder).rpartition(".")[0]: self._read(name)
-                for name in self._archive.namelist()
-                if name.startswith(folder) and (folder or not name.startswith("demonstrations/"))
-                if not name.endswith("header.json")
-            }
-            buffer.restore(header, arrays)  # type: ignore[arg-type]
-        except (zipfile.BadZipFile, KeyError, EOFError) as error:
-            raise ValueError(f"{self.name} must be a file that save_replay_buffer has written, undamaged ({error})") from error
-        buffer.renew_sampling()
-        sampling = buffer.sampling
-        if isinstance(sampling, Prioritized) and header.get("sampling") == sampling.settings():  # type: ignore[union-attr]
-            sampling.restore(arrays["priorities"], header["largest"])  # type: ignore[index]
+        header: dict[str, Any] = self.demonstrations if folder else self.header  # type: ignore[assignment]
+        members = [
+            name
+            for name in self._archive.namelist()
+            if name.startswith(folder) and (folder or not name.startswith("demonstrations/"))
+            if not name.endswith("header.json")
+        ]
+        with self._damage():
+            arrays = {name.removeprefix(folder).rpartition(".")[0]: self._read(name) for name in members}
+            buffer.restore(header, arrays)
+            buffer.renew_sampling()
+            if isinstance(buffer.sampling, Prioritized) and header.get("priority_settings") == buffer.priority_settings():
+                buffer.sampling.restore(np.asarray(arrays["priorities"]), header["largest"])
 
     def _read(self, member: str) -> Any:
-        if member.endswith(".json"):
-            infos = np.empty(len(parsed := self._json(member)), object)
-            infos[:] = [_rich(each) for each in parsed]
-            return infos
-        with self._archive.open(member) as stream:
-            return np.lib.format.read_array(stream, allow_pickle=False)
+        if not member.endswith(".json"):
+            return SavedArray(self._archive, member)
+        infos = np.empty(len(parsed := self._json(member)), object)
+        infos[:] = [_rich(each) for each in parsed]
+        return infos
+
+
+class SavedArray:
+    """
+    An array in an archive, of which slices are read, one behind the other.
+
+    :param archive: open for reading
+    :param member: its name there
+    """
+
+    def __init__(self, archive: zipfile.ZipFile, member: str):
+        self._archive, self._member = archive, member
+        self._open()
+        self.shape: tuple[int, ...] = self._header[0]
+        self._row = int(np.prod(self.shape[1:], dtype=np.int64)) * self._header[2].itemsize
+
+    def _open(self) -> None:
+        self._stream, self._at = self._archive.open(self._member), 0
+        np.lib.format.read_magic(self._stream)
+        self._header = np.lib.format.read_array_header_1_0(self._stream)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        if rows.start < self._at:
+            self._open()
+        if rows.start > self._at:
+            self._stream.seek((rows.start - self._at) * self._row, 1)
+        n = min(rows.stop, len(self)) - rows.start
+        data = self._stream.read(n * self._row)
+        if len(data) < n * self._row:
+            raise EOFError(f"{self._member} ends early")
+        self._at = rows.start + n
+        return np.frombuffer(data, self._header[2]).reshape(n, *self.shape[1:])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[0 : len(self)] if dtype is None else self[0 : len(self)].astype(dtype)
+
+
+def _as_float32(value: Any) -> Any:
+    """Files of 64-bit numbers fit buffers of 32-bit ones, and the other way round."""
+    return json.loads(json.dumps(value).replace('"float64"', '"float32"'))
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it; what cannot be said there is left out, with a warning."""
-    if isinstance(value, dict):
-        return {str(key): plain for key, each in value.items() if (plain := _plain(each)) is not Ellipsis}
+    """As JSON has it, tuples as lists; what cannot be said there is left out, with a warning."""
+    if isinstance(value, dict) and ARRAY not in value and all(isinstance(key, str) for key in value):
+        return {key: plain for key, each in value.items() if (plain := _plain(each)) is not Ellipsis}
     if isinstance(value, list | tuple):
         return [plain for each in value if (plain := _plain(each)) is not Ellipsis]
-    if isinstance(value, np.ndarray | np.generic) and value.dtype != object:
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biufU":
         return {ARRAY: value.tolist(), "dtype": value.dtype.str}
     if value is None or isinstance(value, bool | int | float | str):
         return value

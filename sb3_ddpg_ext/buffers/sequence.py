@@ -99,8 +99,14 @@ class SequenceReplayBuffer(EpisodicReplayBuffer):
         Make room for the states of the networks.
 
         :param size: numbers in the state of one environment
+        :raises ValueError: if the transitions in the folder of the buffer have states of another size
         """
-        if self.stored_state and size != self.state_size:
+        size = size if self.stored_state else 0
+        if self._folder is not None and self.n_written:
+            self._folder.claim({"state_size": size})
+        elif self._folder is not None:
+            self._folder.sign(self.layout() | {"state_size": size})
+        if size != self.state_size:
             self.state_size = size
             self._states = self._new_array(f"states.{size}", (self._n_rows, size), np.float32)
             self._warn_if_too_large()
@@ -132,6 +138,10 @@ class SequenceReplayBuffer(EpisodicReplayBuffer):
 
     def state(self) -> dict[str, Any]:
         return super().state() | {"state_size": self.state_size}
+
+    def priority_settings(self) -> dict[str, Any] | None:
+        own = super().priority_settings()
+        return own and own | dict(sequence_length=self.sequence_length, overlap=self.overlap)
 
     def renew_sampling(self) -> None:
         super().renew_sampling()

@@ -1,7 +1,6 @@
 """Transitions as a learner wants them: each observation stored once, each batch one gather."""
 
 import warnings
-from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -11,8 +10,7 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer, psutil
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 
-from sb3_ddpg_ext.buffers.column import Column, in_memory
-from sb3_ddpg_ext.buffers.disk import Folder
+from sb3_ddpg_ext.buffers.column import Column, NewArray, in_memory
 from sb3_ddpg_ext.buffers.frames import FrameStackColumn, frame_axis
 from sb3_ddpg_ext.validation import check_integer
 
@@ -39,13 +37,10 @@ class TransitionStorage(ReplayBuffer):
     :param keep_float64: store 64-bit floats as they are: for VecNormalize, which subtracts the mean before it rounds
     :param pin_memory: hand samples to a GPU through page-locked memory, without waiting for the copy
     :param frame_stack: how many frames an observation consists of, each of which is stored once; right for any observation
-    :param path: a folder for the transitions, which are there again when a buffer with the same arguments is made with it.
-        What is in memory then is what the operating system keeps there. One process at a time.
     """
 
-    # Arrays with an element for each transition, and those of them that are not saved, because they follow from the others.
-    _per_row: ClassVar[tuple[str, ...]] = ("_next", "_timeouts")
-    _derived: ClassVar[tuple[str, ...]] = ()
+    _per_row: ClassVar[tuple[str, ...]] = ("_next", "_timeouts")  # arrays with an element for each transition
+    _new_array: NewArray = staticmethod(in_memory)
 
     def __init__(
         self,
@@ -60,7 +55,6 @@ class TransitionStorage(ReplayBuffer):
         pin_memory: bool = False,
         keep_float64: bool = False,
         frame_stack: int = 1,
-        path: str | Path | None = None,
     ):
         super(ReplayBuffer, self).__init__(buffer_size, observation_space, action_space, device, n_envs=n_envs)
         self.buffer_size = max(buffer_size // n_envs, 1)
@@ -77,50 +71,29 @@ class TransitionStorage(ReplayBuffer):
         self._newest_rows = np.arange(self._newest.start, self._newest.stop)
         self._free: list[int] = []
         self.frame_stack = check_integer("frame_stack", frame_stack, at_least=1)
-        self._folder = None if path is None else Folder(path)
-        self._new_array = in_memory if self._folder is None else self._folder.new_array
-        is_there = self._folder is not None and self._folder.claim(self.layout())
         self._allocate(self._n_used)
         self._goes_on = np.zeros(n_envs, bool)  # whether the newest transition's next observation may start another
         self._incoming = np.empty((n_envs, self.action_dim + 2), np.float32)
-        if is_there:
-            self._reopen()
-        elif self._folder is not None:
-            self._folder.sign(self.layout())
         self._warn_if_too_large()
-
-    def layout(self) -> dict[str, Any]:
-        """What a file or a folder must agree with to hold this buffer's transitions."""
-        space = self.observation_space
-        subspaces = space.spaces if isinstance(space, spaces.Dict) else {"": space}
-        shapes = self.obs_shape if isinstance(self.obs_shape, dict) else {"": self.obs_shape}
-        return dict(
-            buffer_size=self.buffer_size,
-            n_envs=self.n_envs,
-            observations={key: [list(shapes[key]), self._stored_as(each.dtype).name] for key, each in subspaces.items()},
-            action_dim=self.action_dim,
-            arrays=[name.removeprefix("_") for name in self._per_row if name not in self._derived],
-            frame_stack=self.frame_stack,
-        )
 
     def _allocate(self, n_used: int) -> None:
         capacity = n_used + max(self._n_rows // 16, 16)
-        self._obs = {key: self._make_column(key, capacity) for key in self.layout()["observations"]}
+        space = self.observation_space
+        subspaces = space.spaces if isinstance(space, spaces.Dict) else {"": space}
+        self._obs = {key: self._make_column(key, subspace, capacity) for key, subspace in subspaces.items()}
         # Action, reward, terminated.
         self._rest = Column("rest", self._n_rows, (self.action_dim + 2,), np.float32, self.storage_device, self._new_array)
         self._next = self._new_array("next", (self._n_rows,), np.int32)  # the row of the observation that follows
         self._timeouts = self._new_array("timeouts", (self._n_rows,), bool)
-        self._counters = self._new_array("counters", (3,), np.int64)  # pos, full, and whether something is being added
 
     def _stored_as(self, dtype: Any) -> np.dtype:
         if dtype == np.float64 and not self.keep_float64:
             return np.dtype(np.float32)  # as which it enters the networks
         return np.dtype(STORED_AS.get(np.dtype(dtype).name, dtype))
 
-    def _make_column(self, key: str, n_rows: int) -> Column | FrameStackColumn:
-        space = self.observation_space[key] if isinstance(self.observation_space, spaces.Dict) else self.observation_space
+    def _make_column(self, key: str, space: spaces.Space, n_rows: int) -> Column | FrameStackColumn:
         shape = self.obs_shape[key] if isinstance(self.obs_shape, dict) else self.obs_shape
-        name, dtype = _prefix(key).replace("/", ".") + "rows", self._stored_as(space.dtype)
+        name, dtype = array_prefix(key).replace("/", ".") + "rows", self._stored_as(space.dtype)
         if self.frame_stack > 1:
             is_first = is_image_space(space) and is_image_space_channels_first(space)  # type: ignore[arg-type]
             axis = frame_axis(shape, self.frame_stack, is_first)
@@ -136,7 +109,7 @@ class TransitionStorage(ReplayBuffer):
         return sum(c.nbytes for c in columns) + sum(getattr(self, name).nbytes for name in self._per_row)
 
     def _warn_if_too_large(self) -> None:
-        if psutil is None or self.storage_device.type != "cpu" or self._folder is not None:  # psutil is optional for SB3
+        if psutil is None or self.storage_device.type != "cpu":  # an optional dependency of SB3's
             return
         available = psutil.virtual_memory().available
         if self.nbytes > available:
@@ -172,7 +145,7 @@ class TransitionStorage(ReplayBuffer):
         done = np.asarray(done, bool).reshape(-1)
         rows = slice(self.pos * self.n_envs, (self.pos + 1) * self.n_envs)
         overwritten = [row for row in self._next[rows].tolist() if row >= self._newest.stop] if self.full else []
-        self._note(True)
+        self._adding()
         self._write_obs(rows, starts)
         self._link_previous(rows)
         self._write_obs(self._newest, follows)
@@ -188,7 +161,9 @@ class TransitionStorage(ReplayBuffer):
             self.full = True
             self.pos = 0
         self._added(rows, infos)
-        self._note(False)
+
+    def _adding(self) -> None:
+        """For subclasses, to take note that the first array is about to be written."""
 
     def _added(self, rows: slice, infos: list[dict[str, Any]]) -> None:
         """For subclasses, to take note of new transitions in these rows."""
@@ -231,10 +206,9 @@ class TransitionStorage(ReplayBuffer):
         else:
             row = self._n_used
             self._n_used += 1
-            if row == next(iter(self._obs.values())).n_rows:
-                for column in self._obs.values():
-                    column.grow(row + max(self._n_rows // 8, 16))
         for column in self._obs.values():
+            if row >= column.n_rows:
+                column.grow(row + max(self._n_rows // 8, 16))
             column.copy_row(row, source)
         return row
 
@@ -282,103 +256,14 @@ class TransitionStorage(ReplayBuffer):
         self._n_used, self._free = self._newest.stop, []
         for column in self._obs.values():
             column.reset()
-        self._note(False)
-
-    @property
-    def is_on_disk(self) -> bool:
-        return self._folder is not None
 
     @property
     def n_written(self) -> int:
         """Rows of transitions that have been written."""
         return self._n_rows if self.full else self.pos * self.n_envs
 
-    def state(self) -> dict[str, Any]:
-        """What :meth:`restore` is to know beside the arrays, as JSON has it."""
-        return dict(pos=self.pos, full=self.full, n_used=self._n_used, goes_on=self._goes_on.tolist())
 
-    def contents(self) -> dict[str, list[np.ndarray]]:
-        """What has been written, without the room for more: arrays by name, each in parts that follow one another."""
-        parts = [slice(0, self.n_written), slice(self._n_rows, self._n_used)]
-        arrays = {"rest": [self._rest.array(parts[0])]}
-        for key, column in self._obs.items():
-            arrays |= {f"{_prefix(key)}{name}": each for name, each in column.contents(parts).items()}
-        saved = [name for name in self._per_row if name not in self._derived]
-        return arrays | {name.removeprefix("_"): [getattr(self, name)[parts[0]]] for name in saved}
-
-    def restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        """
-        Take over what a buffer of the same size has saved. This one has been empty until now.
-
-        :param state: of that buffer
-        :param arrays: its contents, by name
-        """
-        self.pos, self.full, self._n_used = state["pos"], state["full"], state["n_used"]
-        parts = [slice(0, self.n_written), slice(self._n_rows, self._n_used)]
-        self._rest.write(parts[0], arrays["rest"])
-        for key, column in self._obs.items():
-            if self._n_used > column.n_rows:
-                column.grow(self._n_used + max(self._n_rows // 8, 16))
-            own = _prefix(key)
-            saved = {name.removeprefix(own): array for name, array in arrays.items() if name.startswith(own)}
-            column.restore(parts, saved, self.n_envs)
-        for name in self._per_row:
-            if name.removeprefix("_") in arrays:
-                getattr(self, name)[parts[0]] = arrays[name.removeprefix("_")]
-        self._goes_on[:] = state["goes_on"]
-        self._derive(arrays)
-        self._note(False)
-
-    def _derive(self, arrays: dict[str, np.ndarray]) -> None:
-        """Work out what has not been saved."""
-        follows = self._next[: self.n_written]
-        kept = set(follows[follows >= self._newest.stop].tolist())
-        self._free = [row for row in range(self._newest.stop, self._n_used) if row not in kept]
-
-    def _reopen(self) -> None:
-        """Go on with what is in the folder, except for transitions that were being added when the process ended."""
-        self.pos, self.full = int(self._counters[0]), bool(self._counters[1])
-        is_torn = bool(self._counters[2])
-        self._n_used = max(int(self._next[: self.n_written].max(initial=0)) + 1, self._newest.stop)
-        self._derive({})
-        first, newest = self.pos * self.n_envs, (self.pos - 1) % self.buffer_size * self.n_envs
-        for env in range(self.n_envs if self.n_written else 0):
-            if self._next[newest + env] in (first + env, self._newest.start + env):  # where the next add() will write
-                self._next[newest + env] = self._keep(int(self._next[newest + env]))
-        if is_torn and self.full:
-            self._repeat(first, (first + self.n_envs) % self._n_rows)
-        self._derive({})
-        self._note(False)
-
-    def _repeat(self, first: int, other: int) -> None:
-        """Let the transitions from row ``first`` be those from row ``other``."""
-        for env in range(self.n_envs):
-            row, source = first + env, other + env
-            for column in (*self._obs.values(), self._rest):
-                column.copy_row(row, source)
-            self._timeouts[row] = self._timeouts[source]
-            follows = int(self._next[source])
-            self._next[row] = follows if follows < self._n_rows else self._keep(follows)
-
-    def _note(self, is_adding: bool) -> None:
-        if self._folder is not None:
-            self._counters[:] = self.pos, self.full, is_adding
-
-    def __getstate__(self) -> dict[str, Any]:
-        left_out = {*self._per_row, "_obs", "_rest", "_counters", "_folder", "_new_array"}
-        state = {name: value for name, value in self.__dict__.items() if name not in left_out}
-        contents = {name: np.concatenate(parts) for name, parts in self.contents().items()}
-        return state | {"contents": contents, "state": self.state()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        contents, own = state.pop("contents"), state.pop("state")
-        self.__dict__.update(state)
-        self._folder, self._new_array = None, in_memory
-        self._allocate(self._n_used)
-        self.restore(own, contents)
-
-
-def _prefix(key: str) -> str:
+def array_prefix(key: str) -> str:
     """Of the names of the arrays with these observations."""
     return f"observations/{quote(key, safe='')}/" if key else "observations/"
 

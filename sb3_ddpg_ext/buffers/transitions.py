@@ -10,12 +10,12 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_ddpg_ext.batch import Samples
-from sb3_ddpg_ext.buffers.sampling import Sampling, Uniform
-from sb3_ddpg_ext.buffers.storage import TransitionStorage
+from sb3_ddpg_ext.buffers.persistent import PersistentStorage
+from sb3_ddpg_ext.buffers.sampling import Prioritized, Sampling, Uniform
 from sb3_ddpg_ext.validation import check_instance, check_integer, check_real
 
 
-class TransitionReplayBuffer(TransitionStorage):
+class TransitionReplayBuffer(PersistentStorage):
     """
     Replay memory of transitions. By default sampled uniformly, with the random draws of SB3's ``ReplayBuffer``.
 
@@ -33,7 +33,7 @@ class TransitionReplayBuffer(TransitionStorage):
     :param sampling: which transitions a batch has; None for :class:`~sb3_ddpg_ext.buffers.Uniform`
     :param combined: whether each batch has the newest transition of each environment,
         combined experience replay, Zhang & Sutton (2017), https://arxiv.org/abs/1712.01275
-    :param kwargs: arguments of :class:`~sb3_ddpg_ext.buffers.storage.TransitionStorage`
+    :param kwargs: arguments of :class:`~sb3_ddpg_ext.buffers.persistent.PersistentStorage`, ``path`` among them
     """
 
     def __init__(
@@ -62,11 +62,16 @@ class TransitionReplayBuffer(TransitionStorage):
         self.demonstration_share = 0.0
 
     def _added(self, rows: slice, infos: list[dict[str, Any]]) -> None:
+        super()._added(rows, infos)
         self.sampling.added(rows)
 
     def reset(self) -> None:
         super().reset()
         self.renew_sampling()
+
+    def priority_settings(self) -> dict[str, Any] | None:
+        """What the meaning of a priority depends on, as JSON has it; None without."""
+        return self.sampling.settings() if isinstance(self.sampling, Prioritized) else None
 
     def renew_sampling(self) -> None:
         """All that is there is new to the sampling."""

@@ -59,24 +59,25 @@ def needs_goals(name: str) -> bool:
 class Goals(gym.Wrapper):
     """Any environment as one with goals: to bring the first numbers of the observation to those drawn for the episode."""
 
-    N = 3
+    N = 3  # at most so many
 
     def __init__(self, env: gym.Env):
         super().__init__(env)
-        goal = spaces.Box(-np.inf, np.inf, (self.N,), np.float64)
+        self.n = min(self.N, env.observation_space.shape[0])  # type: ignore[index]
+        goal = spaces.Box(-np.inf, np.inf, (self.n,), np.float64)
         self.observation_space = spaces.Dict(
             observation=env.observation_space,
             achieved_goal=goal,
             desired_goal=goal,  # type: ignore[arg-type]
         )
-        self.goal = np.zeros(self.N)
+        self.goal = np.zeros(self.n)
 
     def _with_goals(self, obs: np.ndarray) -> dict[str, np.ndarray]:
-        return {"observation": obs, "achieved_goal": obs[: self.N].astype(np.float64), "desired_goal": self.goal}
+        return {"observation": obs, "achieved_goal": obs[: self.n].astype(np.float64), "desired_goal": self.goal}
 
     def reset(self, **kwargs: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         obs, info = self.env.reset(**kwargs)
-        self.goal = self.np_random.standard_normal(self.N)
+        self.goal = self.np_random.standard_normal(self.n)
         return self._with_goals(obs), info
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
@@ -85,5 +86,5 @@ class Goals(gym.Wrapper):
         return obs, float(self.compute_reward(obs["achieved_goal"], self.goal, info)), terminated, truncated, info
 
     def compute_reward(self, achieved: np.ndarray, desired: np.ndarray, info: Any) -> np.ndarray:
-        """Minus the distances, of shapes (n, 3) or (3,)."""
+        """Minus the distances, of shape (n,) or ()."""
         return -np.linalg.norm(achieved - desired, axis=-1)

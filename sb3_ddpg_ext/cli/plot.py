@@ -40,7 +40,7 @@ def add_curves(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sources", type=Path, nargs="+", metavar="LOGDIR|CSV", help=help_text)
     parser.add_argument("--png", type=Path, default=Path("curves.png"))
     parser.add_argument("--success", action="store_true", help="the share of successful episodes instead of the return")
-    parser.add_argument("--csv", type=Path, help="write the mean return of each evaluation to this file")
+    parser.add_argument("--csv", type=Path, help="write the mean of each evaluation to this file")
     parser.add_argument("--title", help="default: the name of the first source")
     parser.set_defaults(run=run_curves)
 

@@ -147,7 +147,7 @@ def write(runs: Runs, path: Path, quantity: Quantity = RETURN) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(quantity.columns)
         for (label, seed), evaluations in sorted(runs.items()):
-            writer.writerows([label, seed, steps, f"{value:.2f}"] for steps, value in evaluations.items())
+            writer.writerows([label, seed, steps, f"{value:.{quantity.digits + 2}f}"] for steps, value in evaluations.items())
 
 
 def table(curves: list[Curve], quantity: Quantity = RETURN) -> str:

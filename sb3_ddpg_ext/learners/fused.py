@@ -217,10 +217,15 @@ class FusedLearner(Learner):
 
     def _flat(self, observations: Any) -> th.Tensor:
         """What the networks' first layers get, of shape (batch, features)."""
+        dtype = self.online.values.dtype
+        if self.keys is not None:
+            observations = {key: observations[key].to(dtype) for key in self.keys}
+        else:
+            observations = observations.to(dtype)
         if self.normaliser is not None:
             observations = normalise(self.normaliser, observations)
         if self.keys is not None:
-            return th.cat([observations[key].flatten(1) for key in self.keys], dim=1)
+            return th.cat([part.flatten(1) for part in observations.values()], dim=1)
         return observations if observations.ndim == 2 else observations.flatten(1)
 
 
