@@ -43,6 +43,7 @@ class ModelAgent:
         self.batch_size = task.batch_size
         self.buffer = model.replay_buffer
         self.obs = model.observation_space.sample()
+        self.errors = th.rand(100 * task.batch_size)
 
     def learn(self, steps: int) -> None:
         self.model.learn(steps, reset_num_timesteps=False)
@@ -59,7 +60,9 @@ class ModelAgent:
         self.model.predict(self.obs, deterministic=True)
 
     def sample(self) -> None:
-        self.buffer.sample(self.batch_size)
+        rows = getattr(self.buffer.sample(self.batch_size), "indices", None)
+        if rows is not None:  # what an update would tell a prioritised buffer
+            self.buffer.update_priorities(rows, self.errors[: len(rows)])  # type: ignore[attr-defined]
 
     def wait(self) -> None:
         if self.model.device.type == "cuda":

@@ -31,7 +31,7 @@ MEASURES = {
     "update": Measure("one update, sampling included", "ms", 1e3, False),
     "collect": Measure("learn() without updates", "steps/s", 1.0, True),
     "predict": Measure("predict() of one observation", "us", 1e6, False),
-    "sample": Measure("sample() of the replay buffer", "us", 1e6, False),
+    "sample": Measure("sample() of the replay buffer, and the priorities after it", "us", 1e6, False),
 }
 
 
