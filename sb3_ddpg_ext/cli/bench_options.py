@@ -56,7 +56,8 @@ def draw_options(rows: list[Row], title: str, path: Path) -> None:
     )
     for ax, (measure, cell) in zip(axes[0], panels, strict=True):
         mine = [row for row in rows if (row.measure, row.cell) == (measure, cell) and row.speedup is not None][::-1]
-        bars = ax.barh([row.library.removeprefix("ours+") for row in mine], [row.speedup for row in mine])
+        colours = ["C1" if row.library.startswith("sb3") else "C0" for row in mine]
+        bars = ax.barh([row.library.removeprefix("ours+") for row in mine], [row.speedup for row in mine], color=colours)
         ax.bar_label(bars, [f"{row.speedup:.2f}  ({number(row.median)})" for row in mine], fontsize="x-small", padding=2)
         ax.axvline(1, color="black", linewidth=0.8)
         ax.set_title(
