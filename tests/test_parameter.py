@@ -191,7 +191,7 @@ def test_sixteen_environments_hold_sixteen_perturbations():
         ("HalfCheetah-v5", "MlpPolicy", LAYER_NORM | dict(activation_fn=th.nn.SiLU), True),
         ("Pendulum-v1", "MlpPolicy", dict(net_arch=[16], activation_fn=th.nn.GELU), False),
         ("Pendulum-v1", "MlpPolicy", LAYER_NORM | dict(features_extractor_class=NormalisedExtractor), False),
-        ("dict", "MultiInputPolicy", LAYER_NORM, False),
+        ("dict", "MultiInputPolicy", LAYER_NORM, True),
         ("image", "CnnPolicy", dict(net_arch=[8]), False),
         ("image", "CnnPolicy", dict(net_arch=[8], share_features_extractor=True), False),
     ],

@@ -12,6 +12,7 @@ from sb3_ddpg_ext.networks import is_norm, plain_layers
 
 if TYPE_CHECKING:
     from sb3_ddpg_ext.policies import DDPGPolicy
+    from sb3_ddpg_ext.policies.acting import PlainActor
 
 
 class ActorStack:
@@ -71,8 +72,8 @@ class ActorStack:
     def __call__(self, observations: Any) -> np.ndarray:
         """From n observations, one for each copy, to their n actions on the [-1, 1] scale."""
         with th.inference_mode():
-            if self._layers and type(observations) is np.ndarray:
-                return self._plain(observations)
+            if self.plain is not None and type(observations) in (np.ndarray, dict):
+                return self._plain(self.plain, observations)
             obs, _ = self.policy.obs_to_tensor(observations)
             each = {k: v[:, None] for k, v in obs.items()} if isinstance(obs, dict) else obs[:, None]  # batches of one
             return self._general(each)[:, 0].cpu().numpy()
@@ -109,12 +110,8 @@ class ActorStack:
             layers.append((views[id(linear.weight)].mT, views[id(linear.bias)][:, None], affine, activation))
         return layers
 
-    def _plain(self, observations: np.ndarray) -> np.ndarray:
-        writeable = np.require(observations, requirements=("C", "W"))  # which torch asks for
-        x = th.from_numpy(writeable).to(self.copies)
-        if self.plain is not None and self.plain.normaliser is not None:
-            x = self.plain.normaliser(x)
-        x = x.view(self.n, 1, -1)
+    def _plain(self, plain: "PlainActor", observations: Any) -> np.ndarray:
+        x = plain.features(observations, self.copies).view(self.n, 1, -1)
         for weight, bias, affine, activation in self._layers:
             x = th.baddbmm(bias, x, weight)  # (n, 1, outputs)
             if affine is not None:

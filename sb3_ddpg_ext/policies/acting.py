@@ -91,25 +91,33 @@ class PlainActor:
         n = len(next(iter(observation.values())))
         return (observation, False) if all(p.shape == (n, *self.obs_shape[key]) for key, p in observation.items()) else None
 
+    def features(self, observations: Any, like: th.Tensor) -> th.Tensor:
+        """
+        What the first layer gets, of shape (n, features).
+
+        :param observations: n of them
+        :param like: whose type and device it gets
+        """
+        parts: Any
+        if type(observations) is dict:
+            parts = {key: _tensor(observations[key], like) for key in self.obs_shape}
+            if self.normaliser is not None:
+                parts = normalise(self.normaliser, parts)
+            return th.cat([part.reshape(len(part), -1) for part in parts.values()], dim=1)
+        x = _tensor(observations, like)
+        if self.normaliser is not None:
+            x = self.normaliser(x)
+        return x.reshape(len(x), -1)
+
     def __call__(self, observations: Any) -> np.ndarray:
         """From observations (n, ...), or a dict of such, to actions (n, action_dim) on the [-1, 1] scale."""
         with th.inference_mode():
             bias: Any
             weight: Any = self.steps[0][0]["weight"]
-            if type(observations) is dict:
-                parts = {key: _tensor(observations[key], weight) for key in self.obs_shape}
-                if self.normaliser is not None:
-                    parts = normalise(self.normaliser, parts)
-                x = th.cat([part.flatten(1) for part in parts.values()], dim=1)
-                alone = len(x) == 1
-                x = x[0] if alone else x
-            else:
-                alone = len(observations) == 1  # a vector then: the same numbers from fewer calls
-                x = _tensor(observations[0] if alone else observations, weight)
-                if self.normaliser is not None:
-                    x = self.normaliser(x)
-                if len(self.obs_shape) != 1:
-                    x = x.flatten(0 if alone else 1)
+            x = self.features(observations, weight)
+            alone = len(x) == 1  # a vector then: the same numbers from fewer calls
+            if alone:
+                x = x[0]
             for parameters, norm, activation in self.steps:
                 weight, bias = parameters["weight"], parameters["bias"]  # never None: see plain_layers
                 x = th.addmv(bias, weight, x) if alone else F.linear(x, weight, bias)
