@@ -7,7 +7,7 @@ csv=$1 kinds=$2 seeds=$3 jobs=${4:-1}
 bin=${BIN:-.venv/bin} logs=${LOGS:-logs/memory} hidden=${HIDDEN:-PendulumNoVel-v1} observed=${OBSERVED:-Pendulum-v1} steps=${STEPS:-20000} every=${EVERY:-2000}
 
 one() {
-    local kind=$1 seed=$2 folder="$logs/$hidden/$1/$2" env=$hidden algo=ddpg_ext more=""
+    local kind=$1 seed=$2 env=$hidden algo=ddpg_ext more=""
     case $kind in
         recurrent) algo=ddpg_ext_lstm ;;
         feed-forward) more="-conf hyperparams/presets/memory.yml" ;;
@@ -15,6 +15,7 @@ one() {
         observed) env=$observed more="-conf hyperparams/presets/memory.yml" ;;
         *) echo "unknown kind $kind" >&2; return 1 ;;
     esac
+    local folder="$logs/$env/$kind/$seed"
     # shellcheck disable=SC2086  # more are several words
     "$bin/rl_zoo3" train --algo "$algo" --env "$env" -n "$steps" --seed "$seed" --num-threads 1 \
         --eval-freq "$every" --eval-episodes 5 --verbose 0 -f "$folder" $more
