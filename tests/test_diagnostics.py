@@ -9,6 +9,7 @@ import torch as th
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
 from sb3_ddpg_ext import DDPG
@@ -262,7 +263,9 @@ def test_the_probe_that_saturates(policy_kwargs, seed):
             seed=seed,
             policy_kwargs=policy_kwargs,
         ).learn(4000)
-    mean_return, _ = evaluate_policy(model, large_pendulum(), 10)
+    env = DummyVecEnv([large_pendulum])
+    env.seed(0)
+    mean_return, _ = evaluate_policy(model, env, 50)
     has_warned = any("the actor has" in str(warning.message) for warning in caught)
     if policy_kwargs:
         assert mean_return > -400
