@@ -165,7 +165,7 @@ def test_short_way_to_an_action_is_exact(net_arch, activation_fn):
                  policy_kwargs=dict(net_arch=net_arch, activation_fn=activation_fn))  # fmt: skip
     assert model.policy.plain_actor() is not None
     rng = np.random.default_rng(0)
-    for shape in ((3,), (1, 3), (6, 3)):
+    for shape in ((3,), (1, 3), (6, 3), (0, 3)):
         for dtype in (np.float32, np.float64):
             obs = rng.standard_normal(shape).astype(dtype)
             before = obs.copy()
@@ -181,7 +181,7 @@ def test_short_way_for_dictionaries(policy_kwargs, dict_pendulum):
     model = DDPG("MultiInputPolicy", dict_pendulum, learning_starts=20, device="cpu", buffer_size=100,
                  policy_kwargs=dict(net_arch=[16]) | policy_kwargs).learn(40)  # fmt: skip
     actor, rng = model.policy.plain_actor(), np.random.default_rng(0)
-    for leading in ((), (1,), (6,)):
+    for leading in ((), (1,), (6,), (0,)):
         for dtype in (np.float32, np.float64):
             obs = {key: rng.standard_normal((*leading, size)).astype(dtype) for key, size in (("velocity", 1), ("angle", 2))}
             assert actor.batch_of(obs) is not None

@@ -37,6 +37,10 @@ def _tensor(array: np.ndarray, like: th.Tensor) -> th.Tensor:
     return x if x.dtype is like.dtype and like.is_cpu else x.to(like.device, like.dtype)
 
 
+def _flat(x: th.Tensor) -> th.Tensor:
+    return x.flatten(1) if x.ndim > 1 else x[:, None]
+
+
 class PlainActor:
     """
     mu(s) of SB3's ``Actor``, bit for bit, for observations that need no preprocessing: arrays, or dictionaries of arrays.
@@ -103,11 +107,11 @@ class PlainActor:
             parts = {key: _tensor(observations[key], like) for key in self.obs_shape}
             if self.normaliser is not None:
                 parts = normalise(self.normaliser, parts)
-            return th.cat([part.reshape(len(part), -1) for part in parts.values()], dim=1)
+            return th.cat([_flat(part) for part in parts.values()], dim=1)
         x = _tensor(observations, like)
         if self.normaliser is not None:
             x = self.normaliser(x)
-        return x.reshape(len(x), -1)
+        return _flat(x)
 
     def __call__(self, observations: Any) -> np.ndarray:
         """From observations (n, ...), or a dict of such, to actions (n, action_dim) on the [-1, 1] scale."""
