@@ -1,6 +1,7 @@
 """Replay buffers in a folder: there again after the end of the program, however it ended."""
 
 import gc
+import os
 import shutil
 import signal
 import subprocess
@@ -300,6 +301,26 @@ def test_killed(tmp_path):
     assert len(there) > 1000
     newest = there[(buffer.pos - 1) % 5000]
     assert newest + 1 >= len(there)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_forked_processes_do_not_keep_it(tmp_path):
+    """Those of SubprocVecEnv(start_method="fork") may live longer than the training that was killed."""
+    code = (
+        "import os, signal, sys, time; from test_disk import *\n"
+        f"buffer = TransitionReplayBuffer(50, NUMBER, ACTIONS, 'cpu', path={str(tmp_path)!r})\n"
+        "child = os.fork()\n"
+        "if child == 0: time.sleep(60); os._exit(0)\n"
+        "time.sleep(0.5); print(child, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd="tests", stdout=subprocess.PIPE, text=True)
+    child = int(process.stdout.readline())
+    process.wait()
+    try:
+        os.kill(child, 0)  # it is there
+        TransitionReplayBuffer(50, NUMBER, ACTIONS, "cpu", path=tmp_path)
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
 def test_takes_no_more_than_it_holds(tmp_path):

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import warnings
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,17 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK = "replay_buffer.lock"
+_open: "weakref.WeakSet[Folder]" = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    """In a forked process: the folders are this process's parent's, also when the parent has ended."""
+    for folder in _open:
+        folder._lock.close()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_let_go)
 
 
 class Folder:
@@ -37,6 +49,7 @@ class Folder:
         if not self._take() and (gc.collect() == 0 or not self._take()):  # the other may be waiting to be collected
             self._lock.close()
             raise BlockingIOError(f"path={str(path)!r} must not be used by another replay buffer")
+        _open.add(self)
 
     def _take(self) -> bool:
         try:
