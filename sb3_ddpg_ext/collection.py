@@ -11,7 +11,7 @@ from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import RolloutReturn, TrainFreq
 from stable_baselines3.common.utils import should_collect_more_steps
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecTransposeImage, is_vecenv_wrapped
 
 from sb3_ddpg_ext.buffers import HindsightReplayBuffer, TransitionReplayBuffer
 from sb3_ddpg_ext.learners import Learner, TorchSettings
@@ -126,6 +126,12 @@ class Collection(OffPolicyAlgorithm):
     def _check_normalisation(self) -> None:
         """Normalising twice would hide from the second what the first learns."""
         env, options = self._vec_normalize_env, self.policy.options
+        is_around = env is not None and is_vecenv_wrapped(env, VecTransposeImage)
+        if env is not None and not is_around and is_vecenv_wrapped(self.env, VecTransposeImage):  # type: ignore[arg-type]
+            raise ValueError(
+                "VecNormalize, whose observations are stored, must get images with their channels first: "
+                "VecNormalize(VecTransposeImage(env)), or an environment that has them so"
+            )
         for name, wrapped in (("normalize_observations", "norm_obs"), ("scale_returns", "norm_reward")):
             if env is not None and getattr(env, wrapped) and getattr(options, name):
                 raise ValueError(

@@ -10,6 +10,7 @@ from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
@@ -23,6 +24,7 @@ from sb3_ddpg_ext.exploration import Exploration
 from sb3_ddpg_ext.learners import LEARNERS, choose_learner, has_amx, warn_if_oversubscribed
 from sb3_ddpg_ext.networks import uses_batch_statistics
 from sb3_ddpg_ext.policies import CnnPolicy, DDPGPolicy, MlpPolicy, MultiInputPolicy, PaperCnnPolicy, PaperPolicy
+from sb3_ddpg_ext.policies.paper import PaperCnn
 from sb3_ddpg_ext.schedules import evaluate
 from sb3_ddpg_ext.specs import make_schedule
 from sb3_ddpg_ext.validation import (
@@ -210,12 +212,13 @@ class DDPG(Exploration):
             self._setup_model()
 
     def _check_policy(self, policy: Any) -> None:
-        allowed = f"one of {sorted(self.policy_aliases)} or a subclass of DDPGPolicy"
+        base = "RecurrentPolicy" if self.has_memory else "DDPGPolicy"
+        allowed = f"one of {sorted(self.policy_aliases)} or a subclass of {base}"
         if isinstance(policy, str):
             if policy not in self.policy_aliases:
                 raise ValueError(f"policy={policy!r} is unknown; it must be {allowed}")
         elif not (isinstance(policy, type) and (issubclass(policy, DDPGPolicy) or policy in EQUIVALENT_POLICIES)):
-            raise TypeError(f"policy={policy!r} must be {allowed} (a subclass of SB3's TD3Policy: derive it from DDPGPolicy)")
+            raise TypeError(f"policy={policy!r} must be {allowed} (a subclass of SB3's TD3Policy: derive it from {base})")
         elif not self.has_memory and getattr(policy, "unrolled", DDPGPolicy.unrolled) is not DDPGPolicy.unrolled:
             raise TypeError(f"policy={policy!r} is for RecurrentDDPG")
 
@@ -301,12 +304,21 @@ class DDPG(Exploration):
         if self.seed is not None:
             self.seed = check_integer("seed", self.seed, at_least=0)
         if "features_extractor_class" not in self.policy_kwargs:
-            if self.policy_class is MultiInputPolicy and not isinstance(self.observation_space, spaces.Dict):
-                raise ValueError(f"policy='MultiInputPolicy' needs a Dict observation space, not {self.observation_space}")
-            if self.policy_class in (CnnPolicy, PaperCnnPolicy) and len(self.observation_space.shape or ()) != 3:
-                raise ValueError(
-                    f"policy={self.policy_class.__name__!r} needs images as observations, not {self.observation_space}"
-                )
+            self._check_space_of_policy()
+
+    def _check_space_of_policy(self) -> None:
+        name = next((alias for alias, policy in self.policy_aliases.items() if policy is self.policy_class), None)
+        if name is None:  # a user's own
+            return
+        extractor = self.policy_class.defaults.get("features_extractor_class")  # type: ignore[attr-defined]
+        is_dict = isinstance(self.observation_space, spaces.Dict)
+        if extractor is CombinedExtractor and not is_dict:
+            raise ValueError(f"policy={name!r} needs a Dict observation space, not {self.observation_space}")
+        if extractor in (NatureCNN, PaperCnn) and len(self.observation_space.shape or ()) != 3:
+            raise ValueError(f"policy={name!r} needs images as observations, not {self.observation_space}")
+        if extractor is None and is_dict:
+            multi = [alias for alias in self.policy_aliases if alias.startswith("MultiInput")]
+            raise ValueError(f"policy={name!r} must be one of {multi} with Dict observations {self.observation_space}")
 
     def _check_together(self) -> None:
         """What needs the policy, too."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BufferedIOBase
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from gymnasium import spaces
@@ -23,16 +24,19 @@ from sb3_ddpg_ext.buffers import (
     HindsightReplayBuffer,
     SequenceReplayBuffer,
     TransitionReplayBuffer,
+    check_buffer_kwargs,
+    check_same_spaces,
     choose_buffer,
     is_buffer_file,
     n_step_kwargs,
     read_episodes,
     store,
+    transitions_of,
     write_buffer,
 )
 from sb3_ddpg_ext.collection import Collection
 from sb3_ddpg_ext.specs import make_sampling
-from sb3_ddpg_ext.validation import check_integer
+from sb3_ddpg_ext.validation import check_instance, check_integer
 
 APART: dict[str, Any] = dict(combined=False, path=None)  # of a buffer for demonstrations
 
@@ -75,23 +79,30 @@ class Replay(Collection):
 
     def _loaded_buffer(self, make: Callable[..., ReplayBuffer]) -> ReplayBuffer:
         """In memory where the model is only to act, or where its folder is of no use here."""
-        path = self.replay_buffer_kwargs.get("path")
-        if path is None or self.env is None or self.buffer_size <= self.n_envs:  # rl_zoo3 loads agents with a size of 1
-            return make(self.buffer_size, self.n_envs, **({} if path is None else {"path": None}))
+        in_memory = self._in_memory()
+        if not in_memory or self.env is None or self.buffer_size <= self.n_envs:  # rl_zoo3 loads agents with a size of 1
+            return make(self.buffer_size, self.n_envs, **in_memory)
         try:
             return make(self.buffer_size, self.n_envs)
         except (OSError, ValueError) as error:
             warnings.warn(f"{error}: the loaded model has an empty one in memory", stacklevel=6)
-            return make(self.buffer_size, self.n_envs, path=None)
+            return make(self.buffer_size, self.n_envs, **in_memory)
+
+    def _in_memory(self) -> dict[str, Any]:
+        """The change that leaves a buffer's folder alone."""
+        return {} if self.replay_buffer_kwargs.get("path") is None else {"path": None}
 
     def _replay_recipe(self) -> tuple[Callable[..., ReplayBuffer], Any, float | None]:
         """How to make a buffer, from its size, number of environments and changes; demonstrations, and their share."""
         if self.replay_buffer_kwargs.get("path") is not None:  # the same folder wherever the model is loaded
-            path = str(Path(self.replay_buffer_kwargs["path"]).resolve())
+            path = self.replay_buffer_kwargs["path"]
+            check_instance("replay_buffer_kwargs['path']", path, (str, Path), "the path of a folder, or None")
+            path = str(Path(path).resolve())
             self.replay_buffer_kwargs = self.replay_buffer_kwargs | {"path": path}
         kwargs = dict(self.replay_buffer_kwargs)
         n_steps = max(self.n_steps, check_integer("replay_buffer_kwargs['n_steps']", kwargs.get("n_steps", 1), at_least=1))
         buffer_class = self._buffer_class(n_steps)
+        check_buffer_kwargs(buffer_class, kwargs, self.observation_space)
         kwargs |= n_step_kwargs(buffer_class, kwargs, self.n_steps, self.gamma)
         if issubclass(buffer_class, HerReplayBuffer | HindsightReplayBuffer):
             is_new = not self._is_loading and self.replay_buffer is None
@@ -184,7 +195,8 @@ class Replay(Collection):
 
         Transitions, priorities, demonstrations and ``buffer_size`` are those of the file. They are replayed as this model
         replays: class of the buffer, ``n_steps``, ``gamma``, sampling. A file of SB3's is a pickle, which can run
-        anything: load it only from where you trust.
+        anything: load it only from where you trust. Its transitions are taken over into a buffer of ours, where the model has
+        one.
 
         :param path: the file
         :param truncate_last_traj: what is added next begins new episodes
@@ -206,18 +218,8 @@ class Replay(Collection):
         saved.check_fits(before)
         make, _, _ = self._replay_recipe()
         if before.is_on_disk:
-            if size != before.buffer_size:
-                raise ValueError(
-                    f"the replay buffer in {saved.name} has buffer_size={size * self.n_envs}; it must be that of the folder, "
-                    f"{before.buffer_size * self.n_envs}"
-                )
             saved.verify()
-            before.reset()
-            loaded = before
-        else:
-            loaded = make(size * self.n_envs, self.n_envs)  # type: ignore[assignment]
-            if isinstance(loaded, SequenceReplayBuffer):
-                loaded.hold_states(before.state_size)  # type: ignore[attr-defined]
+        loaded = self._emptied(before, saved.name, size, make)
         saved.restore(loaded)
         if saved.demonstrations is not None:
             own = make(saved.demonstrations["buffer_size"], 1, **APART)
@@ -227,11 +229,28 @@ class Replay(Collection):
             loaded.keep(before.demonstrations, before.demonstration_share)
         self.replay_buffer = loaded
 
+    def _emptied(
+        self, before: TransitionReplayBuffer, name: str, size: int, make: Callable[..., ReplayBuffer]
+    ) -> TransitionReplayBuffer:
+        """The present buffer if it is in a folder, else a new one, to be filled from a file."""
+        if not before.is_on_disk:
+            loaded: Any = make(size * self.n_envs, self.n_envs, **self._in_memory())
+            if isinstance(loaded, SequenceReplayBuffer):
+                loaded.hold_states(before.state_size)  # type: ignore[attr-defined]
+            return loaded
+        if size != before.buffer_size:
+            raise ValueError(
+                f"the replay buffer in {name} has buffer_size={size * self.n_envs}; it must be that of the folder, "
+                f"{before.buffer_size * self.n_envs}"
+            )
+        before.reset()
+        return before
+
     def _load_pickled(self, file: Any, path: Any, truncate_last_traj: bool) -> None:
-        before = self.replay_buffer
-        super().load_replay_buffer(file, truncate_last_traj)
-        loaded: Any = self.replay_buffer
+        before, self.replay_buffer = self.replay_buffer, None
         try:
+            super().load_replay_buffer(file, truncate_last_traj)
+            loaded: Any = self.replay_buffer
             if loaded.n_envs != self.n_envs:
                 raise ValueError(
                     f"the replay buffer in {path} has n_envs={loaded.n_envs}; it must be the model's n_envs={self.n_envs}"
@@ -240,9 +259,23 @@ class Replay(Collection):
                 raise ValueError(
                     f"the replay buffer in {path} is a {type(loaded).__name__}; it must fit {type(self).__name__}"
                 )
-        except ValueError:
+            if isinstance(before, TransitionReplayBuffer) and not isinstance(loaded, TransitionReplayBuffer):
+                loaded = self._taken_over(loaded, before, str(path))
+            before = loaded
+        except (EOFError, UnpicklingError) as error:
+            raise ValueError(f"path={str(path)!r} must be a file that save_replay_buffer has written ({error})") from error
+        finally:
             self.replay_buffer = before
-            raise
+
+    def _taken_over(self, other: ReplayBuffer, before: TransitionReplayBuffer, path: str) -> TransitionReplayBuffer:
+        check_same_spaces(other, before, path)
+        make, _, _ = self._replay_recipe()
+        own = self._emptied(before, path, other.buffer_size, make)
+        for transition in transitions_of(other):
+            own.add(*transition)
+        if before.demonstrations is not None and own is not before:
+            own.keep(before.demonstrations, before.demonstration_share)
+        return own
 
     def _setup_learn(
         self,

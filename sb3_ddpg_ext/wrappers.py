@@ -60,3 +60,35 @@ class StackedRenderings(gym.Wrapper, RecordConstructorArgs):
         image = th.from_numpy(np.array(self.env.render())).permute(2, 0, 1)[None]
         small = th.nn.functional.interpolate(image.float(), (self.size, self.size), mode="area")
         return small[0].round().to(th.uint8).permute(1, 2, 0).numpy()
+
+
+class PreviousReward(gym.Wrapper, RecordConstructorArgs):
+    """
+    The reward of the step before behind the observation, 0 at the beginning of an episode: an input of recurrent policies
+    (Kapturowski et al. 2019, section 2.3) that ``evaluate_policy`` and rl_zoo3 hand on like any other.
+
+    For rl_zoo3: ``env_wrapper: sb3_ddpg_ext.wrappers.PreviousReward`` in the YAML file.
+
+    :param env: with vectors of floats as observations
+    :raises ValueError: for other observations
+    """
+
+    def __init__(self, env: gym.Env):
+        RecordConstructorArgs.__init__(self)
+        super().__init__(env)
+        space = env.observation_space
+        if not (isinstance(space, spaces.Box) and len(space.shape) == 1 and space.dtype in (np.float32, np.float64)):
+            raise ValueError(f"env.observation_space={space} must be a Box of vectors of floats")
+        low, high = (np.append(bound, sign * np.inf) for bound, sign in ((space.low, -1), (space.high, 1)))
+        self.observation_space = spaces.Box(low.astype(space.dtype), high.astype(space.dtype), dtype=space.dtype.type)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._with(observation, 0.0), info
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return self._with(observation, float(reward)), float(reward), terminated, truncated, info
+
+    def _with(self, observation: np.ndarray, reward: float) -> np.ndarray:
+        return np.append(observation, reward).astype(self.observation_space.dtype)

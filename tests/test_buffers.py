@@ -279,6 +279,29 @@ def test_sb3_buffer_of_an_older_model_can_be_loaded(tmp_path):
     assert model.learn(20).replay_buffer.size() == 50
 
 
+@pytest.mark.parametrize(
+    ("kwargs", "error", "message"),
+    [
+        (
+            dict(sequence_length=3),
+            TypeError,
+            r"\['sequence_length'\] is not an argument of TransitionReplayBuffer; they may be",
+        ),
+        (dict(n_envs=7), TypeError, r"\['n_envs'\] is not an argument"),
+        (dict(storage_device="gpu"), ValueError, "storage_device='gpu' must be None or a device that is there"),
+        (dict(frame_stack=4), ValueError, "frame_stack=4 must divide"),
+        (dict(keep_float64="no"), TypeError, "keep_float64='no' must be True or False"),
+        (dict(handle_timeout_termination="x"), TypeError, "handle_timeout_termination='x' must be True or False"),
+        (dict(pin_memory="yes"), TypeError, "pin_memory='yes' must be True or False"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_wrong_arguments(kwargs, error, message):
+    """Are named, with what is allowed."""
+    with pytest.raises(error, match=message):
+        DDPG("MlpPolicy", "Pendulum-v1", buffer_size=100, device="cpu", replay_buffer_kwargs=kwargs)
+
+
 @pytest.mark.skipif(not th.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("kwargs", [dict(storage_device="cuda"), dict(pin_memory=True), {}], ids=str)
 @pytest.mark.parametrize("space", SPACES, ids=str)

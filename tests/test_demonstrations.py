@@ -5,14 +5,16 @@ import numpy as np
 import pytest
 import torch as th
 from conftest import CountingEnv, DictPendulum
+from gymnasium import spaces
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.envs import BitFlippingEnv
+from stable_baselines3.common.envs import BitFlippingEnv, FakeImageEnv
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
 from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.buffers import Episode, HindsightReplayBuffer, read_episodes, write_episodes
+from sb3_ddpg_ext.buffers.episodes import _transposed
 from sb3_ddpg_ext.demonstrations import record_episodes
 
 RULES = ((4, "terminated"), (3, "truncated"), (5, "both"))
@@ -109,6 +111,12 @@ class TestFiles:
         with pytest.raises(ValueError, match="at least one"):
             write_episodes(tmp_path / "none", [])
 
+    def test_an_entry_that_is_called_observations(self, tmp_path):
+        """Stays a dict of one."""
+        observations = np.arange(6.0).reshape(3, 2)
+        write_episodes(tmp_path / "x", [Episode({"observations": observations}, np.zeros((2, 1)), np.zeros(2), True)])
+        assert list(read_episodes(tmp_path / "x")[0].observations) == ["observations"]
+
     def test_something_else(self, tmp_path):
         """What is not such a file, or not there, is named."""
         (tmp_path / "x.npz").write_text("x")
@@ -204,7 +212,33 @@ class TestPrefill:
             make_model(buffer_size=10).prefill(episodes)
 
 
+def test_images_with_their_channels_last():
+    """As the environment has them, or transposed already: both are what the model sees."""
+    env = FakeImageEnv(screen_height=36, screen_width=40, n_channels=3, discrete=False, channel_first=False)
+    kwargs = dict(
+        buffer_size=50, device="cpu", policy_kwargs=dict(features_extractor_kwargs=dict(features_dim=8), net_arch=[8])
+    )
+    models = [DDPG("CnnPolicy", env, **kwargs) for _ in range(2)]
+    images = np.random.default_rng(0).integers(0, 255, (6, 36, 40, 3), np.uint8)
+    rest = (np.zeros((5, *env.action_space.shape), np.float32), np.zeros(5), True)
+    models[0].prefill([Episode(images, *rest)])
+    models[1].prefill([Episode(images.transpose(0, 3, 1, 2), *rest)])
+    for model in models:
+        stored = model.replay_buffer.samples_of(np.arange(5)).observations
+        np.testing.assert_array_equal(stored.numpy(), images[:5].transpose(0, 3, 1, 2))
+    inside = spaces.Dict(image=models[0].observation_space, x=spaces.Box(-1, 1, (1,)))
+    part = _transposed(dict(image=images, x=np.zeros((6, 1))), inside)
+    assert {key: value.shape for key, value in part.items()} == dict(image=(6, 3, 36, 40), x=(6, 1))
+
+
 class TestShare:
+    @pytest.mark.parametrize(("share", "batch_size"), [(0.25, 2), (0.75, 2), (0.1, 4)])
+    def test_of_small_batches(self, episodes, share, batch_size):
+        """At least one, so that none is learnt without them, and not all."""
+        kwargs = dict(demonstrations=episodes, demonstration_share=share)
+        model = make_model(counting(1), replay_buffer_kwargs=kwargs, buffer_size=30).learn(20)
+        assert model.replay_buffer.sample(batch_size).n_demonstrations == 1
+
     @pytest.mark.parametrize("n_envs", [1, 3])
     @pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
     @pytest.mark.parametrize("sampling", ["uniform", "prioritized"])
@@ -257,8 +291,8 @@ class TestShare:
 
     @pytest.mark.parametrize("sampling", ["uniform", "prioritized"])
     @pytest.mark.parametrize("share", [0.0, 0.25])
-    def test_none_in_a_small_batch(self, episodes, share, sampling):
-        """A share that rounds to none."""
+    def test_none_in_a_batch_of_one(self, episodes, share, sampling):
+        """It is the model's own."""
         kwargs = dict(demonstrations=episodes, demonstration_share=share, sampling=sampling)
         model = make_model(replay_buffer_kwargs=kwargs, batch_size=1).learn(40)
         assert model._n_updates == 20

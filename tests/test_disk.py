@@ -143,6 +143,31 @@ def test_files_are_loaded_into_it(tmp_path):
         assert model.replay_buffer.size() == n
 
 
+def test_a_buffer_in_memory_leaves_the_folder_alone(tmp_path):
+    """Also when a saved buffer is loaded into a model that has not got, or not asked for, its folder."""
+    path, env = tmp_path / "folder", make_model(tmp_path / "other").env
+    model = make_model(path).learn(20)
+    model.save(tmp_path / "model")
+    model.save_replay_buffer(tmp_path / "buffer")
+    model.learn(20, reset_num_timesteps=False)
+    with pytest.warns(UserWarning, match="has an empty one in memory"):
+        second = DDPG.load(tmp_path / "model", env=env)
+    second.load_replay_buffer(tmp_path / "buffer")
+    assert (second.replay_buffer.size(), second.replay_buffer.is_on_disk) == (20, False)
+    close(model)
+    acting = DDPG.load(tmp_path / "model")
+    acting.load_replay_buffer(tmp_path / "buffer")
+    assert (acting.replay_buffer.size(), acting.replay_buffer.is_on_disk) == (20, False)
+    assert make_model(path).replay_buffer.size() == 40
+
+
+@pytest.mark.parametrize("path", ["file", 3])
+def test_what_is_no_folder(path, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises((ValueError, TypeError), match=r"path'?\]?=.*a folder"):
+        make_model(tmp_path / path if path == "file" else path)
+
+
 def test_earlier_transitions_are_announced(tmp_path):
     """A second training in the same folder begins with those of the first, and says so."""
     make_model(str(tmp_path / "one")).learn(30)

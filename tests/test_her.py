@@ -217,6 +217,33 @@ def test_sb3_class_with_returns_of_several_steps():
     assert model._n_updates > 0
 
 
+@pytest.mark.parametrize(
+    ("rewards", "message"),
+    [
+        (lambda n: np.full(n, np.nan), "returned compute_reward=.*nan.*must be finite"),
+        (lambda n: -1.0, r"returned an array of shape \(\) for \d+ goals"),
+        (lambda n: np.zeros((n, 2)), r"shape \(\d+, 2\)"),
+    ],
+    ids=["nan", "one number", "two for each"],
+)
+def test_wrong_rewards(rewards, message):
+    """Of compute_reward, before they reach the networks."""
+
+    class Wrong(BitFlippingEnv):
+        wrong = False
+
+        def compute_reward(self, achieved, desired, info):
+            return rewards(len(achieved)) if self.wrong else super().compute_reward(achieved, desired, info)
+
+    model = DDPG("MultiInputPolicy", Wrong(n_bits=3, continuous=True), replay_buffer_class=HindsightReplayBuffer, **SMALL)
+    model.learn(40)
+    Wrong.wrong = True
+    before = [p.clone() for p in model.policy.parameters()]
+    with pytest.raises(ValueError, match=message):
+        model.train(1, batch_size=8)
+    assert all((a == b).all() for a, b in zip(before, model.policy.parameters(), strict=True))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "kwargs",

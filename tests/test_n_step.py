@@ -25,7 +25,7 @@ NUMBER = spaces.Box(-np.inf, np.inf, (1,), np.float32)
 SPACES = {
     "box": NUMBER,
     "image": spaces.Box(0, 255, (3, 4, 4), np.uint8),
-    "dict": spaces.Dict(image=spaces.Box(0, 255, (1, 4, 4), np.uint8), place=NUMBER),
+    "dict": spaces.Dict(image=spaces.Box(0, 255, (3, 4, 4), np.uint8), place=NUMBER),
     "goal": spaces.Dict(observation=NUMBER, achieved_goal=NUMBER, desired_goal=NUMBER),
 }
 
@@ -142,6 +142,7 @@ def test_every_return_is_that_of_the_oracle(
     one by one; after pickling, saving, and reopening a folder.
     """
     rng, tape = np.random.default_rng(seed), Tape(n_envs)
+    frame_stack = frame_stack if space in ("image", "dict") else 1
     with TemporaryDirectory() as folder:
 
         def make():

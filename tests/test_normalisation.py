@@ -6,9 +6,10 @@ import pytest
 import torch as th
 from conftest import CountingEnv, DictPendulum
 from stable_baselines3.common.callbacks import EvalCallback
+from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize, VecTransposeImage
 
 from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.networks import Normalised, PopArt
@@ -195,6 +196,18 @@ def test_q_values_take_actions_of_the_environment():
     with th.no_grad():
         expected = model.critic(th.tensor(obs), th.full((5, 1), 0.5))[0].flatten().numpy()
     assert np.allclose(model.policy.q_values(obs, np.ones((5, 1), np.float32)), expected, atol=1e-6)
+
+
+def test_images_with_their_channels_last():
+    """Inside SB3's VecTransposeImage VecNormalize has them last, and what it has would be stored as if they were first."""
+    env = lambda: FakeImageEnv(screen_height=36, screen_width=36, n_channels=3, discrete=False, channel_first=False)  # noqa: E731
+    kwargs = dict(buffer_size=50, learning_starts=5, batch_size=4, device="cpu")
+    kwargs |= dict(policy_kwargs=dict(features_extractor_kwargs=dict(features_dim=8), net_arch=[8]))
+    with pytest.raises(ValueError, match=r"VecNormalize\(VecTransposeImage\(env\)\)"):
+        DDPG("CnnPolicy", VecNormalize(DummyVecEnv([env]), norm_obs=False), **kwargs).learn(1)
+    vec_env = VecNormalize(VecTransposeImage(DummyVecEnv([env])), norm_obs=False)
+    model = DDPG("CnnPolicy", vec_env, **kwargs).learn(12)
+    np.testing.assert_array_equal(model.replay_buffer.samples_of(np.array([11])).next_observations[0], model._last_obs[0])
 
 
 @pytest.mark.parametrize("kwargs", [dict(normalize_observations=dict(clop=3)), dict(scale_returns=dict(bound=0))], ids=str)

@@ -18,6 +18,7 @@ from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.buffers import SequenceReplayBuffer, TransitionReplayBuffer
 from sb3_ddpg_ext.policies.recurrent import RecurrentPolicy
 from sb3_ddpg_ext.recurrent import RecurrentDDPG, _flat
+from sb3_ddpg_ext.wrappers import PreviousReward
 
 RULES = ((4, "terminated"), (9, "truncated"), (6, "both"))
 SMALL = dict(learning_starts=30, batch_size=8, buffer_size=400, seed=0, device="cpu")
@@ -33,6 +34,23 @@ def counting(n_envs=1, rules=RULES):
         return env
 
     return DummyVecEnv([lambda i=i: make(i) for i in range(n_envs)])
+
+
+class Mixed(gym.Env):
+    observation_space = spaces.Dict(a=spaces.Box(-1, 1, (2,)), m=spaces.MultiDiscrete([2, 3]), d=spaces.Discrete(3))
+    action_space = spaces.Box(-1, 1, (1,))
+
+    def reset(self, *, seed=None, options=None):
+        self.t = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        self.t += 1
+        return self.observation_space.sample(), 0.0, self.t > 4, False, {}
+
+
+def mixed():
+    return DummyVecEnv([Mixed])
 
 
 def make_model(env=None, policy="MlpLstmPolicy", policy_kwargs=None, replay=None, **kwargs):
@@ -373,6 +391,11 @@ class TestState:
             model.predict(np.zeros((3, 2), np.float32), state)
         assert model.predict(np.zeros(2, np.float32), state, True)[0].shape == (1,)
 
+    @pytest.mark.parametrize("starts", [[True, False], [[True]], []], ids=str)
+    def test_wrong_episode_starts(self, starts):
+        with pytest.raises(ValueError, match=r"episode_start=.*must be of shape \(3,\)"):
+            make_model().predict(np.zeros((3, 2), np.float32), None, np.array(starts))
+
     def test_one_observation(self):
         """Without a dimension for environments, and without a state."""
         model = make_model()
@@ -528,6 +551,16 @@ class TestModel:
             (dict(policy_kwargs=dict(target_networks=False)), ValueError, "target_networks"),
             (dict(policy_kwargs=dict(behaviour_cloning=1.0)), ValueError, "behaviour_cloning"),
             (dict(learner="fused"), ValueError, "RecurrentActor"),
+            (dict(policy="MultiInputLstmPolicy"), ValueError, "policy='MultiInputLstmPolicy' needs a Dict"),
+            (dict(policy="MultiInputGruPolicy"), ValueError, "policy='MultiInputGruPolicy' needs a Dict"),
+            (dict(policy="CnnGruPolicy"), ValueError, "policy='CnnGruPolicy' needs images"),
+            (dict(policy="CnnLstmPolicy", env=mixed()), ValueError, "policy='CnnLstmPolicy' needs images"),
+            (
+                dict(policy="MlpLstmPolicy", env=mixed()),
+                ValueError,
+                r"one of \['MultiInputLstmPolicy', 'MultiInputGruPolicy'\]",
+            ),
+            (dict(replay=dict(n_envs=3)), TypeError, r"\['n_envs'\] is not an argument of SequenceReplayBuffer"),
         ],
         ids=lambda value: str(value) if isinstance(value, dict) else "",
     )
@@ -539,6 +572,21 @@ class TestModel:
         """32 sequences, wherever the arguments stand."""
         assert RecurrentDDPG("MlpLstmPolicy", "Pendulum-v1").batch_size == 32
         assert RecurrentDDPG("MlpLstmPolicy", "Pendulum-v1", 1e-3, 1000, 10, 7).batch_size == 7
+
+
+def test_numbers_of_other_kinds():
+    """MultiDiscrete observations, whose number of features is NumPy's."""
+    assert make_model(mixed(), "MultiInputLstmPolicy").learn(40)._n_updates > 0
+
+
+def test_the_reward_as_an_observation():
+    """SB3's evaluation hands it on, which cannot give predict the previous reward."""
+    env = lambda: Monitor(PreviousReward(CountingEnv()))  # noqa: E731
+    model = make_model(DummyVecEnv([env])).learn(60)
+    assert len(evaluate_policy(model, env(), 2, return_episode_rewards=True)[0]) == 2
+    asking = make_model(policy_kwargs=dict(previous_reward=True)).learn(30)
+    with pytest.raises(ValueError, match=r"wrappers\.PreviousReward"):
+        evaluate_policy(asking, Monitor(CountingEnv()), 1)
 
 
 class Failing(CountingEnv):

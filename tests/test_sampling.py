@@ -332,6 +332,26 @@ def test_in_training(policy_kwargs):
     np.testing.assert_allclose([values[row] for row in last], np.array(list(last.values())) + 1e-6, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("alpha", "error"), [(9.0, 1e35), (60.0, 0.0), (0.6, 1e38)])
+@pytest.mark.parametrize("cls", [Prioritized, LossAdjusted])
+def test_extreme_priorities(cls, alpha, error):
+    """Stay numbers that can be summed and divided by."""
+    box = spaces.Box(-1, 1, (1,))
+    buffer = TransitionReplayBuffer(10, box, box, "cpu", sampling=cls(alpha=alpha))
+    for _ in range(3):
+        buffer.add(np.zeros((1, 1)), np.ones((1, 1)), np.zeros((1, 1)), np.zeros(1), np.zeros(1), [{}])
+    buffer.update_priorities(np.arange(3), th.full((3,), error))
+    assert 0 < buffer.sampling.tree.total < np.inf
+    weights = buffer.sample(4).weights
+    assert weights is None or th.equal(weights, th.ones(4, 1))
+
+
+def test_schedules_of_beta():
+    """Stay within what a number may be."""
+    with pytest.raises(ValueError, match="beta's schedule has a value"):
+        make_sampling(dict(kind="prioritized", beta="lin_0.4_3"))
+
+
 def test_divergence_of_a_categorical_critic():
     """Is zero where prediction and target agree, and else the cross-entropy above the target's entropy."""
     head = DDPG("MlpPolicy", "Pendulum-v1", buffer_size=1, policy_kwargs=dict(critic="categorical")).critic.head

@@ -3,11 +3,12 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+from conftest import CountingEnv
 from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.preprocessing import is_image_space
 
 from sb3_ddpg_ext import DDPG
-from sb3_ddpg_ext.wrappers import StackedRenderings
+from sb3_ddpg_ext.wrappers import PreviousReward, StackedRenderings
 
 
 class Canvas(gym.Env):
@@ -122,3 +123,16 @@ def test_wrong_arguments(kwargs, error, message):
     env = Canvas(render_mode=kwargs.pop("render_mode", "rgb_array"))
     with pytest.raises(error, match=message):
         StackedRenderings(env, **kwargs)
+
+
+def test_the_previous_reward():
+    """Behind the observation, 0 at the beginning of an episode."""
+    env = PreviousReward(CountingEnv(((3, "terminated"),)))
+    assert env.reset()[0].tolist() == [0, 0, 0]
+    assert [env.step(env.action_space.sample())[0].tolist() for _ in range(3)] == [[0, 1, 1], [0, 2, 2], [0, 3, 3]]
+    assert env.reset()[0].tolist() == [1, 0, 0]
+    check_env(PreviousReward(gym.make("Pendulum-v1")))
+    again = gym.make(PreviousReward(gym.make("Pendulum-v1")).spec)
+    assert again.observation_space.shape == (4,)
+    with pytest.raises(ValueError, match="must be a Box of vectors of floats"):
+        PreviousReward(gym.make("FrozenLake-v1"))

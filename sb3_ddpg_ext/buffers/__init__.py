@@ -1,8 +1,9 @@
 """Replay buffers, how they are sampled, and the choice of one."""
 
-from sb3_ddpg_ext.buffers.choice import choose_buffer, n_step_kwargs
+from sb3_ddpg_ext.buffers.choice import check_buffer_kwargs, choose_buffer, n_step_kwargs
 from sb3_ddpg_ext.buffers.episodes import Episode, read_episodes, store, write_episodes
 from sb3_ddpg_ext.buffers.her import HindsightReplayBuffer
+from sb3_ddpg_ext.buffers.others import check_same_spaces, transitions_of
 from sb3_ddpg_ext.buffers.sampling import LossAdjusted, Prioritized, Sampling, Uniform
 from sb3_ddpg_ext.buffers.saving import BufferFile, is_buffer_file, write_buffer
 from sb3_ddpg_ext.buffers.sequence import SequenceReplayBuffer, Sequences
@@ -19,11 +20,14 @@ __all__ = [
     "Sequences",
     "TransitionReplayBuffer",
     "Uniform",
+    "check_buffer_kwargs",
+    "check_same_spaces",
     "choose_buffer",
     "is_buffer_file",
     "n_step_kwargs",
     "read_episodes",
     "store",
+    "transitions_of",
     "write_buffer",
     "write_episodes",
 ]

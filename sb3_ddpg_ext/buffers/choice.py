@@ -1,9 +1,11 @@
 """Which replay buffer, and with which n-step arguments."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
-from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+from gymnasium import spaces
+from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.her import HerReplayBuffer
 
 from sb3_ddpg_ext.buffers.her import HindsightReplayBuffer
@@ -17,6 +19,10 @@ EQUIVALENT: dict[type[ReplayBuffer], type[ReplayBuffer]] = {
 }
 
 
+BESIDE = {"demonstrations", "demonstration_share"}  # in replay_buffer_kwargs, and not for the constructor
+BY_THE_MODEL = set(["self", "args", "kwargs", "buffer_size", "observation_space", "action_space", "device", "n_envs", "env"])
+
+
 def choose_buffer(buffer_class: Any, n_steps: int) -> type[ReplayBuffer]:
     """
     :param buffer_class: the user's, or None
@@ -27,6 +33,29 @@ def choose_buffer(buffer_class: Any, n_steps: int) -> type[ReplayBuffer]:
     if not (isinstance(buffer_class, type) and issubclass(buffer_class, ReplayBuffer)):
         raise TypeError(f"replay_buffer_class={buffer_class!r} must be a subclass of ReplayBuffer or None")
     return EQUIVALENT.get(buffer_class, buffer_class) if n_steps > 1 else buffer_class
+
+
+def check_buffer_kwargs(buffer_class: type[ReplayBuffer], given: dict[str, Any], space: spaces.Space) -> None:
+    """
+    :param buffer_class: what :func:`choose_buffer` gave
+    :param given: the user's ``replay_buffer_kwargs``
+    :param space: of the observations
+    :raises TypeError: if one of ours does not take an argument
+    :raises ValueError: if SB3's class is not for these observations
+    """
+    if buffer_class in (ReplayBuffer, NStepReplayBuffer) and isinstance(space, spaces.Dict):
+        raise ValueError(
+            f"replay_buffer_class={buffer_class.__name__} must be DictReplayBuffer, or None, with Dict observations {space}"
+        )
+    if not issubclass(buffer_class, TransitionReplayBuffer):
+        return
+    taken = {name for base in buffer_class.__mro__ if "__init__" in vars(base) for name in _arguments(base)} - BY_THE_MODEL
+    for name in given:
+        if name not in taken | BESIDE:
+            raise TypeError(
+                f"replay_buffer_kwargs[{name!r}] is not an argument of {buffer_class.__name__}; "
+                f"they may be {sorted(taken | BESIDE)}"
+            )
 
 
 def n_step_kwargs(buffer_class: type[ReplayBuffer], given: dict[str, Any], n_steps: int, gamma: float) -> dict[str, Any]:
@@ -53,5 +82,8 @@ def n_step_kwargs(buffer_class: type[ReplayBuffer], given: dict[str, Any], n_ste
 
 def takes_argument(cls: type, name: str) -> bool:
     """Whether the constructor of a class, or of one it may hand its keyword arguments on to, names this argument."""
-    constructors = (vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base) and base is not object)
-    return any(name in inspect.signature(constructor).parameters for constructor in constructors)
+    return any(name in _arguments(base) for base in cls.__mro__ if "__init__" in vars(base) and base is not object)
+
+
+def _arguments(cls: type) -> Mapping[str, Any]:
+    return inspect.signature(vars(cls)["__init__"]).parameters

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from sb3_ddpg_ext.validation import check_instance
+
 try:
     import fcntl
 except ImportError:  # not on Windows
@@ -40,11 +42,16 @@ class Folder:
 
     :param path: of the folder, which is made if it is not there
     :raises BlockingIOError: if another buffer uses it
+    :raises ValueError: if it is the path of a file
     """
 
     def __init__(self, path: str | Path):
+        check_instance("path", path, (str, Path), "the path of a folder, or None")
         self.path = Path(path)
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise ValueError(f"path={str(path)!r} must be a folder, or not there yet; it is a file") from None
         self._lock = (self.path / LOCK).open("a")
         if not self._take() and (gc.collect() == 0 or not self._take()):  # the other may be waiting to be collected
             self._lock.close()

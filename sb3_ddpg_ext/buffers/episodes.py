@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.preprocessing import maybe_transpose
 
 from sb3_ddpg_ext.validation import check_finite, check_shape
 
@@ -17,7 +19,8 @@ class Episode(NamedTuple):
     """
     One episode of T steps as the environment had it.
 
-    :param observations: T + 1 of them, in order: an array of shape (T + 1, *obs_shape), or a dict of such
+    :param observations: T + 1 of them, in order: an array of shape (T + 1, *obs_shape), or a dict of such; images with their
+        channels first or last
     :param actions: in the units of the environment, of shape (T, *action_shape)
     :param rewards: of shape (T,)
     :param terminated: whether the last step was a termination; else a time limit, or whatever ended the recording
@@ -99,9 +102,8 @@ def _from_file(path: Path) -> Iterator[Episode]:
         raise ValueError(f"demonstrations={str(path)!r} must be a file that write_episodes has written ({error})") from error
     for i in range(len(lengths)):
         parts = {name.removeprefix("observations/"): each[i] for name, each in observations.items()}
-        yield Episode(
-            parts.get("observations", parts) if len(parts) == 1 else parts, actions[i], rewards[i], bool(terminated[i])
-        )
+        own = parts["observations"] if list(observations) == ["observations"] else parts
+        yield Episode(own, actions[i], rewards[i], bool(terminated[i]))
 
 
 def _load_minari(name: str) -> Any:
@@ -148,6 +150,7 @@ def store(buffer: ReplayBuffer, episodes: list[Episode]) -> None:
 
 def _steps(buffer: ReplayBuffer, episode: Episode) -> Iterator[tuple[Any, Any, np.ndarray, float, bool, dict[str, Any]]]:
     observations, actions, rewards, terminated = episode
+    observations = _transposed(observations, buffer.observation_space)
     n = len(rewards)
     space: Any = buffer.action_space
     check_shape(observations, buffer.observation_space, leading=(n + 1,))
@@ -162,6 +165,14 @@ def _steps(buffer: ReplayBuffer, episode: Episode) -> Iterator[tuple[Any, Any, n
         is_last = t == n - 1
         info = {"TimeLimit.truncated": is_last and not terminated}
         yield _row(observations, t), _row(observations, t + 1), scaled[t], float(rewards[t]), is_last, info
+
+
+def _transposed(observations: Observations, space: spaces.Space) -> Observations:
+    """Images with the channels in front, as the model sees them."""
+    if isinstance(space, spaces.Dict):
+        known = space.spaces.keys() if isinstance(observations, dict) else ()
+        return {k: _transposed(v, space[k]) if k in known else v for k, v in observations.items()} if known else observations
+    return maybe_transpose(np.asarray(observations), space)
 
 
 def _row(observations: Observations, t: int) -> Any:

@@ -10,7 +10,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.her.goal_selection_strategy import KEY_TO_GOAL_STRATEGY, GoalSelectionStrategy
 
 from sb3_ddpg_ext.buffers.episodic import EpisodicReplayBuffer
-from sb3_ddpg_ext.validation import check_choice, check_instance, check_integer
+from sb3_ddpg_ext.validation import check_choice, check_finite, check_instance, check_integer
 
 
 class HindsightReplayBuffer(EpisodicReplayBuffer):
@@ -92,7 +92,14 @@ class HindsightReplayBuffer(EpisodicReplayBuffer):
         infos = copy.deepcopy(self._infos[relabelled]) if self.copy_info_dict else [{} for _ in relabelled]
         achieved, wanted = self._reached(relabelled).numpy(force=True), np.tile(goals.numpy(force=True), (n_steps, 1))
         (rewards,) = self.env.env_method("compute_reward", achieved, wanted, infos, indices=[0])
-        rest.view(n_steps, n, -1)[:, :n_virtual, -2] = th.as_tensor(np.asarray(rewards)).to(rest).view(n_steps, n_virtual)
+        rewards = np.asarray(rewards)
+        if rewards.shape not in ((len(relabelled),), (len(relabelled), 1)):
+            raise ValueError(
+                f"the environment's compute_reward returned an array of shape {rewards.shape} for {len(relabelled)} goals; "
+                f"it must be ({len(relabelled)},)"
+            )
+        check_finite("compute_reward", rewards)
+        rest.view(n_steps, n, -1)[:, :n_virtual, -2] = th.as_tensor(rewards).to(rest).view(n_steps, n_virtual)
 
     def _reached(self, rows: np.ndarray) -> th.Tensor:
         """The goals at the end of these transitions."""

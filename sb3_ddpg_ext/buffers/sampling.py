@@ -9,6 +9,8 @@ from sb3_ddpg_ext.buffers.sum_tree import SumTree
 from sb3_ddpg_ext.schedules import Linear, Schedule
 from sb3_ddpg_ext.validation import check_instance, check_real
 
+BOUNDS = 1e-100, 1e100  # of priorities, so that their sum and the least of them are numbers that can be divided by
+
 
 class Sampling(ABC):
     """Draws rows of a replay buffer. Row ``pos * n_envs + env`` is the transition at ``pos`` of environment ``env``."""
@@ -97,6 +99,9 @@ class Prioritized(Sampling):
         self.alpha = check_real("sampling: alpha", alpha, low=0)
         if not isinstance(beta, Schedule):
             beta = Linear(0.4, 1.0) if beta is None else check_real("sampling: beta", beta, 0, 1)
+        if isinstance(beta, Schedule):
+            for progress in (1.0, 0.0):
+                check_real("sampling: beta's schedule has a value that", beta(progress, 0), 0, 1)
         self.beta = beta
         self.epsilon = check_real("sampling: epsilon", epsilon, low=0, above=True)
         self._beta = self._beta_at(1.0, 0)
@@ -124,7 +129,8 @@ class Prioritized(Sampling):
         if not is_finite.all():
             rows, errors = rows[is_finite], errors[is_finite]
         if len(rows):
-            priorities = self.priorities(np.abs(errors.astype(np.float64)))
+            with np.errstate(over="ignore"):
+                priorities = np.clip(self.priorities(np.abs(errors.astype(np.float64))), *BOUNDS)
             self.largest = max(self.largest, float(priorities.max()))
             self.tree.set(rows, priorities)
 

@@ -12,7 +12,7 @@ from stable_baselines3.common.preprocessing import is_image_space, is_image_spac
 
 from sb3_ddpg_ext.buffers.column import Column, NewArray, in_memory
 from sb3_ddpg_ext.buffers.frames import FrameStackColumn, frame_axis
-from sb3_ddpg_ext.validation import check_integer
+from sb3_ddpg_ext.validation import check_instance, check_integer
 
 Observation = np.ndarray | dict[str, np.ndarray]
 STORED_AS = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}  # torch has no arithmetic for unsigned ones
@@ -58,10 +58,17 @@ class TransitionStorage(ReplayBuffer):
     ):
         super(ReplayBuffer, self).__init__(buffer_size, observation_space, action_space, device, n_envs=n_envs)
         self.buffer_size = max(buffer_size // n_envs, 1)
+        for name, value in dict(
+            optimize_memory_usage=optimize_memory_usage,
+            handle_timeout_termination=handle_timeout_termination,
+            pin_memory=pin_memory,
+            keep_float64=keep_float64,
+        ).items():
+            check_instance(name, value, (bool, np.bool_), "True or False")
         self.optimize_memory_usage = optimize_memory_usage
         self.handle_timeout_termination = handle_timeout_termination
         self.keep_float64 = keep_float64
-        self.storage_device = th.device(storage_device or "cpu")
+        self.storage_device = _device("cpu" if storage_device is None else storage_device)
         self.pin_memory = pin_memory and self.device.type == "cuda" and self.storage_device.type == "cpu"
         self._n_rows = self.buffer_size * n_envs  # transition (pos, env) is row pos * n_envs + env
         # Behind those rows: the observation after the newest transition of each environment, then those at ends.
@@ -72,6 +79,10 @@ class TransitionStorage(ReplayBuffer):
         self._free: list[int] = []
         self.frame_stack = check_integer("frame_stack", frame_stack, at_least=1)
         self._allocate(self._n_used)
+        if self.frame_stack > 1 and not any(isinstance(column, FrameStackColumn) for column in self._obs.values()):
+            raise ValueError(
+                f"frame_stack={frame_stack} must divide the channels, or be the first axis, of {observation_space}"
+            )
         self._goes_on = np.zeros(n_envs, bool)  # whether the newest transition's next observation may start another
         self._incoming = np.empty((n_envs, self.action_dim + 2), np.float32)
         self._warn_if_too_large()
@@ -272,3 +283,12 @@ def _read_only(array: np.ndarray) -> np.ndarray:
     """For what is computed when it is asked for: writing to it would be lost."""
     array.flags.writeable = False
     return array
+
+
+def _device(given: th.device | str) -> th.device:
+    try:
+        device = th.device(given)
+        th.empty(0, device=device)
+    except (RuntimeError, TypeError, AssertionError) as error:  # an assertion where torch has been built without CUDA
+        raise ValueError(f"storage_device={given!r} must be None or a device that is there ({error})") from error
+    return device

@@ -90,6 +90,8 @@ class TransitionReplayBuffer(PersistentStorage):
         if self.demonstrations is None:
             return self._sample(batch_size, env)
         n = round(batch_size * self.demonstration_share)
+        if 0 < self.demonstration_share < 1:  # some of each
+            n = min(max(n, 1), batch_size - 1)
         if n == 0:
             return self._sample(batch_size, env)
         demonstrations = self.demonstrations._sample(n, env)

@@ -45,10 +45,11 @@ class RecurrentEncoder(nn.Module):
         self.observation_space, self.normalize_images = observation_space, normalize_images
         self.previous_action, self.previous_reward = previous_action, previous_reward
         self.extractor = extractor
-        n_inputs = extractor.features_dim + previous_action * action_dim + previous_reward
+        features_dim = int(extractor.features_dim)  # SB3 may have added NumPy numbers
+        n_inputs = features_dim + previous_action * action_dim + previous_reward
         self.cell = CELLS[cell](n_inputs, hidden_size, n_layers)
         self.n_states = 2 if cell == "lstm" else 1
-        self.n_outputs = hidden_size + extractor.features_dim
+        self.n_outputs = hidden_size + features_dim
 
     def initial_state(self, n: int) -> State:
         """Zeros, for ``n`` histories."""

@@ -65,7 +65,8 @@ class RecurrentPolicy(DDPGPolicy):
     :param hidden_size: of each recurrent layer
     :param n_layers: number of recurrent layers
     :param previous_action: whether the previous action is an input
-    :param previous_reward: whether the previous reward is one; :meth:`predict` is then to be given it
+    :param previous_reward: whether the previous reward is one; :meth:`predict` is then to be given it. ``evaluate_policy``,
+        ``EvalCallback`` and rl_zoo3 do not: for them :class:`~sb3_ddpg_ext.wrappers.PreviousReward` has it in the observation
     :param kwargs: as for :class:`DDPGPolicy`; ``init`` is for the other layers, recurrent ones begin as torch makes them
     """
 
@@ -182,6 +183,8 @@ class RecurrentPolicy(DDPGPolicy):
                     f"state has arrays of the shapes {shapes}; they must be what predict gave for {n} observations"
                 )
         if episode_start is not None:
+            if np.shape(episode_start) not in ((), (n,)) or (np.ndim(episode_start) == 0 and n > 1):
+                raise ValueError(f"episode_start={episode_start!r} must be of shape ({n},), one for each observation")
             goes_on = th.as_tensor(1 - np.asarray(episode_start, np.float32).reshape(-1), device=self.device)[None, :, None]
             parts = [part * goes_on.to(part.dtype) for part in parts]
         rewards = self._previous_rewards(previous_reward, episode_start, n, state is None)
@@ -198,7 +201,8 @@ class RecurrentPolicy(DDPGPolicy):
             and not (is_first or (starts is not None and np.all(starts)))
         ):
             raise ValueError(
-                "previous_reward=None must be the rewards of the step before: policy_kwargs['previous_reward'] is True"
+                "previous_reward=None must be the rewards of the step before: policy_kwargs['previous_reward'] is True; "
+                "wrappers.PreviousReward has it in the observation instead, where predict cannot be given it"
             )
         rewards = np.zeros(n, np.float32) if given is None else np.asarray(given, np.float32).reshape(n)
         if starts is not None:

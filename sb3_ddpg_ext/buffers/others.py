@@ -1,0 +1,52 @@
+"""What is in the replay buffers of SB3."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.buffers import ReplayBuffer
+
+Arrays = np.ndarray | dict[str, np.ndarray]  # with two axes in front: position and environment
+
+
+def transitions_of(buffer: Any) -> Iterator[tuple[Any, Any, np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]]:
+    """
+    The transitions of one of SB3's buffers from the oldest on, as ``add`` takes them.
+
+    :param buffer: ``ReplayBuffer``, ``DictReplayBuffer``, ``HerReplayBuffer``, or derived from them
+    """
+    size = buffer.buffer_size
+    positions = np.roll(np.arange(size), -buffer.pos) if buffer.full else np.arange(buffer.pos)
+    if buffer.optimize_memory_usage:  # whose next observations are the observations behind, so that its oldest one is gone
+        positions = positions[1:] if buffer.full else positions
+        following, shift = buffer.observations, 1
+    else:
+        following, shift = buffer.next_observations, 0
+    infos = getattr(buffer, "infos", None)  # of HerReplayBuffer with copy_info_dict
+    for pos in positions:
+        known = [{}] * buffer.n_envs if infos is None or not getattr(buffer, "copy_info_dict", False) else infos[pos]
+        yield (
+            _at(buffer.observations, pos),
+            _at(following, (pos + shift) % size),
+            buffer.actions[pos],
+            buffer.rewards[pos],
+            buffer.dones[pos],
+            [dict(info) | {"TimeLimit.truncated": bool(end)} for info, end in zip(known, buffer.timeouts[pos], strict=True)],
+        )
+
+
+def _at(arrays: Arrays, pos: int) -> Any:
+    return {key: each[pos] for key, each in arrays.items()} if isinstance(arrays, dict) else arrays[pos]
+
+
+def check_same_spaces(other: ReplayBuffer, own: ReplayBuffer, path: str) -> None:
+    """
+    :param other: the buffer in a file
+    :param own: a buffer of the model that loads it
+    :param path: of the file
+    :raises ValueError: if its observations or actions have other shapes
+    """
+    for name in ("obs_shape", "action_dim"):
+        found, wanted = getattr(other, name), getattr(own, name)
+        if found != wanted:
+            raise ValueError(f"the replay buffer in {path} has {name}={found}; it must be the model's {name}={wanted}")
