@@ -10,6 +10,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
@@ -73,6 +74,13 @@ class Replay(Collection):
                 f"replay_buffer_kwargs['path']={path!r} has {buffer.n_written} transitions, which this model begins with",
                 stacklevel=5,
             )
+        asked = self.replay_buffer_kwargs.get("frame_stack", 1)
+        if isinstance(buffer, TransitionReplayBuffer) and asked > 1 and not buffer.stacks_frames and not self._is_loading:
+            warnings.warn(
+                f"replay_buffer_kwargs['frame_stack']={asked} saves nothing: it divides no channels and is no first axis of "
+                f"{self.observation_space}",
+                stacklevel=5,
+            )
         if demonstrations is not None:
             self._add_demonstrations(buffer, demonstrations, 0.25 if share is None else share, make)
         return buffer
@@ -96,7 +104,7 @@ class Replay(Collection):
         """How to make a buffer, from its size, number of environments and changes; demonstrations, and their share."""
         if self.replay_buffer_kwargs.get("path") is not None:  # the same folder wherever the model is loaded
             path = self.replay_buffer_kwargs["path"]
-            check_instance("replay_buffer_kwargs['path']", path, (str, Path), "the path of a folder, or None")
+            check_instance("replay_buffer_kwargs['path']", path, (str, os.PathLike), "the path of a folder, or None")
             path = str(Path(path).resolve())
             self.replay_buffer_kwargs = self.replay_buffer_kwargs | {"path": path}
         kwargs = dict(self.replay_buffer_kwargs)
@@ -217,9 +225,15 @@ class Replay(Collection):
             raise ValueError(f"the replay buffer in {saved.name} is one of ours; it must fit {type(before).__name__}")
         saved.check_fits(before)
         make, _, _ = self._replay_recipe()
+        self._check_size_of_folder(before, saved.name, size)
         if before.is_on_disk:
             saved.verify()
-        loaded = self._emptied(before, saved.name, size, make)
+            before.reset()
+            loaded = before
+        else:
+            loaded = make(size * self.n_envs, self.n_envs, **self._in_memory())  # type: ignore[assignment]
+            if isinstance(loaded, SequenceReplayBuffer):
+                loaded.hold_states(before.state_size)  # type: ignore[attr-defined]
         saved.restore(loaded)
         if saved.demonstrations is not None:
             own = make(saved.demonstrations["buffer_size"], 1, **APART)
@@ -229,22 +243,12 @@ class Replay(Collection):
             loaded.keep(before.demonstrations, before.demonstration_share)
         self.replay_buffer = loaded
 
-    def _emptied(
-        self, before: TransitionReplayBuffer, name: str, size: int, make: Callable[..., ReplayBuffer]
-    ) -> TransitionReplayBuffer:
-        """The present buffer if it is in a folder, else a new one, to be filled from a file."""
-        if not before.is_on_disk:
-            loaded: Any = make(size * self.n_envs, self.n_envs, **self._in_memory())
-            if isinstance(loaded, SequenceReplayBuffer):
-                loaded.hold_states(before.state_size)  # type: ignore[attr-defined]
-            return loaded
-        if size != before.buffer_size:
+    def _check_size_of_folder(self, before: TransitionReplayBuffer, name: str, size: int) -> None:
+        if before.is_on_disk and size != before.buffer_size:
             raise ValueError(
                 f"the replay buffer in {name} has buffer_size={size * self.n_envs}; it must be that of the folder, "
                 f"{before.buffer_size * self.n_envs}"
             )
-        before.reset()
-        return before
 
     def _load_pickled(self, file: Any, path: Any, truncate_last_traj: bool) -> None:
         before, self.replay_buffer = self.replay_buffer, None
@@ -262,7 +266,9 @@ class Replay(Collection):
             if isinstance(before, TransitionReplayBuffer) and not isinstance(loaded, TransitionReplayBuffer):
                 loaded = self._taken_over(loaded, before, str(path))
             before = loaded
-        except (EOFError, UnpicklingError) as error:
+        except (AssertionError, EOFError, UnpicklingError) as error:
+            if isinstance(self.replay_buffer, ReplayBuffer):  # one of SB3's, which needs an environment
+                raise
             raise ValueError(f"path={str(path)!r} must be a file that save_replay_buffer has written ({error})") from error
         finally:
             self.replay_buffer = before
@@ -270,10 +276,16 @@ class Replay(Collection):
     def _taken_over(self, other: ReplayBuffer, before: TransitionReplayBuffer, path: str) -> TransitionReplayBuffer:
         check_same_spaces(other, before, path)
         make, _, _ = self._replay_recipe()
-        own = self._emptied(before, path, other.buffer_size, make)
+        self._check_size_of_folder(before, path, other.buffer_size)
+        own: Any = make(other.buffer_size * other.n_envs, other.n_envs, **self._in_memory())
         for transition in transitions_of(other):
             own.add(*transition)
-        if before.demonstrations is not None and own is not before:
+        if before.is_on_disk:  # as it was until here
+            before.reset()
+            before.restore(own.state(), {name: np.concatenate(parts) for name, parts in own.contents().items()})
+            before.renew_sampling()
+            return before
+        if before.demonstrations is not None:
             own.keep(before.demonstrations, before.demonstration_share)
         return own
 

@@ -40,8 +40,8 @@ def check_instance(name: str, value: Any, allowed: type | tuple[type, ...], desc
         raise TypeError(f"{name}={value!r} must be {description}")
 
 
-def check_choice(name: str, value: Any, allowed: list[str]) -> None:
-    """Raise unless ``value`` is one of some words."""
+def check_choice(name: str, value: Any, allowed: list[Any]) -> None:
+    """Raise unless ``value`` is one of a few."""
     if value not in allowed:
         raise ValueError(f"{name}={value!r} must be one of {allowed}")
 

@@ -289,10 +289,9 @@ def test_sb3_buffer_of_an_older_model_can_be_loaded(tmp_path):
         ),
         (dict(n_envs=7), TypeError, r"\['n_envs'\] is not an argument"),
         (dict(storage_device="gpu"), ValueError, "storage_device='gpu' must be None or a device that is there"),
-        (dict(frame_stack=4), ValueError, "frame_stack=4 must divide"),
-        (dict(keep_float64="no"), TypeError, "keep_float64='no' must be True or False"),
-        (dict(handle_timeout_termination="x"), TypeError, "handle_timeout_termination='x' must be True or False"),
-        (dict(pin_memory="yes"), TypeError, "pin_memory='yes' must be True or False"),
+        (dict(keep_float64="no"), ValueError, "keep_float64='no' must be one of"),
+        (dict(handle_timeout_termination="x"), ValueError, "handle_timeout_termination='x' must be one of"),
+        (dict(pin_memory="yes"), ValueError, "pin_memory='yes' must be one of"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )

@@ -226,6 +226,9 @@ def test_images_with_their_channels_last():
     for model in models:
         stored = model.replay_buffer.samples_of(np.arange(5)).observations
         np.testing.assert_array_equal(stored.numpy(), images[:5].transpose(0, 3, 1, 2))
+    for wrong in (images[..., 0], dict(a=images)):
+        with pytest.raises((ValueError, TypeError), match=r"demonstrations: episode 0: .*must be"):
+            models[0].prefill([Episode(wrong, *rest)])
     inside = spaces.Dict(image=models[0].observation_space, x=spaces.Box(-1, 1, (1,)))
     part = _transposed(dict(image=images, x=np.zeros((6, 1))), inside)
     assert {key: value.shape for key, value in part.items()} == dict(image=(6, 3, 36, 40), x=(6, 1))

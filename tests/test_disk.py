@@ -161,11 +161,26 @@ def test_a_buffer_in_memory_leaves_the_folder_alone(tmp_path):
     assert make_model(path).replay_buffer.size() == 40
 
 
-@pytest.mark.parametrize("path", ["file", 3])
+@pytest.mark.parametrize("path", ["file", "file/below", 3])
 def test_what_is_no_folder(path, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises((ValueError, TypeError), match=r"path'?\]?=.*a folder"):
-        make_model(tmp_path / path if path == "file" else path)
+        make_model(path if path == 3 else tmp_path / path)
+
+
+class Elsewhere:
+    """An os.PathLike."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __fspath__(self):
+        return str(self.path)
+
+
+def test_paths_of_other_kinds(tmp_path):
+    assert make_model(Elsewhere(tmp_path / "one")).learn(20).replay_buffer.is_on_disk
+    assert (tmp_path / "one" / "header.json").exists()
 
 
 def test_earlier_transitions_are_announced(tmp_path):
@@ -346,6 +361,31 @@ def test_forked_processes_do_not_keep_it(tmp_path):
         TransitionReplayBuffer(50, NUMBER, ACTIONS, "cpu", path=tmp_path)
     finally:
         os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_forked_process_that_goes_on(tmp_path):
+    """Takes the folder when it adds to it: not before its parent has ended, and nobody else has it then."""
+    code = (
+        "import os, sys, time; from test_disk import *\n"
+        f"buffer = TransitionReplayBuffer(50, NUMBER, ACTIONS, 'cpu', path={str(tmp_path)!r})\n"
+        "fill(buffer, 3)\n"
+        "if os.fork(): time.sleep(1); os._exit(0)\n"
+        "try: fill(buffer, 1)\n"
+        "except BlockingIOError: print('busy', flush=True)\n"
+        "time.sleep(2); fill(buffer, 1, 3); print(os.getpid(), flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd="tests", stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "busy\n"
+    child = int(process.stdout.readline())
+    try:
+        with pytest.raises(BlockingIOError, match="another replay buffer"):
+            TransitionReplayBuffer(50, NUMBER, ACTIONS, "cpu", path=tmp_path)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        process.wait()
+    time.sleep(0.2)
+    assert TransitionReplayBuffer(50, NUMBER, ACTIONS, "cpu", path=tmp_path).size() == 4
 
 
 def test_takes_no_more_than_it_holds(tmp_path):

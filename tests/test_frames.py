@@ -1,5 +1,7 @@
 """Stacked frames: what is read is what was written, and each is stored once."""
 
+import warnings
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -117,6 +119,29 @@ def test_what_is_stacked_by_itself():
     assert isinstance(refused.replay_buffer._obs[""], Column)
     with pytest.raises(ValueError, match="frame_stack"):
         make_model(vectors, "MlpPolicy", replay_buffer_kwargs=dict(frame_stack=0))
+    with pytest.warns(UserWarning, match=r"frame_stack'\]=3 saves nothing"):
+        assert not make_model(vectors, "MlpPolicy", replay_buffer_kwargs=dict(frame_stack=3)).replay_buffer.stacks_frames
+
+
+@pytest.mark.parametrize(("shape", "n", "order"), [((10, 10, 4), 4, None), ((84, 84, 3), 4, "first"), ((5, 7, 3), 3, "last")])
+def test_other_stacks(shape, n, order):
+    """Whose frames SB3 stacks along an axis that it takes for another are stored whole, without a word."""
+
+    class Image(CountingEnv):
+        observation_space = None
+
+        def __init__(self):
+            super().__init__()
+            self.observation_space = spaces.Box(0, 255, shape, np.uint8)
+
+        def _obs(self):
+            return np.full(shape, self.steps, np.uint8)
+
+    env = VecFrameStack(DummyVecEnv([Image]), n, order)
+    kwargs = dict(buffer_size=100, device="cpu", learning_starts=5, batch_size=4, policy_kwargs=dict(net_arch=[8]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert DDPG("MlpPolicy", env, **kwargs).learn(12)._n_updates == 7
 
 
 def test_gymnasium_stacks():

@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 import stable_baselines3 as sb3
 from conftest import CountingEnv
+from gymnasium import spaces
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.envs import BitFlippingEnv
+from stable_baselines3.common.save_util import save_to_pkl
 from stable_baselines3.common.vec_env import DummyVecEnv
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_ddpg_ext import DDPG
-from sb3_ddpg_ext.buffers import HindsightReplayBuffer, TransitionReplayBuffer
+from sb3_ddpg_ext.buffers import HindsightReplayBuffer, TransitionReplayBuffer, check_same_spaces
 
 SMALL = dict(learning_starts=10, batch_size=8, device="cpu", seed=0)
 
@@ -89,16 +91,50 @@ def test_what_does_not_fit(tmp_path):
     model = DDPG("MlpPolicy", counting(1), buffer_size=50, **SMALL)
     before = model.replay_buffer
     sb3.DDPG("MlpPolicy", "Pendulum-v1", buffer_size=50, **SMALL).save_replay_buffer(tmp_path / "buffer")
+    save_to_pkl(tmp_path / "dict.pkl", {})
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "text").write_text("not a buffer")
     for name, message in (
-        ("buffer", r"obs_shape=\(3,\); it must be the model's obs_shape=\(2,\)"),
+        ("buffer", r"has observation_space=Box.*; it must be the model's, Box"),
+        ("dict.pkl", "must be a file that save_replay_buffer has written"),
         ("empty", "must be a file that save_replay_buffer has written"),
         ("text", "must be a file that save_replay_buffer has written"),
     ):
         with pytest.raises(ValueError, match=message):
             model.load_replay_buffer(tmp_path / name)
         assert model.replay_buffer is before
+
+
+class Own(ReplayBuffer):
+    """Keeps its next observations to itself."""
+
+    def __getstate__(self):
+        return {name: value for name, value in self.__dict__.items() if name != "next_observations"}
+
+
+def test_a_failure_half_way(tmp_path):
+    """Leaves the folder as it was."""
+    its = sb3.DDPG("MlpPolicy", counting(1), buffer_size=50, replay_buffer_class=Own, **SMALL).learn(30)
+    its.save_replay_buffer(tmp_path / "buffer")
+    model = DDPG("MlpPolicy", counting(1), buffer_size=50, replay_buffer_kwargs=dict(path=tmp_path / "folder"), **SMALL)
+    before = model.learn(12).replay_buffer
+    with pytest.raises(AttributeError, match="next_observations"):
+        model.load_replay_buffer(tmp_path / "buffer")
+    assert model.replay_buffer is before
+    assert before.size() == 12
+
+
+@pytest.mark.parametrize("name", ["shape", "dtype", "n"])
+def test_other_spaces(name):
+    """Are told apart by what their numbers mean to the networks, and not by their bounds."""
+    box = spaces.Box(0, 1, (3,), np.float32)
+    other = {"shape": spaces.Box(0, 1, (4,), np.float32), "dtype": spaces.Box(0, 255, (3,), np.uint8), "n": spaces.Discrete(9)}
+    own = spaces.Discrete(3) if name == "n" else box
+    buffers = [TransitionReplayBuffer(5, space, box, "cpu") for space in (other[name], own, spaces.Box(-1, 2, (3,)))]
+    with pytest.raises(ValueError, match="it must be the model's"):
+        check_same_spaces(buffers[0], buffers[1], "file")
+    if name != "n":
+        check_same_spaces(buffers[2], buffers[1], "file")
 
 
 @pytest.mark.parametrize("cls", [ReplayBuffer, NStepReplayBuffer])

@@ -391,7 +391,7 @@ class TestState:
             model.predict(np.zeros((3, 2), np.float32), state)
         assert model.predict(np.zeros(2, np.float32), state, True)[0].shape == (1,)
 
-    @pytest.mark.parametrize("starts", [[True, False], [[True]], []], ids=str)
+    @pytest.mark.parametrize("starts", [[True, False], [[True, False]], []], ids=str)
     def test_wrong_episode_starts(self, starts):
         with pytest.raises(ValueError, match=r"episode_start=.*must be of shape \(3,\)"):
             make_model().predict(np.zeros((3, 2), np.float32), None, np.array(starts))

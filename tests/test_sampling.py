@@ -344,12 +344,18 @@ def test_extreme_priorities(cls, alpha, error):
     assert 0 < buffer.sampling.tree.total < np.inf
     weights = buffer.sample(4).weights
     assert weights is None or th.equal(weights, th.ones(4, 1))
+    buffer.sampling.restore(np.array([np.inf, 1.0, 0.0]), np.inf)  # of a file
+    assert buffer.sampling.tree.total == 1e100 + 1
+    assert buffer.sampling.largest == 1e100
+    assert buffer.sampling.tree.values[2] == 0  # inside a sequence, which is drawn by its first step
 
 
 def test_schedules_of_beta():
     """Stay within what a number may be."""
-    with pytest.raises(ValueError, match="beta's schedule has a value"):
-        make_sampling(dict(kind="prioritized", beta="lin_0.4_3"))
+    for beta in (Linear(0.4, 3.0, steps=100), Linear(0.4, 3.0)):
+        sampling = Prioritized(beta=beta)
+        with pytest.raises(ValueError, match=r"must be a number in \[0, 1\]"):
+            sampling.advance(0.0, 1000)
 
 
 def test_divergence_of_a_categorical_critic():

@@ -23,9 +23,10 @@ _open: "weakref.WeakSet[Folder]" = weakref.WeakSet()
 
 
 def _let_go() -> None:
-    """In a forked process: the folders are this process's parent's, also when the parent has ended."""
+    """In a forked process: the folders are its parent's, and free when that has ended. Who adds to one takes it again."""
     for folder in _open:
-        folder._lock.close()
+        if folder._lock is not None:
+            folder._lock.close()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
@@ -45,23 +46,35 @@ class Folder:
     :raises ValueError: if it is the path of a file
     """
 
+    _lock: Any = None
+
     def __init__(self, path: str | Path):
-        check_instance("path", path, (str, Path), "the path of a folder, or None")
+        check_instance("path", path, (str, os.PathLike), "the path of a folder, or None")
         self.path = Path(path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-        except FileExistsError:
-            raise ValueError(f"path={str(path)!r} must be a folder, or not there yet; it is a file") from None
+        except (FileExistsError, NotADirectoryError):
+            raise ValueError(f"path={str(path)!r} must be a folder, or not there yet; it is, or is in, a file") from None
+        self.hold()
+        _open.add(self)
+
+    def hold(self) -> None:
+        """
+        Take the lock, unless this process has it.
+
+        :raises BlockingIOError: if another buffer has it
+        """
+        if self._lock is not None and not self._lock.closed:
+            return
         self._lock = (self.path / LOCK).open("a")
         if not self._take() and (gc.collect() == 0 or not self._take()):  # the other may be waiting to be collected
             self._lock.close()
-            raise BlockingIOError(f"path={str(path)!r} must not be used by another replay buffer")
-        _open.add(self)
+            raise BlockingIOError(f"path={str(self.path)!r} must not be used by another replay buffer")
 
     def _take(self) -> bool:
         try:
             if fcntl is not None:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self._lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             return False
         return True

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.preprocessing import maybe_transpose
+from stable_baselines3.common.preprocessing import is_image_space, maybe_transpose
 
 from sb3_ddpg_ext.validation import check_finite, check_shape
 
 Observations = Any  # an array of shape (n, *obs_shape), or a dict of such
+N_IMAGE_AXES = 3
 FORMS = 'a list of Episode, the path of a file that write_episodes has written, "minari:DATASET", or a data set of minari'
 
 
@@ -169,10 +170,10 @@ def _steps(buffer: ReplayBuffer, episode: Episode) -> Iterator[tuple[Any, Any, n
 
 def _transposed(observations: Observations, space: spaces.Space) -> Observations:
     """Images with the channels in front, as the model sees them."""
-    if isinstance(space, spaces.Dict):
-        known = space.spaces.keys() if isinstance(observations, dict) else ()
-        return {k: _transposed(v, space[k]) if k in known else v for k, v in observations.items()} if known else observations
-    return maybe_transpose(np.asarray(observations), space)
+    if isinstance(space, spaces.Dict) and isinstance(observations, dict):
+        return {k: _transposed(v, space[k]) if k in space.spaces else v for k, v in observations.items()}
+    is_image = is_image_space(space) and np.ndim(observations) == N_IMAGE_AXES + 1
+    return maybe_transpose(np.asarray(observations), space) if is_image else observations
 
 
 def _row(observations: Observations, t: int) -> Any:

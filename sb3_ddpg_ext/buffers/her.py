@@ -93,7 +93,7 @@ class HindsightReplayBuffer(EpisodicReplayBuffer):
         achieved, wanted = self._reached(relabelled).numpy(force=True), np.tile(goals.numpy(force=True), (n_steps, 1))
         (rewards,) = self.env.env_method("compute_reward", achieved, wanted, infos, indices=[0])
         rewards = np.asarray(rewards)
-        if rewards.shape not in ((len(relabelled),), (len(relabelled), 1)):
+        if rewards.size != len(relabelled):
             raise ValueError(
                 f"the environment's compute_reward returned an array of shape {rewards.shape} for {len(relabelled)} goals; "
                 f"it must be ({len(relabelled)},)"

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 
 Arrays = np.ndarray | dict[str, np.ndarray]  # with two axes in front: position and environment
@@ -44,9 +45,15 @@ def check_same_spaces(other: ReplayBuffer, own: ReplayBuffer, path: str) -> None
     :param other: the buffer in a file
     :param own: a buffer of the model that loads it
     :param path: of the file
-    :raises ValueError: if its observations or actions have other shapes
+    :raises ValueError: if its observations or actions have other shapes or types
     """
-    for name in ("obs_shape", "action_dim"):
+    for name in ("observation_space", "action_space"):
         found, wanted = getattr(other, name), getattr(own, name)
-        if found != wanted:
-            raise ValueError(f"the replay buffer in {path} has {name}={found}; it must be the model's {name}={wanted}")
+        if _kind(found) != _kind(wanted):
+            raise ValueError(f"the replay buffer in {path} has {name}={found}; it must be the model's, {wanted}")
+
+
+def _kind(space: spaces.Space) -> Any:
+    if isinstance(space, spaces.Dict):
+        return {key: _kind(subspace) for key, subspace in space.items()}
+    return space if isinstance(space, spaces.Discrete | spaces.MultiDiscrete) else (space.shape, space.dtype)

@@ -78,6 +78,8 @@ class PersistentStorage(TransitionStorage):
             self._folder.warn_if_too_large(self.nbytes)
 
     def _adding(self) -> None:
+        if self._folder is not None:
+            self._folder.hold()
         self._note(True)
 
     def _added(self, rows: slice, infos: list[dict[str, Any]]) -> None:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sb3_ddpg_ext.buffers.sum_tree import SumTree
-from sb3_ddpg_ext.schedules import Linear, Schedule
+from sb3_ddpg_ext.schedules import Linear, Schedule, evaluate
 from sb3_ddpg_ext.validation import check_instance, check_real
 
 BOUNDS = 1e-100, 1e100  # of priorities, so that their sum and the least of them are numbers that can be divided by
@@ -99,9 +99,6 @@ class Prioritized(Sampling):
         self.alpha = check_real("sampling: alpha", alpha, low=0)
         if not isinstance(beta, Schedule):
             beta = Linear(0.4, 1.0) if beta is None else check_real("sampling: beta", beta, 0, 1)
-        if isinstance(beta, Schedule):
-            for progress in (1.0, 0.0):
-                check_real("sampling: beta's schedule has a value that", beta(progress, 0), 0, 1)
         self.beta = beta
         self.epsilon = check_real("sampling: epsilon", epsilon, low=0, above=True)
         self._beta = self._beta_at(1.0, 0)
@@ -149,14 +146,14 @@ class Prioritized(Sampling):
         :param values: of the first rows, shape (n,)
         :param largest: that there has been
         """
-        self.tree.set(np.arange(len(values)), values)
-        self.largest = largest
+        self.tree.set(np.arange(len(values)), np.where(values > 0, np.clip(values, *BOUNDS), 0))
+        self.largest = min(largest, BOUNDS[1])
 
     def advance(self, progress_remaining: float, num_timesteps: int) -> None:
         self._beta = self._beta_at(progress_remaining, num_timesteps)
 
     def _beta_at(self, progress_remaining: float, num_timesteps: int) -> float:
-        return self.beta(progress_remaining, num_timesteps) if isinstance(self.beta, Schedule) else self.beta
+        return evaluate(self.beta, progress_remaining, num_timesteps, high=1) if callable(self.beta) else self.beta
 
 
 class LossAdjusted(Prioritized):

@@ -12,7 +12,7 @@ from stable_baselines3.common.preprocessing import is_image_space, is_image_spac
 
 from sb3_ddpg_ext.buffers.column import Column, NewArray, in_memory
 from sb3_ddpg_ext.buffers.frames import FrameStackColumn, frame_axis
-from sb3_ddpg_ext.validation import check_instance, check_integer
+from sb3_ddpg_ext.validation import check_choice, check_integer
 
 Observation = np.ndarray | dict[str, np.ndarray]
 STORED_AS = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}  # torch has no arithmetic for unsigned ones
@@ -64,7 +64,7 @@ class TransitionStorage(ReplayBuffer):
             pin_memory=pin_memory,
             keep_float64=keep_float64,
         ).items():
-            check_instance(name, value, (bool, np.bool_), "True or False")
+            check_choice(name, value, [True, False])
         self.optimize_memory_usage = optimize_memory_usage
         self.handle_timeout_termination = handle_timeout_termination
         self.keep_float64 = keep_float64
@@ -79,10 +79,6 @@ class TransitionStorage(ReplayBuffer):
         self._free: list[int] = []
         self.frame_stack = check_integer("frame_stack", frame_stack, at_least=1)
         self._allocate(self._n_used)
-        if self.frame_stack > 1 and not any(isinstance(column, FrameStackColumn) for column in self._obs.values()):
-            raise ValueError(
-                f"frame_stack={frame_stack} must divide the channels, or be the first axis, of {observation_space}"
-            )
         self._goes_on = np.zeros(n_envs, bool)  # whether the newest transition's next observation may start another
         self._incoming = np.empty((n_envs, self.action_dim + 2), np.float32)
         self._warn_if_too_large()
@@ -112,6 +108,11 @@ class TransitionStorage(ReplayBuffer):
                 place = (self.storage_device, self.frame_stack, axis, self._new_array)
                 return FrameStackColumn(name, n_rows, shape, dtype, *place)
         return Column(name, n_rows, shape, dtype, self.storage_device, self._new_array)
+
+    @property
+    def stacks_frames(self) -> bool:
+        """Whether some observations are stored frame by frame."""
+        return any(isinstance(column, FrameStackColumn) for column in self._obs.values())
 
     @property
     def nbytes(self) -> int:

@@ -91,7 +91,7 @@ class TransitionReplayBuffer(PersistentStorage):
             return self._sample(batch_size, env)
         n = round(batch_size * self.demonstration_share)
         if 0 < self.demonstration_share < 1:  # some of each
-            n = min(max(n, 1), batch_size - 1)
+            n = min(max(n, 1), batch_size - (self.n_written > 0))
         if n == 0:
             return self._sample(batch_size, env)
         demonstrations = self.demonstrations._sample(n, env)

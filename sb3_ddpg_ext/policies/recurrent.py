@@ -183,7 +183,7 @@ class RecurrentPolicy(DDPGPolicy):
                     f"state has arrays of the shapes {shapes}; they must be what predict gave for {n} observations"
                 )
         if episode_start is not None:
-            if np.shape(episode_start) not in ((), (n,)) or (np.ndim(episode_start) == 0 and n > 1):
+            if np.size(episode_start) not in (1, n):
                 raise ValueError(f"episode_start={episode_start!r} must be of shape ({n},), one for each observation")
             goes_on = th.as_tensor(1 - np.asarray(episode_start, np.float32).reshape(-1), device=self.device)[None, :, None]
             parts = [part * goes_on.to(part.dtype) for part in parts]
