@@ -554,12 +554,6 @@ class TestModel:
             (dict(policy="MultiInputLstmPolicy"), ValueError, "policy='MultiInputLstmPolicy' needs a Dict"),
             (dict(policy="MultiInputGruPolicy"), ValueError, "policy='MultiInputGruPolicy' needs a Dict"),
             (dict(policy="CnnGruPolicy"), ValueError, "policy='CnnGruPolicy' needs images"),
-            (dict(policy="CnnLstmPolicy", env=mixed()), ValueError, "policy='CnnLstmPolicy' needs images"),
-            (
-                dict(policy="MlpLstmPolicy", env=mixed()),
-                ValueError,
-                r"one of \['MultiInputLstmPolicy', 'MultiInputGruPolicy'\]",
-            ),
             (dict(replay=dict(n_envs=3)), TypeError, r"\['n_envs'\] is not an argument of SequenceReplayBuffer"),
         ],
         ids=lambda value: str(value) if isinstance(value, dict) else "",
@@ -567,6 +561,17 @@ class TestModel:
     def test_wrong_arguments(self, kwargs, error, message):
         with pytest.raises(error, match=message):
             make_model(**kwargs)
+
+    @pytest.mark.parametrize(
+        ("policy", "message"),
+        [
+            ("CnnLstmPolicy", "policy='CnnLstmPolicy' needs images"),
+            ("MlpLstmPolicy", r"one of \['MultiInputLstmPolicy', 'MultiInputGruPolicy'\] with Dict"),
+        ],
+    )
+    def test_policies_that_are_not_for_dictionaries(self, policy, message):
+        with pytest.raises(ValueError, match=message):
+            make_model(mixed(), policy)
 
     def test_batch_size(self):
         """32 sequences, wherever the arguments stand."""
