@@ -21,6 +21,10 @@ def counting(n_envs=2):
     return DummyVecEnv([lambda: CountingEnv(((5, "terminated"), (7, "truncated"), (1, "terminated"))) for _ in range(n_envs)])
 
 
+def in_folder(path, buffer_size=50):
+    return DDPG("MlpPolicy", counting(1), buffer_size=buffer_size, replay_buffer_kwargs=dict(path=path), **SMALL)
+
+
 @pytest.mark.parametrize("n_steps", [21, 80])
 @pytest.mark.parametrize("kwargs", [{}, dict(optimize_memory_usage=True)], ids=["", "optimize_memory_usage"])
 def test_transitions_are_taken_over(n_steps, kwargs, tmp_path):
@@ -74,11 +78,11 @@ def test_into_a_folder(tmp_path):
     """In place of what is there, if the size is that of the folder."""
     its = sb3.DDPG("MlpPolicy", counting(1), buffer_size=50, **SMALL).learn(30)
     its.save_replay_buffer(tmp_path / "buffer")
-    model = DDPG("MlpPolicy", counting(1), buffer_size=50, replay_buffer_kwargs=dict(path=tmp_path / "folder"), **SMALL)
+    model = in_folder(tmp_path / "folder")
     model.learn(12).load_replay_buffer(tmp_path / "buffer")
     assert model.replay_buffer.is_on_disk
     np.testing.assert_array_equal(model.replay_buffer.observations[:30], its.replay_buffer.observations[:30])
-    other = DDPG("MlpPolicy", counting(1), buffer_size=60, replay_buffer_kwargs=dict(path=tmp_path / "other"), **SMALL)
+    other = in_folder(tmp_path / "other", buffer_size=60)
     before = other.learn(12).replay_buffer
     with pytest.raises(ValueError, match="buffer_size=50; it must be that of the folder, 60"):
         other.load_replay_buffer(tmp_path / "buffer")
@@ -116,7 +120,7 @@ def test_a_failure_half_way(tmp_path):
     """Leaves the folder as it was."""
     its = sb3.DDPG("MlpPolicy", counting(1), buffer_size=50, replay_buffer_class=Own, **SMALL).learn(30)
     its.save_replay_buffer(tmp_path / "buffer")
-    model = DDPG("MlpPolicy", counting(1), buffer_size=50, replay_buffer_kwargs=dict(path=tmp_path / "folder"), **SMALL)
+    model = in_folder(tmp_path / "folder")
     before = model.learn(12).replay_buffer
     with pytest.raises(AttributeError, match="next_observations"):
         model.load_replay_buffer(tmp_path / "buffer")
@@ -135,6 +139,24 @@ def test_other_spaces(name):
         check_same_spaces(buffers[0], buffers[1], "file")
     if name != "n":
         check_same_spaces(buffers[2], buffers[1], "file")
+
+
+def test_goals_into_a_folder(tmp_path):
+    """With the infos of SB3's buffer, which are not for a folder, left out; the oldest of a full ring first."""
+    env = BitFlippingEnv(n_bits=3, continuous=True, max_steps=3)
+    kwargs = dict(buffer_size=20, **SMALL)
+    infos = dict(copy_info_dict=True)
+    its = sb3.DDPG("MultiInputPolicy", env, replay_buffer_class=HerReplayBuffer, replay_buffer_kwargs=infos, **kwargs).learn(
+        30
+    )
+    its.save_replay_buffer(tmp_path / "buffer")
+    folder = dict(replay_buffer_class=HindsightReplayBuffer, replay_buffer_kwargs=dict(path=tmp_path / "folder"))
+    model = DDPG("MultiInputPolicy", env, **folder, **kwargs).learn(12)
+    model.load_replay_buffer(tmp_path / "buffer")
+    old, new = its.replay_buffer, model.replay_buffer
+    for key, array in old.observations.items():
+        np.testing.assert_array_equal(new.observations[key], np.roll(array, -old.pos, axis=0), err_msg=key)
+    model.learn(20)
 
 
 @pytest.mark.parametrize("cls", [ReplayBuffer, NStepReplayBuffer])

@@ -25,8 +25,7 @@ _open: "weakref.WeakSet[Folder]" = weakref.WeakSet()
 def _let_go() -> None:
     """In a forked process: the folders are its parent's, and free when that has ended. Who adds to one takes it again."""
     for folder in _open:
-        if folder._lock is not None:
-            folder._lock.close()
+        folder._lock.close()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

@@ -23,9 +23,9 @@ def transitions_of(buffer: Any) -> Iterator[tuple[Any, Any, np.ndarray, np.ndarr
         following, shift = buffer.observations, 1
     else:
         following, shift = buffer.next_observations, 0
-    infos = getattr(buffer, "infos", None)  # of HerReplayBuffer with copy_info_dict
+    has_infos = getattr(buffer, "copy_info_dict", False)  # of HerReplayBuffer
     for pos in positions:
-        known = [{}] * buffer.n_envs if infos is None or not getattr(buffer, "copy_info_dict", False) else infos[pos]
+        known = buffer.infos[pos] if has_infos else [{}] * buffer.n_envs
         yield (
             _at(buffer.observations, pos),
             _at(following, (pos + shift) % size),
