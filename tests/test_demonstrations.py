@@ -242,6 +242,11 @@ class TestShare:
         model = make_model(counting(1), replay_buffer_kwargs=kwargs, buffer_size=30).learn(20)
         assert model.replay_buffer.sample(batch_size).n_demonstrations == 1
 
+    def test_before_there_is_anything_else(self, episodes):
+        """A share that is nearly all of a batch is all of it."""
+        model = make_model(replay_buffer_kwargs=dict(demonstrations=episodes, demonstration_share=0.9))
+        assert model.replay_buffer.sample(4).n_demonstrations == 4
+
     @pytest.mark.parametrize("n_envs", [1, 3])
     @pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
     @pytest.mark.parametrize("sampling", ["uniform", "prioritized"])

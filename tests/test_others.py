@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_ddpg_ext import DDPG
-from sb3_ddpg_ext.buffers import HindsightReplayBuffer, TransitionReplayBuffer, check_same_spaces
+from sb3_ddpg_ext.buffers import Episode, HindsightReplayBuffer, TransitionReplayBuffer, check_same_spaces
 
 SMALL = dict(learning_starts=10, batch_size=8, device="cpu", seed=0)
 
@@ -139,6 +139,19 @@ def test_other_spaces(name):
         check_same_spaces(buffers[0], buffers[1], "file")
     if name != "n":
         check_same_spaces(buffers[2], buffers[1], "file")
+
+
+def test_priorities_and_demonstrations(tmp_path):
+    """What is taken over is new to the sampling, in a folder too, and the model's demonstrations stay."""
+    its = sb3.DDPG("MlpPolicy", counting(1), buffer_size=50, **SMALL).learn(30)
+    its.save_replay_buffer(tmp_path / "buffer")
+    episode = Episode(np.zeros((6, 2), np.float32), np.zeros((5, 1), np.float32), np.zeros(5), True)
+    for path in (None, tmp_path / "folder"):
+        kwargs = dict(path=path, sampling="prioritized", demonstrations=[episode], demonstration_share=0.5)
+        model = DDPG("MlpPolicy", counting(1), buffer_size=50, replay_buffer_kwargs=kwargs, **SMALL).learn(12)
+        model.load_replay_buffer(tmp_path / "buffer")
+        assert model.replay_buffer.sampling.tree.values[:50].tolist() == [1.0] * 30 + [0.0] * 20
+        assert model.replay_buffer.sample(8).n_demonstrations == 4
 
 
 def test_goals_into_a_folder(tmp_path):
