@@ -23,6 +23,7 @@ LAYERS = [
     ("ddpg",),
     ("recurrent",),
     ("calibration", "callbacks", "demonstrations", "wrappers", "zoo"),
+    ("experiment",),
     ("cli",),
     ("__main__",),
 ]

@@ -1,0 +1,118 @@
+"""
+What rl_zoo3 makes of a block of its YAML files, without its folders: the model, its environments and its callbacks.
+
+Presets and the ``ablate`` command stand on this, so that a preset, a study and ``rl_zoo3 train`` build the same thing.
+"""
+
+import argparse
+import copy
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext, redirect_stdout
+from io import StringIO
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+# Arguments that rl_zoo3's YAML files may hold as Python text.
+EVALUATED = ("policy_kwargs", "replay_buffer_kwargs", "normalize", "monitor_kwargs")
+
+
+class Experiment(NamedTuple):
+    """
+    A training that is ready to begin.
+
+    :param model: untrained, with its environments
+    :param n_timesteps: for ``model.learn``
+    :param callbacks: for ``model.learn``
+    :param make_eval_env: an environment to evaluate in, from its seed: wrapped as in training, with rewards as they are;
+        where there is a ``VecNormalize``, its statistics are its own until they are copied from the model's
+    """
+
+    model: "OffPolicyAlgorithm"
+    n_timesteps: int
+    callbacks: list[BaseCallback]
+    make_eval_env: Callable[[int], VecEnv]
+
+
+def make_experiment(
+    hyperparams: Mapping[str, Any],
+    env_id: str,
+    *,
+    algo: str = "ddpg_ext",
+    seed: int | None = 0,
+    verbose: int = 0,
+    device: str = "auto",
+    n_timesteps: int = -1,
+) -> Experiment:
+    """
+    Build model, environments and callbacks as ``rl_zoo3 train`` does.
+
+    :param hyperparams: one block of a YAML file of rl_zoo3: arguments of the algorithm beside ``n_timesteps``, ``n_envs``,
+        ``normalize``, ``env_wrapper``, ``vec_env_wrapper``, ``frame_stack``, ``env_kwargs``, ``monitor_kwargs``, ``callback``
+    :param env_id: of a registered environment
+    :param algo: a name that rl_zoo3 knows: ours, or one of SB3 and sb3-contrib
+    :param seed: of model and environments
+    :param verbose: of the model; 0 also silences what rl_zoo3 prints
+    :param device: of the model
+    :param n_timesteps: in place of that of ``hyperparams``, if it is above 0
+    :raises ValueError: for an unknown algorithm or environment, or hyperparameters without a length
+    :raises ImportError: if rl_zoo3 is missing
+    """
+    from sb3_ddpg_ext.zoo import register
+
+    register()
+    import gymnasium as gym
+    import rl_zoo3.import_envs  # noqa: F401  # registers the environments that rl_zoo3 knows
+    from rl_zoo3.exp_manager import ExperimentManager
+    from rl_zoo3.utils import ALGOS
+
+    if algo not in ALGOS:
+        raise ValueError(f"algo={algo!r} must be one of {sorted(ALGOS)}")
+    try:
+        gym.spec(env_id)
+    except gym.error.Error as error:
+        raise ValueError(f"env_id={env_id!r} must be a registered environment ({error})") from None
+    if n_timesteps <= 0 and "n_timesteps" not in hyperparams:
+        raise ValueError(f"n_timesteps={n_timesteps} must be at least 1, where the hyperparameters name none")
+
+    with redirect_stdout(StringIO()) if verbose == 0 else nullcontext():
+        manager = ExperimentManager(argparse.Namespace(), algo, env_id, "", n_timesteps=n_timesteps, verbose=verbose)
+        manager.seed = seed  # type: ignore[assignment]  # None is handed on to the environments, which take it
+        own = copy.deepcopy({"n_timesteps": n_timesteps, **hyperparams})
+        own, manager.env_wrapper, callbacks, manager.vec_env_wrapper = manager._preprocess_hyperparams(own)
+        manager.eval_env_kwargs = manager.env_kwargs  # rl_zoo3 forgets those of the YAML file
+        env = manager.create_envs(manager.n_envs, no_log=True)
+        own = manager._preprocess_action_noise(own, own, env)
+        model = ALGOS[algo](env=env, **({"seed": seed, "verbose": verbose, "device": device} | own))
+
+    def make_eval_env(eval_seed: int) -> VecEnv:
+        manager.seed = eval_seed
+        with redirect_stdout(StringIO()):
+            return manager.create_envs(1, eval_env=True, no_log=True)
+
+    return Experiment(model, manager.n_timesteps, callbacks, make_eval_env)  # type: ignore[arg-type]
+
+
+def evaluate_text(hyperparams: Mapping[str, Any]) -> dict[str, Any]:
+    """The same block with ``"dict(net_arch=[256, 256])"`` and the like evaluated, in the names that rl_zoo3 has for it."""
+    from rl_zoo3 import exp_manager
+
+    def evaluate(name: str, value: Any) -> Any:
+        return eval(value, dict(vars(exp_manager))) if name in EVALUATED and isinstance(value, str) else value
+
+    return {name: evaluate(name, value) for name, value in hyperparams.items()}
+
+
+def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``overrides`` put over it; dictionaries in both are merged key by key. Neither is changed."""
+    merged = copy.deepcopy(dict(base))
+    for name, value in overrides.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(name), Mapping):
+            merged[name] = merge(merged[name], value)
+        else:
+            merged[name] = copy.deepcopy(value)
+    return merged
