@@ -5,7 +5,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,7 +24,7 @@ def add_parser(commands: Any) -> None:
     add = parser.add_argument
     add("studies", nargs="*", type=Path, metavar="STUDY.yml", help="studies to run, one after another")
     add("--out", type=Path, help="folder of the results (default: beside the study, of its name)")
-    add("--jobs", "-j", type=int, default=1, help="runs at a time, one thread each")
+    add("--jobs", "-j", type=int, help="runs at a time, one thread each (default: 1; on Ray as many as it has processors)")
     add(
         "--backend",
         choices=("processes", "ray"),
@@ -151,7 +151,7 @@ def run_study(study: "Study", folder: Path, args: argparse.Namespace) -> int:
     from sb3_ddpg_ext.ablation import Store
 
     runs = study.runs()
-    if args.jobs < 1:
+    if args.jobs is not None and args.jobs < 1:
         raise ValueError(f"--jobs={args.jobs} must be at least 1")
     with Store(folder, runs) as store:
         if args.drop_others:
@@ -165,18 +165,17 @@ def run_study(study: "Study", folder: Path, args: argparse.Namespace) -> int:
         missing = store.missing(runs)
         print(f"{study.name}: {len(runs)} runs, {len(runs) - len(missing)} are finished; results in {folder}", flush=True)
         if args.dry_run:
-            print_plan(missing, store, args.jobs)
+            print_plan(missing, store, args.jobs or 1)
             return 0
         return run_missing(missing, store, args)
 
 
 def run_missing(missing: Sequence["Run"], store: "Store", args: argparse.Namespace) -> int:
     """Make the runs and keep each as it ends."""
-    from sb3_ddpg_ext.ablation.parallel import run_all, stop_workers
+    from sb3_ddpg_ext.ablation.parallel import BACKENDS
 
     failed = 0
-    with make_progress(missing) as progress:
-        outcomes = run_all(missing, args.jobs, args.backend)
+    with make_progress(missing) as progress, closing(BACKENDS[args.backend](missing, args.jobs)) as outcomes:
         try:
             for outcome in outcomes:
                 if outcome.result is not None:
@@ -185,8 +184,6 @@ def run_missing(missing: Sequence["Run"], store: "Store", args: argparse.Namespa
                     failed += 1
                 progress.ended(outcome)
         except KeyboardInterrupt:
-            outcomes.close()
-            stop_workers(args.backend)
             progress.say(f"Stopped; {len(store.rows)} runs are kept, and the same command goes on with the rest")
             raise
     return failed
