@@ -2,12 +2,13 @@
 
 import argparse
 
-from sb3_ddpg_ext.cli import bench, plot, report
+from sb3_ddpg_ext.cli import ablate, bench, plot, report
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m sb3_ddpg_ext")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    ablate.add_parser(commands)
     bench.add_parser(commands)
     plot.add_parser(commands)
     report.add_parser(commands)

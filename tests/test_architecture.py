@@ -23,7 +23,8 @@ LAYERS = [
     ("ddpg",),
     ("recurrent",),
     ("calibration", "callbacks", "demonstrations", "wrappers", "zoo"),
-    ("experiment",),
+    ("experiment", "presets"),
+    ("ablation",),
     ("cli",),
     ("__main__",),
 ]
