@@ -92,3 +92,27 @@ class PreviousReward(gym.Wrapper, RecordConstructorArgs):
 
     def _with(self, observation: np.ndarray, reward: float) -> np.ndarray:
         return np.append(observation, reward).astype(self.observation_space.dtype)
+
+
+class ScaledObservations(gym.wrappers.RescaleObservation):
+    """
+    Observations mapped from the bounds of their space to [-1, 1], by gymnasium's ``RescaleObservation``.
+
+    For rl_zoo3: ``env_wrapper: sb3_ddpg_ext.wrappers.ScaledObservations`` in the YAML file.
+
+    :param env: with a ``Box`` of finite bounds as observations
+    :raises ValueError: for other observations, and for bounds that are infinite: there is no scale in them
+    """
+
+    def __init__(self, env: gym.Env):
+        space = env.observation_space
+        if not (isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating)):
+            raise ValueError(f"env.observation_space={space} must be a Box of floats")
+        infinite = np.flatnonzero(~(np.isfinite(space.low) & np.isfinite(space.high)))
+        if infinite.size:
+            raise ValueError(
+                f"env.observation_space of {env} must have finite bounds to be scaled by, but has none in dimensions "
+                f"{infinite.tolist()}: use policy_kwargs=dict(normalize_observations=True) or VecNormalize in its place"
+            )
+        low, high = np.full_like(space.low, -1), np.full_like(space.high, 1)
+        super().__init__(env, low, high)

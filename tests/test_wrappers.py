@@ -3,12 +3,12 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-from conftest import CountingEnv
+from conftest import CountingEnv, DictPendulum
 from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.preprocessing import is_image_space
 
 from sb3_ddpg_ext import DDPG
-from sb3_ddpg_ext.wrappers import PreviousReward, StackedRenderings
+from sb3_ddpg_ext.wrappers import PreviousReward, ScaledObservations, StackedRenderings
 
 
 class Canvas(gym.Env):
@@ -136,3 +136,23 @@ def test_the_previous_reward():
     assert again.observation_space.shape == (4,)
     with pytest.raises(ValueError, match="must be a Box of vectors of floats"):
         PreviousReward(gym.make("FrozenLake-v1"))
+
+
+def test_scaled_observations():
+    """The bounds become -1 and 1, and what lies between follows by a straight line."""
+    env = ScaledObservations(gym.make("MountainCarContinuous-v0"))
+    low, high = env.unwrapped.observation_space.low, env.unwrapped.observation_space.high
+    assert env.observation_space == gym.spaces.Box(-1, 1, (2,), np.float32)
+    obs, _ = env.reset(seed=0)
+    assert np.allclose(obs, 2 * (env.unwrapped.state - low) / (high - low) - 1, atol=1e-6)
+    for _ in range(20):
+        obs, *_ = env.step(env.action_space.sample())
+        assert np.allclose(obs, 2 * (env.unwrapped.state - low) / (high - low) - 1, atol=1e-6)
+
+
+def test_scaled_observations_refuse_infinite_bounds():
+    """The error names the environment and the dimensions, and what to use."""
+    with pytest.raises(ValueError, match=r"HalfCheetah-v5.*dimensions \[0, 1, .*normalize_observations=True"):
+        ScaledObservations(gym.make("HalfCheetah-v5"))
+    with pytest.raises(ValueError, match="must be a Box of floats"):
+        ScaledObservations(DictPendulum(gym.make("Pendulum-v1")))

@@ -41,44 +41,50 @@ class Store:
     ``runs.csv`` with a row for each finished run, and ``curves.csv`` with a row for each of its evaluations.
 
     Both are replaced whole, by a file that is complete on the disk before it takes the name; the curves first, and a run is
-    finished once it is in ``runs.csv``. One process at a time holds a folder, by a lock that ends with it.
+    finished once it is in ``runs.csv``. To add runs, a process holds the folder, ``with store: ...``, by a lock that ends
+    with the process.
 
-    :param folder: made if need be
+    :param folder: made when it is held
     :param runs: all runs of the study
-    :raises BlockingIOError: if another process holds the folder
     :raises ValueError: if ``runs.csv`` is no such file, or a factor has the name of one of its columns
     """
 
     def __init__(self, folder: Path, runs: Sequence[Run]):
-        from filelock import FileLock, Timeout  # comes with torch
-
         self.folder = folder
         self.factors = list(dict.fromkeys(factor for run in runs for factor in run.levels))
         taken = [factor for factor in self.factors if factor in (*HEAD, *VALUES)]
         if taken:
             raise ValueError(f"factors: {taken[0]!r} is a column of its own in runs.csv; the factor must have another name")
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(folder / ".lock")
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise BlockingIOError(f"{folder} is in use by another process, which runs the same study") from None
-        known = {key_of(run): run for run in runs}
+        self._known = {key_of(run): run for run in runs}
+        self._read()
+
+    def _read(self) -> None:
         self.rows: dict[Key, Row] = {}  # finished runs
         self.others: dict[Key, Row] = {}  # finished runs with settings that the study does not have (any more)
-        for row in read_rows(folder / "runs.csv", (*HEAD, *VALUES)):
+        for row in read_rows(self.folder / "runs.csv", (*HEAD, *VALUES)):
             key = row["env"], row["settings"], row["seed"]
-            if key in known:
-                self.rows[key] = row | names_of(known[key])  # which may have changed
+            if key in self._known:
+                own = {name: row[name] for name in (*HEAD, *VALUES)}
+                self.rows[key] = own | names_of(self._known[key])  # which may have changed
             else:
                 self.others[key] = row
         self.curves: dict[Key, list[Row]] = {key: [] for key in (*self.rows, *self.others)}
-        for row in read_rows(folder / "curves.csv", CURVE):
+        for row in read_rows(self.folder / "curves.csv", CURVE):
             key = row["env"], row["settings"], row["seed"]
             if key in self.curves:  # else of a run that was killed between the two files
                 self.curves[key].append(row | {"config": (self.rows.get(key) or self.others[key])["config"]})
 
     def __enter__(self) -> "Store":
+        """:raises BlockingIOError: if another process holds the folder"""
+        from filelock import FileLock, Timeout  # comes with torch
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(self.folder / ".lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise BlockingIOError(f"{self.folder} is in use by another process, which runs the same study") from None
+        self._read()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:

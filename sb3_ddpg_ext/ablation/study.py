@@ -91,7 +91,8 @@ class Study:
         unknown = [key for key in spec if key not in KEYS]
         if unknown:
             raise ValueError(f"study {name!r}: the key {unknown[0]!r} is unknown; it must be one of {', '.join(KEYS)}")
-        self.name, self.spec = name, spec
+        self.name, self.spec = name, {key: value for key, value in spec.items() if value is not None}
+        spec = self.spec
         environments = spec.get("environments") or []
         check_instance("environments", environments, (list, Mapping), "a list of ids, or a mapping from ids to settings")
         if not environments:

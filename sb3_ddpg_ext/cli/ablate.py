@@ -153,7 +153,11 @@ def run_study(study: "Study", folder: Path, args: argparse.Namespace) -> int:
     runs = study.runs()
     if args.jobs is not None and args.jobs < 1:
         raise ValueError(f"--jobs={args.jobs} must be at least 1")
-    with Store(folder, runs) as store:
+    store = Store(folder, runs)
+    if args.dry_run:
+        print_plan(study, store, args.jobs or 1)
+        return 0
+    with store:
         if args.drop_others:
             store.drop_others()
         elif store.others:
@@ -164,9 +168,6 @@ def run_study(study: "Study", folder: Path, args: argparse.Namespace) -> int:
             )
         missing = store.missing(runs)
         print(f"{study.name}: {len(runs)} runs, {len(runs) - len(missing)} are finished; results in {folder}", flush=True)
-        if args.dry_run:
-            print_plan(missing, store, args.jobs or 1)
-            return 0
         return run_missing(missing, store, args)
 
 
@@ -268,12 +269,13 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
 
 
-def print_plan(missing: Sequence["Run"], store: "Store", jobs: int) -> None:
+def print_plan(study: "Study", store: "Store", jobs: int) -> None:
     """The runs to come, and how long they take: by those that are finished, else by a short trial."""
+    missing = store.missing(study.runs())
     for run in missing:
         print(run)
     seconds = estimate(missing, store.rows.values())
-    print(f"About {duration(seconds / jobs)} with {jobs} at a time")
+    print(f"{study.name}: {len(missing)} runs, about {duration(seconds / jobs)} with {jobs} at a time")
 
 
 def estimate(missing: Sequence["Run"], rows: Any) -> float:
