@@ -1,11 +1,13 @@
-"""Callbacks on the mean return of the last training episodes, beside those of Stable-Baselines3."""
+"""Callbacks beside those of Stable-Baselines3: on the mean return of the last training episodes, and films of training."""
 
 from collections import deque
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_ddpg_ext.validation import check_integer, check_real
 
@@ -120,3 +122,56 @@ class SaveOnBestMeanReturn(MeanReturnCallback):
             if self.verbose > 0:
                 print(f"Best mean return of {self.n_episodes} episodes: {mean_return:.2f}, saved to {self.save_path}")
         return True
+
+
+class RecordVideos(BaseCallback):
+    """
+    Film every n-th training episode of the first environment, by gymnasium's ``RecordVideo``.
+
+    For rl_zoo3: ``callback: - sb3_ddpg_ext.callbacks.RecordVideos: {every: 20, folder: videos}`` and
+    ``env_kwargs: {render_mode: rgb_array}`` in the YAML file. Episodes are counted from 1 in each ``learn()``; files are named
+    ``training-episode-20.mp4``.
+
+    :param every: episodes between two films, at least 2: the first episode has begun before a callback can see it
+    :param folder: made if need be
+    :raises ValueError: if the environments are in other processes, or have another ``render_mode`` than ``"rgb_array"``
+    """
+
+    def __init__(self, every: int = 20, folder: str | Path = "videos"):
+        super().__init__()
+        self.every = check_integer("every", every, at_least=2)
+        self.folder = Path(folder)
+
+    def _on_training_start(self) -> None:
+        envs = self.training_env.unwrapped
+        if not isinstance(envs, DummyVecEnv):
+            raise ValueError(f"env={envs} must be a DummyVecEnv for RecordVideos, with its environments in this process")
+        env = envs.envs[0]
+        if env.render_mode != "rgb_array":
+            raise ValueError(f"env.render_mode={env.render_mode!r} must be 'rgb_array' for RecordVideos")
+        self._without = env
+        envs.envs[0] = _CountedFromOne(env, str(self.folder), lambda episode: episode % self.every == 0)
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_end(self) -> None:
+        envs = self.training_env.unwrapped
+        recorder = envs.envs[0]  # type: ignore[attr-defined]
+        if recorder.recording:
+            recorder.stop_recording()
+        envs.envs[0] = self._without  # type: ignore[attr-defined]
+
+
+class _CountedFromOne(gym.wrappers.RecordVideo):
+    """
+    Around an environment in the middle of its first episode.
+
+    :param env: with ``render_mode="rgb_array"``
+    :param folder: of the films
+    :param is_due: whether to film an episode, by its number
+    """
+
+    def __init__(self, env: gym.Env, folder: str, is_due: Any):
+        super().__init__(env, folder, episode_trigger=is_due, name_prefix="training", disable_logger=True)
+        self.episode_id = 1

@@ -1,6 +1,7 @@
 """The callbacks on the mean return, and Stable-Baselines3's own callbacks with this DDPG."""
 
 import gymnasium as gym
+import imageio.v3
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -16,6 +17,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
 from sb3_ddpg_ext import DDPG, SaveOnBestMeanReturn, StopTrainingOnMeanReturn
+from sb3_ddpg_ext.callbacks import RecordVideos
 
 OBS = np.ones(2, dtype=np.float32)
 
@@ -243,3 +245,26 @@ def test_sb3_checkpoints_can_be_resumed(tmp_path):
     model.learn(5, reset_num_timesteps=False)
     assert model.num_timesteps == 25
     assert model.replay_buffer.size() == 24
+
+
+def test_every_nth_episode_is_filmed(tmp_path):
+    """Films of training episodes 2 and 4 with as many frames as they have; the environment is left as it was."""
+    env = gym.make("Pendulum-v1", render_mode="rgb_array", max_episode_steps=20)
+    model = DDPG("MlpPolicy", env, learning_starts=1000)
+    before = model.get_env().envs[0]
+    model.learn(95, callback=RecordVideos(every=2, folder=tmp_path / "films"))
+    assert model.get_env().envs[0] is before
+    assert sorted(path.name for path in (tmp_path / "films").glob("*.mp4")) == [
+        "training-episode-2.mp4", "training-episode-4.mp4"
+    ]  # fmt: skip
+    frames = imageio.v3.imread(tmp_path / "films" / "training-episode-2.mp4")
+    assert abs(len(frames) - 21) <= 1
+    assert frames.std() > 0
+
+
+def test_films_need_frames():
+    """The error says which render_mode, and which kind of VecEnv."""
+    with pytest.raises(ValueError, match="render_mode=None must be 'rgb_array' for RecordVideos"):
+        DDPG("MlpPolicy", gym.make("Pendulum-v1")).learn(1, callback=RecordVideos())
+    with pytest.raises(ValueError, match="every=1 must be an integer >= 2"):
+        RecordVideos(every=1)

@@ -21,8 +21,8 @@ from sb3_ddpg_ext import DDPG, RecurrentDDPG, zoo
 from sb3_ddpg_ext.buffers import HindsightReplayBuffer
 from sb3_ddpg_ext.cli.bench_buffers import Goals
 from sb3_ddpg_ext.noise import AdaptiveParameterNoise, OrnsteinUhlenbeckNoise
-from sb3_ddpg_ext.schedules import Exponential
 from sb3_ddpg_ext.presets import ABOUT, load_preset
+from sb3_ddpg_ext.schedules import Exponential
 from sb3_ddpg_ext.zoo import ALGO, convert_params, sample_params, sample_recurrent_params
 
 RL_ZOO3 = Path(sys.executable).with_name("rl_zoo3")
