@@ -2,7 +2,7 @@
 
 import argparse
 
-from sb3_ddpg_ext.cli import ablate, bench, plot, report
+from sb3_ddpg_ext.cli import ablate, bench, plot, presets, report
 
 
 def main() -> None:
@@ -11,6 +11,7 @@ def main() -> None:
     ablate.add_parser(commands)
     bench.add_parser(commands)
     plot.add_parser(commands)
+    presets.add_parser(commands)
     report.add_parser(commands)
     args = parser.parse_args()
     args.run(args)

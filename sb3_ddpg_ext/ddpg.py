@@ -1,12 +1,13 @@
 """Deep Deterministic Policy Gradient as a Stable-Baselines3 algorithm."""
 
 import warnings
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
@@ -47,6 +48,18 @@ EQUIVALENT_POLICIES: dict[type[BasePolicy], type[DDPGPolicy]] = {
 }
 # Attributes in such a zip that mean nothing here.
 TD3_ATTRIBUTES = tuple(f"{net}_batch_norm_stats{suffix}" for net in ("actor", "critic") for suffix in ("", "_target"))
+
+
+class Plan(NamedTuple):
+    """
+    What ``learn()`` does without being told.
+
+    :param n_timesteps: its length
+    :param callbacks: beside those that it is given
+    """
+
+    n_timesteps: int
+    callbacks: list[BaseCallback]
 
 
 class DDPG(Exploration):
@@ -207,9 +220,29 @@ class DDPG(Exploration):
         self.n_threads = n_threads
         self.random_steps = random_steps
         self.noise_in_warmup = noise_in_warmup
+        self.plan: Plan | None = None  # of a preset
         self._is_loading = not _init_setup_model
         if _init_setup_model:
             self._setup_model()
+
+    @classmethod
+    def from_preset(cls: type[SelfDDPG], name: str, env: str, **overrides: Any) -> SelfDDPG:
+        """
+        A model by the hyperparameters of a paper or a tutorial, with the wrappers, the normalisation and the callbacks that
+        rl_zoo3 would give it; ``learn()`` then needs no length. ``python -m sb3_ddpg_ext presets`` lists them.
+
+        :param name: of the preset, such as ``"weekend"`` or ``"td3"``; ``"ddpg_ext"`` has our own, tuned hyperparameters
+        :param env: id of a registered environment
+        :param overrides: arguments of the constructor, or keys of rl_zoo3's YAML files such as ``n_timesteps`` and
+            ``normalize``, in place of the preset's; dictionaries such as ``policy_kwargs`` are merged into the preset's
+        :return: a :class:`RecurrentDDPG` where the preset is for one
+        :raises ValueError: for an unknown preset or environment
+        :raises TypeError: for an environment in place of its id
+        :raises ImportError: if rl_zoo3 is missing
+        """
+        from sb3_ddpg_ext.experiment import from_preset
+
+        return from_preset(cls, name, env, overrides)
 
     def _check_policy(self, policy: Any) -> None:
         base = "RecurrentPolicy" if self.has_memory else "DDPGPolicy"
@@ -338,13 +371,29 @@ class DDPG(Exploration):
 
     def learn(
         self: SelfDDPG,
-        total_timesteps: int,
+        total_timesteps: int | None = None,
         callback: MaybeCallback = None,
         log_interval: int | None = 4,
         tb_log_name: str = "DDPG",
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfDDPG:
+        """
+        As in Stable-Baselines3; a model of :meth:`from_preset` knows its length, and has the preset's callbacks run, too.
+
+        :param total_timesteps: environment steps; None for the preset's
+        :param callback: called at every step
+        :param log_interval: episodes between logs; None for no log
+        :param tb_log_name: of the run, for TensorBoard
+        :param reset_num_timesteps: whether to count steps from 0 again
+        :param progress_bar: whether to show one
+        :return: the model itself
+        """
+        if self.plan is not None:
+            total_timesteps = self.plan.n_timesteps if total_timesteps is None else total_timesteps
+            callback = _together(self.plan.callbacks, callback)
+        elif total_timesteps is None:
+            raise ValueError("total_timesteps=None must be an integer >= 0: only a model of from_preset knows its length")
         total_timesteps = check_integer("total_timesteps", total_timesteps, at_least=0)
         if log_interval is not None:
             log_interval = check_integer("log_interval", log_interval, at_least=1)
@@ -461,8 +510,17 @@ class DDPG(Exploration):
             "_n_summed",
             "_settings",
             "_is_loading",
+            "plan",
         ]
         return super()._excluded_save_params() + derived
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "actor.optimizer", "critic.optimizer"], []
+
+
+def _together(planned: list[BaseCallback], callback: MaybeCallback) -> MaybeCallback:
+    """Callbacks of a plan and those that ``learn`` is given, in any of the forms that it takes."""
+    if not planned:
+        return callback
+    given = callback if isinstance(callback, list) else [] if callback is None else [callback]
+    return CallbackList([*planned, *(one if isinstance(one, BaseCallback) else ConvertCallback(one) for one in given)])

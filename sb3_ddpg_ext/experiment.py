@@ -9,14 +9,18 @@ import copy
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, redirect_stdout
 from io import StringIO
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_ddpg_ext.ddpg import DDPG, Plan
+from sb3_ddpg_ext.presets import load_preset
+
 if TYPE_CHECKING:
     from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+SelfDDPG = TypeVar("SelfDDPG", bound=DDPG)
 # Arguments that rl_zoo3's YAML files may hold as Python text.
 EVALUATED = ("policy_kwargs", "replay_buffer_kwargs", "normalize", "monitor_kwargs")
 
@@ -47,6 +51,7 @@ def make_experiment(
     verbose: int = 0,
     device: str = "auto",
     n_timesteps: int = -1,
+    model_class: "type[OffPolicyAlgorithm] | None" = None,
 ) -> Experiment:
     """
     Build model, environments and callbacks as ``rl_zoo3 train`` does.
@@ -59,6 +64,7 @@ def make_experiment(
     :param verbose: of the model; 0 also silences what rl_zoo3 prints
     :param device: of the model
     :param n_timesteps: in place of that of ``hyperparams``, if it is above 0
+    :param model_class: in place of the algorithm's own, from which it is derived
     :raises ValueError: for an unknown algorithm or environment, or hyperparameters without a length
     :raises ImportError: if rl_zoo3 is missing
     """
@@ -84,10 +90,10 @@ def make_experiment(
         manager.seed = seed  # type: ignore[assignment]  # None is handed on to the environments, which take it
         own = copy.deepcopy({"n_timesteps": n_timesteps, **hyperparams})
         own, manager.env_wrapper, callbacks, manager.vec_env_wrapper = manager._preprocess_hyperparams(own)
-        manager.eval_env_kwargs = manager.env_kwargs  # rl_zoo3 forgets those of the YAML file
+        manager.eval_env_kwargs = manager.env_kwargs  # which rl_zoo3 forgets
         env = manager.create_envs(manager.n_envs, no_log=True)
         own = manager._preprocess_action_noise(own, own, env)
-        model = ALGOS[algo](env=env, **({"seed": seed, "verbose": verbose, "device": device} | own))
+        model = (model_class or ALGOS[algo])(env=env, **({"seed": seed, "verbose": verbose, "device": device} | own))
 
     def make_eval_env(eval_seed: int) -> VecEnv:
         manager.seed = eval_seed
@@ -95,6 +101,39 @@ def make_experiment(
             return manager.create_envs(1, eval_env=True, no_log=True)
 
     return Experiment(model, manager.n_timesteps, callbacks, make_eval_env)  # type: ignore[arg-type]
+
+
+def from_preset(cls: type[SelfDDPG], name: str, env_id: str, overrides: Mapping[str, Any]) -> SelfDDPG:
+    """
+    What :meth:`DDPG.from_preset` does.
+
+    :param cls: :class:`DDPG`, for which a recurrent preset makes a :class:`RecurrentDDPG`, or a class derived from it
+    :param name: of the preset
+    :param env_id: of a registered environment
+    :param overrides: merged into its hyperparameters, beside ``seed``, ``verbose`` and ``device``
+    :raises ValueError: for an unknown name or environment, or a class that is not for this preset
+    :raises TypeError: for an environment in place of its id
+    """
+    from sb3_ddpg_ext.zoo import CLASSES
+
+    preset = load_preset(name)
+    if not isinstance(env_id, str):
+        raise TypeError(
+            f"env={env_id!r} must be the id of an environment, from which a preset makes those that it needs: "
+            "gymnasium.register(id, entry_point=...) gives yours one"
+        )
+    needed = CLASSES[preset.algo]
+    if cls is DDPG:
+        cls = needed  # type: ignore[assignment]
+    elif cls.has_memory is not needed.has_memory:
+        raise ValueError(f"preset={name!r} is for {needed.__name__}, not for {cls.__name__}")
+    hyperparams = merge(evaluate_text(preset.hyperparams(env_id)), overrides)
+    own: dict[str, Any] = {"seed": None}
+    own |= {key: hyperparams.pop(key) for key in ("seed", "verbose", "device") if key in hyperparams}
+    experiment = make_experiment(hyperparams, env_id, algo=preset.algo, model_class=cls, **own)
+    model: SelfDDPG = experiment.model  # type: ignore[assignment]
+    model.plan = Plan(experiment.n_timesteps, experiment.callbacks)
+    return model
 
 
 def evaluate_text(hyperparams: Mapping[str, Any]) -> dict[str, Any]:

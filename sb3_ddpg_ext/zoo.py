@@ -9,11 +9,13 @@ After ``pip install`` the ``rl_zoo3`` command does this by itself (``_sb3_ddpg_e
 import runpy
 import sys
 from functools import wraps
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sb3_ddpg_ext.buffers import HindsightReplayBuffer
 from sb3_ddpg_ext.ddpg import DDPG
+from sb3_ddpg_ext.presets import load_preset, preset_names
 from sb3_ddpg_ext.recurrent import RecurrentDDPG
 
 if TYPE_CHECKING:
@@ -21,13 +23,6 @@ if TYPE_CHECKING:
 
 ALGO = "ddpg_ext"
 CLASSES: dict[str, type[DDPG]] = {ALGO: DDPG, "ddpg_ext_lstm": RecurrentDDPG}
-
-
-def hyperparams_path(algo: str = ALGO) -> Path:
-    """Our YAML file for an algorithm: inside an installed package, beside the package in a checkout."""
-    package = Path(__file__).parent
-    folder = package / "hyperparams"
-    return (folder if folder.is_dir() else package.parent / "hyperparams") / f"{algo}.yml"
 
 
 def sample_params(trial: "optuna.Trial", n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
@@ -87,6 +82,24 @@ def convert_params(sampled: dict[str, Any]) -> dict[str, Any]:
     return params
 
 
+def find_config(algo: str, config: str | None) -> str:
+    """
+    The file that ``-conf`` means.
+
+    :param algo: ``--algo``
+    :param config: ``-conf``: a file or module as rl_zoo3 takes them, the name of a preset, or None for our own hyperparameters
+    :raises ValueError: for a word that is none of these, or a preset of another algorithm
+    """
+    config = config or algo
+    is_word = config.isidentifier() and not Path(config).is_file()
+    if not is_word or (config not in preset_names() and find_spec(config) is not None):
+        return config
+    preset = load_preset(config)
+    if preset.algo != algo:
+        raise ValueError(f"algo={algo!r} must be {preset.algo!r} for the preset {config!r}")
+    return str(preset.path)
+
+
 def register() -> None:
     """
     Make rl_zoo3 know our algorithms. Doing it twice changes nothing.
@@ -109,15 +122,15 @@ def register() -> None:
         HYPERPARAMS_SAMPLER[algo] = sample_recurrent_params if cls.has_memory else sample_params
         HYPERPARAMS_CONVERTER[algo] = convert_params  # type: ignore[assignment]
 
-    # rl_zoo3 looks for ALGO.yml in its own folder alone. An explicit -conf still wins.
+    # rl_zoo3 looks for ALGO.yml in its own folder alone, and knows no presets.
     original_init = ExperimentManager.__init__
     original_preprocess = ExperimentManager._preprocess_action_noise
 
     @wraps(original_init)
     def init(self: Any, args: Any, algo: str, *rest: Any, **kwargs: Any) -> None:
+        if algo in CLASSES:
+            kwargs["config"] = find_config(algo, kwargs.get("config"))
         original_init(self, args, algo, *rest, **kwargs)
-        if algo in CLASSES and kwargs.get("config") is None:
-            self.config = str(hyperparams_path(algo))
 
     # rl_zoo3 would put its noise_type (of the YAML file) over an action_noise (of the command line, or of a stored trial).
     @wraps(original_preprocess)
@@ -133,6 +146,16 @@ def register() -> None:
     def preprocess_schedules(self: Any, hyperparams: dict[str, Any]) -> Any:
         return hyperparams if self.algo in CLASSES else original_schedules(hyperparams)
 
+    # It makes the environments of evaluations without the env_kwargs of the YAML file.
+    original_hyperparams = ExperimentManager._preprocess_hyperparams
+
+    @wraps(original_hyperparams)
+    def preprocess_hyperparams(self: Any, hyperparams: dict[str, Any]) -> Any:
+        if self.algo in CLASSES and not self.eval_env_kwargs:
+            self.eval_env_kwargs = hyperparams.get("env_kwargs", {})
+        return original_hyperparams(self, hyperparams)
+
+    ExperimentManager._preprocess_hyperparams = preprocess_hyperparams  # type: ignore[method-assign]
     ExperimentManager._preprocess_schedules = preprocess_schedules  # type: ignore[method-assign, assignment]
     ExperimentManager.__init__ = init  # type: ignore[method-assign]
     ExperimentManager._preprocess_action_noise = preprocess  # type: ignore[method-assign, assignment]

@@ -22,11 +22,12 @@ from sb3_ddpg_ext.buffers import HindsightReplayBuffer
 from sb3_ddpg_ext.cli.bench_buffers import Goals
 from sb3_ddpg_ext.noise import AdaptiveParameterNoise, OrnsteinUhlenbeckNoise
 from sb3_ddpg_ext.schedules import Exponential
-from sb3_ddpg_ext.zoo import ALGO, convert_params, hyperparams_path, sample_params, sample_recurrent_params
+from sb3_ddpg_ext.presets import ABOUT, load_preset
+from sb3_ddpg_ext.zoo import ALGO, convert_params, sample_params, sample_recurrent_params
 
 RL_ZOO3 = Path(sys.executable).with_name("rl_zoo3")
 QUICK = ["-params", "learning_starts:50", "buffer_size:1000", "policy_kwargs:dict(net_arch=[16])"]
-CONFIG = yaml.safe_load(hyperparams_path().read_text())
+CONFIG = {key: block for key, block in yaml.safe_load(load_preset(ALGO).path.read_text()).items() if key != ABOUT}
 
 
 def run(*command, cwd, env=None, ok=True):
@@ -61,7 +62,7 @@ def trained(tmp_path_factory):
 def test_train_finds_algorithm_and_hyperparameters(trained):
     """The plain command knows ddpg_ext and takes our YAML file."""
     cwd, output = trained
-    assert f"Loading hyperparameters from: {hyperparams_path()}" in output
+    assert f"Loading hyperparameters from: {load_preset(ALGO).path}" in output
     assert "('gamma', 0.98)" in output
     assert (cwd / "logs/ddpg_ext/Pendulum-v1_1/best_model.zip").exists()
     model = DDPG.load(cwd / "logs/ddpg_ext/Pendulum-v1_1/Pendulum-v1.zip")
@@ -124,7 +125,7 @@ def test_recurrent(tmp_path):
     agent = ("--algo", "ddpg_ext_lstm", "--env", "PendulumNoVel-v1")
     quick = ("-params", "learning_starts:50", "policy_kwargs:dict(net_arch=[8], hidden_size=8)")
     output = run(RL_ZOO3, "train", *agent, "-n", 300, "--eval-freq", 200, "--eval-episodes", 1, *quick, cwd=tmp_path)
-    assert f"Loading hyperparameters from: {hyperparams_path('ddpg_ext_lstm')}" in output
+    assert f"Loading hyperparameters from: {load_preset('ddpg_ext_lstm').path}" in output
     assert "2 Episodes" in run(RL_ZOO3, "enjoy", *agent, "-f", "logs", "--no-render", "-n", 401, cwd=tmp_path)
 
 
@@ -292,7 +293,7 @@ def test_has_every_environment_of_the_zoo():
 
 def test_every_block_says_where_its_values_come_from():
     """A comment stands directly above each."""
-    lines = hyperparams_path().read_text().splitlines()
+    lines = load_preset(ALGO).path.read_text().splitlines()
     for i, line in enumerate(lines):
         if re.match(r"\S+:", line):
             assert lines[i - 1].startswith("# "), line

@@ -1,0 +1,63 @@
+"""``presets``: the systems that can be had by name, and where each comes from."""
+
+import argparse
+import shutil
+import sys
+import textwrap
+from typing import Any
+
+from sb3_ddpg_ext.presets import DEFAULT, Preset, load_preset, preset_names
+
+
+def add_parser(commands: Any) -> None:
+    """Add ``presets`` and its arguments."""
+    parser = commands.add_parser("presets", help="systems of papers and tutorials by name")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="what it claims, where it deviates, for which tasks")
+    parser.add_argument("--path", action="store_true", help="only print where its file is")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print the list, or one preset."""
+    if args.name is None:
+        if args.path:
+            sys.exit("--path needs the NAME of a preset")
+        print(listing())
+        return
+    try:
+        preset = load_preset(args.name)
+    except ValueError as error:
+        sys.exit(str(error))
+    print(preset.path if args.path else describe(preset))
+
+
+def listing() -> str:
+    names = preset_names()
+    width = max(map(len, names))
+    return "\n".join(f"{name:{width}}  {load_preset(name).about['summary']}" for name in names)
+
+
+def describe(preset: Preset) -> str:
+    """Source, claims, deviations, and a command for a task of its own."""
+    about = preset.about
+    lines = [preset.name, "", *paragraph("Source", about["source"]), *paragraph("Claims", about["claims"]), ""]
+    if about["deviations"]:
+        lines += ["What is not as in the source, and why"]
+        lines += [line for text in about["deviations"] for line in paragraph("-", text, between=" ")] + [""]
+    rest = ["any other (default)"] if DEFAULT in preset.blocks else []
+    lines += paragraph("Tasks", ", ".join([*preset.environments, *rest]))
+    env = preset.environments[0]
+    lines += ["", f"rl_zoo3 train --algo {preset.algo} --env {env} -conf {preset.name}"]
+    lines += [f'DDPG.from_preset("{preset.name}", "{env}").learn()']
+    return "\n".join(lines)
+
+
+def paragraph(name: str, text: str, between: str = ": ") -> list[str]:
+    """Lines that fit the terminal."""
+    return textwrap.wrap(
+        f"{name}{between}{text}",
+        min(shutil.get_terminal_size().columns, 120),
+        subsequent_indent="  ",
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
