@@ -15,10 +15,11 @@ from sb3_ddpg_ext.cli.bench_buffers import Goals
 from sb3_ddpg_ext.experiment import make_experiment, merge
 from sb3_ddpg_ext.networks.layers import output_layer
 from sb3_ddpg_ext.noise import CombinedNoise
+from sb3_ddpg_ext.presets import hyperparams_folder
 from sb3_ddpg_ext.schedules import Exponential, Linear, Piecewise
-from sb3_ddpg_ext.zoo import CLASSES, hyperparams_path
+from sb3_ddpg_ext.zoo import CLASSES
 
-FOLDER = hyperparams_path().parent / "presets"
+FOLDER = hyperparams_folder() / "presets"
 PRESETS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(FOLDER.glob("*.yml"))}
 BLOCKS = [(name, block) for name, preset in PRESETS.items() for block in preset if block != "about"]
 NOT_IN_TESTS = "Bullet|^Panda|^Fetch|^dm_control/|^LunarLander|^BipedalWalker"  # tasks of packages that need not be there
