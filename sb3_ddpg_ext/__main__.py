@@ -2,7 +2,7 @@
 
 import argparse
 
-from sb3_ddpg_ext.cli import bench, plot, report
+from sb3_ddpg_ext.cli import bench, plot, report, tables
 
 
 def main() -> None:
@@ -11,6 +11,7 @@ def main() -> None:
     bench.add_parser(commands)
     plot.add_parser(commands)
     report.add_parser(commands)
+    tables.add_parser(commands)
     args = parser.parse_args()
     args.run(args)
 
