@@ -21,14 +21,18 @@ DISTRIBUTIONS = {  # how seeds differ, and their mean
     "gumbel": (lambda rng, shape: rng.gumbel(size=shape), EULER),  # skewness 1.14
     "gamma": (lambda rng, shape: rng.gamma(4.0, size=shape), 4.0),  # skewness 1
     "exponential": (lambda rng, shape: rng.exponential(size=shape), 1.0),  # skewness 2
+    "failing": (lambda rng, shape: (rng.uniform(size=shape) < 0.8) + rng.normal(0, 0.05, shape), 0.8),  # one in five
 }
-AT_LEAST = {"normal": 0.945, "gumbel": 0.925, "gamma": 0.925, "exponential": 0.87}
+AT_LEAST = {"normal": 0.945, "gumbel": 0.925, "gamma": 0.925, "exponential": 0.87, "failing": 0.66}
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 @pytest.mark.parametrize("n", range(5, 11))
 def test_coverage_of_the_mean(n, name):
-    """Of 20,000 experiments with n seeds, the share whose interval holds the mean; 95% are claimed."""
+    """
+    Of 20,000 experiments with n seeds, the share whose interval holds the mean; 95% are claimed. Where seeds are very
+    skewed it falls short, as results/README.md says.
+    """
     draw, mean = DISTRIBUTIONS[name]
     low, high = mean_interval(draw(np.random.default_rng(n), (n, 20_000)))
     covered = np.mean((low <= mean) & (mean <= high))

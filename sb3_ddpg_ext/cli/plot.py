@@ -12,7 +12,9 @@ def add_parser(commands: Any) -> None:
     ).add_subparsers(required=True, metavar="WHAT")
     add_noise(kinds.add_parser("noise", help="kinds of exploration noise, measured and by their theory"))
     add_results(kinds.add_parser("results", help="a CSV file written by report --csv, one row for each --label"))
-    add_curves(kinds.add_parser("curves", help="learning curves with intervals, from the evaluations of rl_zoo3 train"))
+    add_curves(
+        kinds.add_parser("curves", help="learning curves with each seed or an interval, from the evaluations of rl_zoo3 train")
+    )
     add_study(kinds.add_parser("study", help="learning curves and final returns of a study, and a table"))
     add_q(kinds.add_parser("q", help="a critic's estimates against the returns that came"))
     add_bench(kinds.add_parser("bench", help="a file written by bench --json"))
