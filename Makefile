@@ -1,4 +1,4 @@
-# make train | test | quick | lint | dist | results | bench.  PYTHON chooses the interpreter (>= 3.10), ENV the task and
+# make train | test | quick | lint | dist | rows | results | pictures | bench.  PYTHON chooses the interpreter (>= 3.10), ENV the task and
 # EXTRAS what it needs: make train ENV=HalfCheetah-v5 EXTRAS=zoo,mujoco
 PYTHON ?= python3
 VENV ?= .venv
@@ -14,15 +14,31 @@ BIN := $(VENV)/bin
 TRAIN = $(BIN)/rl_zoo3 train --algo $(ALGO) --env $(ENV) -conf hyperparams/ddpg_ext.yml -n $(STEPS) --num-threads 1 --eval-freq -1 -f $(LOGS)
 REPORT = $(BIN)/python -m sb3_ddpg_ext report --algo $(ALGO) --env $(ENV) -f $(LOGS)
 
-.PHONY: train results bench test quick lint dist clean
+PLOT = $(BIN)/python -m sb3_ddpg_ext plot
+
+.PHONY: train rows results pictures bench test quick lint dist clean
 
 train: $(VENV)/.$(EXTRAS)
 	$(BIN)/rl_zoo3 train --algo ddpg_ext --env $(ENV) --seed $(SEED) --num-threads 1 --eval-freq -1 -f $(LOGS) --progress
 	$(REPORT) --png results/$(ENV).png --gif results/$(ENV).gif
 
 # The rows behind the README's table, appended to results/ENV.csv. ALGO=ddpg takes SB3's own class.
-results: $(VENV)/.$(EXTRAS)
+rows: $(VENV)/.$(EXTRAS)
 	for seed in $(SEEDS); do $(TRAIN) --seed $$seed --verbose 0 && $(REPORT) --csv results/$(ENV).csv || exit; done
+
+# Every table of the README and the documentation, from the CSV and JSON files in results/.
+results: $(VENV)/.zoo
+	$(BIN)/python -m sb3_ddpg_ext tables
+
+# Every picture that such a file stands behind.
+pictures: $(VENV)/.zoo
+	set -e; for csv in results/exploration_*.csv; do $(PLOT) results $$csv --png $${csv%.csv}.png; done
+	set -e; for env in Hopper-v5 Walker2d-v5 replay_HalfCheetah-v5 replay_Walker2d-v5 memory_PendulumNoVel-v1 memory_LunarLanderContinuousNoVel-v3; do \
+		$(PLOT) curves results/curves_$$env.csv --png results/curves_$$env.png --title $${env##*_}; done
+	$(PLOT) curves results/curves_her_PandaPush-v3.csv --success --png results/curves_her_PandaPush-v3.png --title PandaPush-v3
+	set -e; for env in Pendulum-v1 cheetah-run; do $(PLOT) curves results/paper_$$env.csv --png results/paper_$$env.png --title $$env; done
+	set -e; for name in bench bench_options bench_buffers; do $(PLOT) bench results/$$name.json --png results/$$name.png; done
+	set -e; for runs in $(wildcard results/studies/*/runs.csv); do $(PLOT) study $$(dirname $$runs); done
 
 # The README's speed table: ours, SB3 and SBX, interleaved. Twenty minutes of an idle machine.
 bench: $(VENV)/.zoo,mujoco,bench

@@ -2,7 +2,7 @@
 
 import argparse
 
-from sb3_ddpg_ext.cli import ablate, bench, plot, presets, report
+from sb3_ddpg_ext.cli import ablate, bench, plot, presets, report, tables
 
 
 def main() -> None:
@@ -13,6 +13,7 @@ def main() -> None:
     plot.add_parser(commands)
     presets.add_parser(commands)
     report.add_parser(commands)
+    tables.add_parser(commands)
     args = parser.parse_args()
     args.run(args)
 

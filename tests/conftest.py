@@ -1,5 +1,8 @@
 """What the test modules share."""
 
+import csv
+import itertools
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -61,3 +64,38 @@ class CountingEnv(gym.Env):
 @pytest.fixture
 def dict_pendulum():
     return DictPendulum(gym.make("Pendulum-v1"))
+
+
+FACTORS = {"noise": ["normal", "ou", "pink", "adaptive-param"], "critic_norm": ["none", "layer"]}
+
+
+def write_study(folder, seeds=range(3), environments=("A-v0", "B-v0"), factors=FACTORS, grid=False, skip=()):
+    """The CSV files of an experiment: returns grow with the configuration's number; ``skip``: (env, config, seed)."""
+    names = list(factors)
+    if grid:
+        chosen = [dict(zip(names, levels, strict=True)) for levels in itertools.product(*factors.values())]
+        configurations = {" ".join(f"{name}={level}" for name, level in levels.items()): levels for levels in chosen}
+    else:
+        base = {name: levels[0] for name, levels in factors.items()}
+        changes = {f"{name}={level}": {name: level} for name, levels in factors.items() for level in levels[1:]}
+        configurations = {"base": base} | {label: base | change for label, change in changes.items()}
+    rng, runs, curves = np.random.default_rng(0), [], []
+    for (e, env), (c, (label, levels)), seed in itertools.product(
+        enumerate(environments), enumerate(configurations.items()), seeds
+    ):
+        if (env, label, seed) in skip:
+            continue
+        returns = 100 * e + 10 * c + np.linspace(0, 50, 4) + rng.normal(size=4)
+        curves += [[env, label, seed, 100 * (i + 1), round(value, 3)] for i, value in enumerate(returns)]
+        final, mean = round(returns[-1] + rng.normal(), 3), round(returns.mean(), 3)
+        runs.append(["demo", env, label, *levels.values(), seed, final, 1.0, mean, mean, 0, 0, 9, 400, 50, 8, "{}", "{}"])
+    rest = ["train_last10", "train_best100", "episodes", "steps", "steps_per_second", "seconds", "settings", "versions"]
+    reached = ["mean_return", "sd_return", "last_evaluations", "area"]
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, header, rows in (
+        ("runs", ["study", "env", "config", *names, "seed", *reached, *rest], runs),
+        ("curves", ["env", "config", "seed", "step", "mean_return"], curves),
+    ):
+        with (folder / f"{name}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([header, *rows])
+    return folder

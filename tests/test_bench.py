@@ -13,12 +13,13 @@ from stable_baselines3 import DDPG as SB3DDPG
 from stable_baselines3.common.env_checker import check_env
 
 from sb3_ddpg_ext.__main__ import main
-from sb3_ddpg_ext.cli import bench, bench_buffers, bench_report
-from sb3_ddpg_ext.cli.bench_options import OPTIONS, draw_options
+from sb3_ddpg_ext.cli import bench, bench_buffers, bench_report, plot_bench
+from sb3_ddpg_ext.cli.bench_options import OPTIONS
 from sb3_ddpg_ext.cli.bench_peers import fill, make_agent
 from sb3_ddpg_ext.cli.bench_profile import kind, update_products
 from sb3_ddpg_ext.cli.bench_task import MEASURES, Cell, Task
 from sb3_ddpg_ext.cli.bench_worker import limit_threads, seconds_each, work
+from sb3_ddpg_ext.cli.figures import pyplot
 
 QUICK = ["--env", "Pendulum-v1", "--threads", "1", "--steps", "20", "--warmup", "120", "--fill", "100", "--min-seconds", "0"]
 
@@ -212,22 +213,14 @@ def test_summary_of_a_time():
     assert other_cell.speedup is None  # ours was not run there
 
 
-def test_table_and_plot(tmp_path):
-    """A row for each library; a figure for the rows."""
+def test_table():
+    """A row for each library."""
     rows = bench_report.summarise(runs_of("ours", 1, "learn", [1234.5]) + runs_of("sb3", 1, "learn", [0.12345]))
     lines = bench_report.tables(rows).splitlines()
     assert lines[0] == "learn() with one update per environment step, steps/s"
     assert [cell.strip() for cell in lines[3].split("|")] == ["", "8/4", "ours", "1", "1234", "1234 to 1234", "1", "", ""]
     assert "| 0.123 " in lines[4]
     assert "10000.00x as fast" in lines[4]
-    bench_report.draw(rows, "title", tmp_path / "new" / "bench.png")
-    assert (tmp_path / "new" / "bench.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_relative_speeds():
-    """Of a time, the shortest run is the fastest."""
-    (row,) = bench_report.summarise(runs_of("sb3", 1, "update", [2.0, 4.0, 8.0]))
-    assert bench_report.relative_speeds(row, 4.0) == [0.5, 1.0, 2.0]
 
 
 def test_units():
@@ -507,9 +500,49 @@ def test_goals_of_the_bench():
     np.testing.assert_allclose(env.compute_reward(*goals, [{}, {}]), [reward, reward])
 
 
-def test_picture_of_options(tmp_path):
-    """A bar for each option, as long as its cost."""
-    rows = bench_report.summarise(runs_of("ours", 1, "update", [2.0]) + runs_of("ours+layer", 1, "update", [3.0]))
-    assert rows[1].speedup == 1.5
-    draw_options(rows, "title", tmp_path / "options.png")
-    assert (tmp_path / "options.png").stat().st_size > 1000
+def bench_result(runs):
+    machine = {"processor": "P", "cores": 2}
+    return {"runs": runs, "settings": {"env": "Pendulum-v1", "device": "cpu"}, "machine": machine}
+
+
+def test_picture_of_speeds():
+    """Bars as high as medians, relative to SB3's, and a dot for each run; of a time, the shortest is the fastest."""
+    runs = runs_of("ours", 1, "update", [1.0, 2.0, 8.0]) + runs_of("sb3", 1, "update", [4.0])
+    figure = plot_bench.draw_speeds(pyplot(), bench_report.summarise(runs), runs)
+    (axes,) = figure.axes
+    assert [bar.get_height() for bar in axes.patches] == [2.0, 1.0]
+    assert [list(line.get_ydata()) for line in axes.lines] == [[4.0, 2.0, 0.5], [1.0]]
+    assert [text.get_text() for text in axes.texts] == ["2.00", "4.00"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ours: median", "sb3: median", "each run"]
+
+
+def test_picture_of_options():
+    """A dot at the cost of each option and one for each run; SB3 has another mark, and plain DDPG is the line at 1."""
+    runs = runs_of("ours", 1, "update", [2.0]) + runs_of("ours+layer", 1, "update", [2.0, 4.0])
+    runs += runs_of("sb3", 1, "update", [6.0])
+    figure = plot_bench.draw_costs(pyplot(), bench_report.summarise(runs), runs)
+    (axes,) = figure.axes
+    marks = [(list(line.get_xdata()), line.get_marker()) for line in axes.lines]
+    assert marks == [([1.5], "o"), ([1.0, 2.0], "o"), ([3.0], "s"), ([3.0], "o"), ([1, 1], "None")]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["sb3", "layer"]
+
+
+@pytest.mark.parametrize("names", [("ours", "sb3"), ("ours", "ours+layer")])
+def test_picture_from_a_file(names, tmp_path, monkeypatch, capsys):
+    """The command draws what bench --json wrote, again and without measuring."""
+    runs = [run for name in names for run in runs_of(name, 1, "update", [2.0])]
+    (tmp_path / "bench.json").write_text(json.dumps(bench_result(runs)))
+    arguments = ["bench", tmp_path / "bench.json", "--png", tmp_path / "new" / "bench.png", "--svg"]
+    monkeypatch.setattr(sys, "argv", ["sb3_ddpg_ext", "plot", *map(str, arguments)])
+    main()
+    assert (tmp_path / "new" / "bench.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (tmp_path / "new" / "bench.svg").read_text()
+    assert capsys.readouterr().out == f"Bench: {tmp_path / 'new' / 'bench.png'}\n"
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", json.dumps(bench_result([])), '{"runs": [{"measures": {}}]}'])
+def test_wrong_file_of_the_bench(content, tmp_path):
+    """The file is named, and what writes such a file."""
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(SystemExit, match=r"x\.json (must be a file of bench --json|has no measured runs)"):
+        plot_bench.read(tmp_path / "x.json")

@@ -12,6 +12,7 @@ from gymnasium.envs.registration import register, registry
 
 from sb3_ddpg_ext.__main__ import main
 from sb3_ddpg_ext.cli import plot_noise, plot_results
+from sb3_ddpg_ext.cli.figures import pyplot
 from sb3_ddpg_ext.cli.noise_theory import Training, coloured, lagged_products, theory
 from sb3_ddpg_ext.cli.report import Evaluation, append_row
 from sb3_ddpg_ext.noise import (
@@ -482,29 +483,27 @@ ROWS = [
 
 
 def test_results(monkeypatch, capsys, tmp_path):
-    """Rows in order of first appearance, shares that reach the threshold, intervals as the binomial distribution has them."""
+    """Rows in order of first appearance, shares that reach the threshold, the seeds themselves as they are fewer than five."""
     path = write_csv(tmp_path / "results.csv", [ROWS[4], *ROWS[:4], *ROWS[5:]])
     png = tmp_path / "new" / "results.png"
     run_plot(monkeypatch, "results", path, "--png", png, "--title", "Exploration")
     *table, last = capsys.readouterr().out.splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
-    assert cells[0] == ["label", "seeds", "mean", "95% interval", "solved"]
+    assert cells[0] == ["label", "seeds", "mean", "each seed, or 95% interval", "solved"]
     assert cells[2:] == [
-        ["normal_0.1", "2", "90.0", "90.0 to 90.0", "1/2"],
-        ["ou_0.5, epsilon_0.1", "4", "23.0", "0.0 to 69.0", "1/4"],  # 4 draws with the chance 1/4: 97.5% are 3 or fewer
-        ["alone", "1", "93.2", "", "1/1"],
+        ["normal_0.1", "2", "90.0", "90.0, 90.0", "1/2"],
+        ["ou_0.5, epsilon_0.1", "4", "23.0", "0.0, 0.0, 0.0, 92.0", "1/4"],
+        ["alone", "1", "93.2", "93.2", "1/1"],
     ]
     assert last == f"Results: {png}"
     assert_drawing(png, least_height=200)
 
 
-def test_interval_of_many_seeds():
-    """About 1.96 standard errors to either side of the mean."""
-    returns = np.random.default_rng(1).normal(100, 10, 60)
-    low, high = plot_results.Configuration("", returns, None).interval()
-    error = returns.std() / np.sqrt(60)
-    assert low == pytest.approx(returns.mean() - 1.96 * error, abs=0.1 * error)
-    assert high == pytest.approx(returns.mean() + 1.96 * error, abs=0.1 * error)
+def test_interval_of_five_seeds(tmp_path, monkeypatch, capsys):
+    """Takes the place of the seeds in the table: Student's t for four degrees of freedom is 2.776."""
+    path = write_csv(tmp_path / "results.csv", [("a", seed, float(seed), "") for seed in range(5)])
+    run_plot(monkeypatch, "results", path, "--png", tmp_path / "a.png")
+    assert "| a     | 5     | 2.0  | 0.0 to 4.0 " in capsys.readouterr().out  # 2 -+ 2.776 * sqrt(2.5 / 5)
 
 
 def test_results_without_threshold(tmp_path, monkeypatch, capsys):
@@ -512,28 +511,34 @@ def test_results_without_threshold(tmp_path, monkeypatch, capsys):
     path = write_csv(tmp_path / "results.csv", [("a", 0, -200.0, ""), ("a", 1, -160.0, ""), ("a", 0, -140.0, "")])
     monkeypatch.chdir(tmp_path)
     run_plot(monkeypatch, "results", path)
-    assert "| a     | 2     | -150.0 | -160.0 to -140.0 |        |" in capsys.readouterr().out
+    assert "| a     | 2     | -150.0 | -140.0, -160.0             |        |" in capsys.readouterr().out
     assert_drawing(tmp_path / "results.png", least_height=200)
 
 
 def texts_of(configurations):
     """What stands beside the rows, and at which returns the marks are."""
-    figure = plot_results.draw(plot_results.pyplot(), configurations, "title")
+    figure = plot_results.draw(pyplot(), configurations, "title")
     (axes,) = figure.axes
-    lines = [line.get_xdata() for line in axes.lines]
-    return [text.get_text() for text in axes.texts], [label.get_text() for label in axes.get_yticklabels()], lines
+    lines = [list(line.get_xdata()) for line in axes.lines]
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    return [text.get_text() for text in axes.texts], [label.get_text() for label in axes.get_yticklabels()], lines, legend
 
 
 def test_what_results_draw():
-    """Every seed, the mean, its interval, the threshold; beside the row the share solved, or the mean."""
-    texts, labels, lines = texts_of([plot_results.Configuration("a", np.array([1.0, 5.0]), 3.0)])
+    """Every seed, the mean, the threshold, from five seeds on an interval; beside the row the share solved, or the mean."""
+    texts, labels, lines, legend = texts_of([plot_results.Configuration("a", np.array([1.0, 5.0]), 3.0)])
     assert texts == ["solved 1/2"]
     assert labels == ["a"]
-    assert [list(line) for line in lines] == [[1, 5], [3], [1, 5], [3, 3]]
-    texts, labels, lines = texts_of([plot_results.Configuration("", np.array([1.0]), None)])
+    assert lines == [[1, 5], [3], [3, 3]]
+    assert legend == ["a seed", "mean of the seeds", "threshold 3"]
+    texts, labels, lines, _ = texts_of([plot_results.Configuration("", np.array([1.0]), None)])
     assert texts == ["mean 1.0"]
     assert labels == ["(no label)"]
-    assert [list(line) for line in lines] == [[1], [1]]
+    assert lines == [[1], [1]]
+    *_, lines, legend = texts_of([plot_results.Configuration("a", np.arange(5.0), None)])
+    assert lines[:2] == [[0, 1, 2, 3, 4], [2]]
+    assert lines[2] == pytest.approx([2 - 2.776 * 0.5**0.5, 2 + 2.776 * 0.5**0.5], abs=1e-3)
+    assert legend[-1] == "95% t interval of the mean"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sb3_ddpg_ext.__main__ import main
-from sb3_ddpg_ext.cli.plot_curves import Curve, average, group, interquartile_mean, read_csv, read_folder
+from sb3_ddpg_ext.cli.plot_curves import group, read_csv, read_folder
 
 pytest.importorskip("matplotlib")
 
@@ -22,22 +22,6 @@ def run(monkeypatch, *arguments):
     main()
 
 
-def test_interquartile_mean():
-    """The mean of the middle half of the seeds at each evaluation; of less than four of all."""
-    returns = np.random.default_rng(0).normal(size=(8, 3))
-    assert np.allclose(interquartile_mean(returns), np.sort(returns, axis=0)[2:6].mean(axis=0))
-    assert np.allclose(interquartile_mean(returns[:3]), returns[:3].mean(axis=0))
-
-
-def test_interval():
-    """Of seeds that agree it is a point, and it widens with their differences."""
-    alike = Curve("a", np.arange(2), np.ones((5, 2)))
-    assert [part.tolist() for part in alike.interquartile_means()] == [[1, 1]] * 3
-    mean, low, high = Curve("b", np.arange(1), np.arange(10.0)[:, None]).interquartile_means()
-    assert low[0] < mean[0] - 1
-    assert high[0] > mean[0] + 1
-
-
 def test_seeds_are_cut_to_what_they_share(tmp_path, capsys):
     """A run that was stopped early does not hide the others."""
     write(tmp_path, "plain", 0, [10, 20, 30], np.zeros((3, 2)))
@@ -49,14 +33,15 @@ def test_seeds_are_cut_to_what_they_share(tmp_path, capsys):
 
 
 def test_command(monkeypatch, tmp_path, capsys):
-    """A row and a line for each label."""
+    """A row and a line for each label; with --svg a drawing too."""
     for label, value in (("plain", 1.0), ("better", 3.0)):
         for seed in range(3):
             write(tmp_path, label, seed, [10, 20], np.full((2, 4), value))
-    run(monkeypatch, "curves", tmp_path, "--png", tmp_path / "curves.png", "--csv", tmp_path / "curves.csv")
+    run(monkeypatch, "curves", tmp_path, "--png", tmp_path / "curves.png", "--csv", tmp_path / "curves.csv", "--svg")
     rows = [line.split() for line in capsys.readouterr().out.splitlines() if "|" in line]
     assert [(row[1], row[3], row[7]) for row in rows[2:]] == [("better", "3", "3"), ("plain", "3", "1")]
     assert (tmp_path / "curves.png").stat().st_size > 1000
+    assert "<svg" in (tmp_path / "curves.svg").read_text()
     lines = (tmp_path / "curves.csv").read_text().splitlines()
     assert lines[:3] == ["label,seed,steps,mean_return", "better,0,10,3.00", "better,0,20,3.00"]
     assert len(lines) == 1 + 2 * 3 * 2
@@ -127,14 +112,15 @@ def test_half_written(monkeypatch, tmp_path):
         run(monkeypatch, "curves", tmp_path)
 
 
-def test_one_seed_has_no_interval(monkeypatch, tmp_path, capsys):
-    """Nor are fewer than four averaged by anything but their mean, in the names too."""
-    write(tmp_path, "plain", 0, [10], np.ones((1, 2)))
+@pytest.mark.parametrize(("seeds", "expected"), [(1, "0"), (4, "0, 1, 2, 3"), (5, "0 to 4")])
+def test_seeds_or_an_interval(monkeypatch, tmp_path, capsys, seeds, expected):
+    """The table has each of up to four seeds, and the t interval of the mean of five: 2 -+ 1.96."""
+    for seed in range(seeds):
+        write(tmp_path, "plain", seed, [10], np.full((1, 2), float(seed)))
     run(monkeypatch, "curves", tmp_path, "--png", tmp_path / "a.png")
     head, _, row = (line for line in capsys.readouterr().out.splitlines() if "|" in line)
-    assert "| mean at the end | 95% |" in head
-    assert row.split("|")[4:6] == [" 1               ", "     "]
-    assert average([Curve("a", np.arange(1), np.ones((4, 1)))]) == "interquartile mean"
+    assert "| mean at the end | each seed, or 95% interval |" in head
+    assert row.split("|")[5].strip() == expected
 
 
 def test_success(monkeypatch, tmp_path, capsys):

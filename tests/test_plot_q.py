@@ -12,7 +12,7 @@ from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.__main__ import main
 from sb3_ddpg_ext.calibration import Calibration
 from sb3_ddpg_ext.cli import plot_q
-from sb3_ddpg_ext.cli.plot import pyplot
+from sb3_ddpg_ext.cli.figures import pyplot
 from sb3_ddpg_ext.wrappers import StackedRenderings
 
 pytest.importorskip("matplotlib")

@@ -13,7 +13,7 @@ from typing import Any
 from sb3_ddpg_ext.cli import bench_report as report
 from sb3_ddpg_ext.cli.bench_buffers import OURS
 from sb3_ddpg_ext.cli.bench_buffers import libraries as libraries_of_buffers
-from sb3_ddpg_ext.cli.bench_options import OPTIONS, draw_options
+from sb3_ddpg_ext.cli.bench_options import OPTIONS
 from sb3_ddpg_ext.cli.bench_task import LIBRARIES, MEASURES, Cell, Task
 
 DEFAULT_CELLS = ("400x300/256", "256x256/256", "400x300/64", "64x64/64")
@@ -77,17 +77,18 @@ def run(args: argparse.Namespace) -> None:
     runs, failed = [run for run in records if "error" not in run], [run for run in records if "error" in run]
     rows = [] if args.profile else report.summarise(runs)
     print("\n" + ("\n\n".join(map(report.profile_table, runs)) if args.profile else report.tables(rows)))
+    settings = {name: value for name, value in vars(args).items() if name not in ("run", "worker", "json", "png")}
+    result = dict(
+        machine=machine, versions=versions, settings=settings, skipped=skipped, runs=runs, failed=failed,
+        summary=[row._asdict() for row in rows],
+    )  # fmt: skip
     if args.json:
-        settings = {name: value for name, value in vars(args).items() if name not in ("run", "worker", "json", "png")}
-        result = dict(
-            machine=machine, versions=versions, settings=settings, skipped=skipped, runs=runs, failed=failed,
-            summary=[row._asdict() for row in rows],
-        )  # fmt: skip
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(result, indent=1, default=str) + "\n")
     if args.png and rows:
-        title = f"{args.env}, {machine['processor']}, {machine['cores']} cores, {args.device}; medians of {args.repeats} runs"
-        (report.draw if args.options is None and args.buffers is None else draw_options)(rows, title, args.png)
+        from sb3_ddpg_ext.cli.plot_bench import draw
+
+        draw(rows, result, args.png)
     if failed:
         raise SystemExit(f"{len(failed)} of {len(records)} runs failed")
 

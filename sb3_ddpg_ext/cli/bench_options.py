@@ -1,10 +1,6 @@
 """What each option of networks, critic and loss costs: ``bench --options``."""
 
-from pathlib import Path
 from typing import Any
-
-from sb3_ddpg_ext.cli.bench_report import Row, number
-from sb3_ddpg_ext.cli.bench_task import MEASURES
 
 LAYER, BATCH = dict(actor_norm="layer", critic_norm="layer"), dict(actor_norm="batch", critic_norm="batch")
 # name -> policy_kwargs, and arguments of DDPG
@@ -41,32 +37,3 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "policy-delay": ({}, dict(policy_delay=2)),
     "hard-targets": ({}, dict(tau=1.0, target_update_interval=100)),
 }
-TICKS = (0.5, 1, 2, 4, 8, 16)  # of the picture's axis
-
-
-def draw_options(rows: list[Row], title: str, path: Path) -> None:
-    """Bars of the time or steps with each option, as multiples of plain DDPG's; one panel for each measure and cell."""
-    from sb3_ddpg_ext.cli.plot import pyplot, save
-
-    plt = pyplot()
-    panels = list(dict.fromkeys((row.measure, row.cell) for row in rows))
-    longest = max(sum((row.measure, row.cell) == panel for row in rows) for panel in panels)
-    figure, axes = plt.subplots(
-        1, len(panels), figsize=(1 + 4.5 * len(panels), 1.2 + 0.26 * longest), layout="constrained", squeeze=False, sharey=True
-    )
-    for ax, (measure, cell) in zip(axes[0], panels, strict=True):
-        mine = [row for row in rows if (row.measure, row.cell) == (measure, cell) and row.speedup is not None][::-1]
-        colours = ["C1" if row.library.startswith("sb3") else "C0" for row in mine]
-        bars = ax.barh([row.library.removeprefix("ours+") for row in mine], [row.speedup for row in mine], color=colours)
-        ax.bar_label(bars, [f"{row.speedup:.2f}  ({number(row.median)})" for row in mine], fontsize="x-small", padding=2)
-        ax.axvline(1, color="black", linewidth=0.8)
-        ax.set_title(
-            f"{MEASURES[measure].title}, {cell}\nbehind the bars: times plain ({MEASURES[measure].unit})", fontsize="small"
-        )
-        ax.set_xlabel("cost as a multiple of plain DDPG's")
-        ax.set_xscale("log")
-        ax.set_xticks(TICKS, map(str, TICKS), minor=False)
-        ax.set_xticks([], minor=True)
-        ax.set_xlim(TICKS[0], 3 * max([2.0, *(row.speedup or 0.0 for row in mine)]))
-    figure.suptitle(title, fontsize="small")
-    save(figure, path)

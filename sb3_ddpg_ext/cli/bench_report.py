@@ -1,4 +1,4 @@
-"""What the bench makes of its runs: medians, ratios, tables, a plot."""
+"""What the bench makes of its runs: medians, ratios, tables."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sb3_ddpg_ext.cli.bench_task import LIBRARIES, MEASURES
+from sb3_ddpg_ext.cli.bench_task import MEASURES
 
 PACKAGES = ("sb3_ddpg_ext", "stable_baselines3", "sbx-rl", "torch", "jax", "jaxlib", "numpy", "gymnasium", "mujoco")
 
@@ -129,50 +129,3 @@ def profile_table(profile: dict[str, Any]) -> str:
         f"({profile['floor_flops'] / 1e6:.4g} MFLOP, {profile['floor_flops'] / profile['floor_ms'] / 1e6:.0f} GFLOP/s); "
         f"{profile['update_per_floor']:.2f} times the floor"
     )
-
-
-def draw(rows: list[Row], title: str, path: Path) -> None:
-    """Bars of the libraries' speed, relative to one of them, with the medians above; one panel for each measure."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise SystemExit(f"--png needs matplotlib ({error}): pip install 'sb3_ddpg_ext[plots]'") from error
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    measures = list(dict.fromkeys(row.measure for row in rows))
-    figure, panels = plt.subplots(len(measures), 1, figsize=(8, 3.2 * len(measures)), layout="constrained", squeeze=False)
-    for axes, measure in zip(panels[:, 0], measures, strict=True):
-        draw_panel(axes, [row for row in rows if row.measure == measure])
-    panels[0, 0].legend(fontsize="small")
-    figure.suptitle(title, fontsize="small")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-
-
-def draw_panel(axes: Any, rows: list[Row]) -> None:
-    cells = list(dict.fromkeys(row.cell for row in rows))
-    libraries = [library for library in LIBRARIES if library in {row.library for row in rows}]
-    reference = "sb3" if "sb3" in libraries else libraries[0]
-    medians = {row.cell: row.median for row in rows if row.library == reference}
-    width = 0.8 / len(libraries)
-    for i, library in enumerate(libraries):
-        mine = [row for row in rows if row.library == library and row.cell in medians]
-        places = [cells.index(row.cell) + (i - (len(libraries) - 1) / 2) * width for row in mine]
-        speeds = [relative_speeds(row, medians[row.cell]) for row in mine]
-        spread = [[middle - low for low, middle, _ in speeds], [high - middle for _, middle, high in speeds]]
-        heights, colour = [middle for _, middle, _ in speeds], f"C{LIBRARIES.index(library)}"
-        bars = axes.bar(places, heights, width, yerr=spread, label=library, color=colour)
-        axes.bar_label(bars, [number(row.median) for row in mine], fontsize="x-small", padding=2)
-    measure = MEASURES[rows[0].measure]
-    axes.set_xticks(range(len(cells)), cells)
-    axes.set_title(f"{measure.title}; above the bars: {measure.unit}", fontsize="small")
-    axes.set_ylabel(f"speed relative to {reference}")
-    axes.margins(y=0.15)
-
-
-def relative_speeds(row: Row, reference: float) -> list[float]:
-    """Slowest, median and fastest run, as multiples of the speed with the value ``reference``."""
-    return sorted(MEASURES[row.measure].speedup(value, reference) for value in (row.low, row.median, row.high))

@@ -11,30 +11,30 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from sb3_ddpg_ext.cli import figures
 from sb3_ddpg_ext.cli.bench_report import markdown
-from sb3_ddpg_ext.cli.plot import pyplot, save
+from sb3_ddpg_ext.cli.intervals import SPREAD, fixed, spread
 
-RESAMPLES = 2_000
-LEAST = 4  # seeds that have a middle half
 NUMBERED = re.compile(r"_(\d+)$")  # at the end of the names of rl_zoo3's folders
 Runs = dict[tuple[str, str], dict[int, float]]  # (label, seed) -> steps -> mean return, or share of successes
 
 
 class Quantity(NamedTuple):
-    """What is drawn of the evaluations: its name in SB3's files, in ours, at the axis, and the digits of the table."""
+    """What is drawn of the evaluations: its name in SB3's files, in ours, at the axis; digits; least and largest."""
 
     key: str
     column: str
     title: str
     digits: int
+    limits: tuple[float, float] | None
 
     @property
     def columns(self) -> list[str]:
         return ["label", "seed", "steps", self.column]
 
 
-RETURN = Quantity("results", "mean_return", "Return of evaluation episodes", 0)
-SUCCESS = Quantity("successes", "success_rate", "Share of successful evaluation episodes", 2)
+RETURN = Quantity("results", "mean_return", "return of evaluation episodes", 0, None)
+SUCCESS = Quantity("successes", "success_rate", "share of successful evaluation episodes", 2, (0.0, 1.0))
 
 
 @dataclass
@@ -50,26 +50,10 @@ class Curve:
     steps: np.ndarray
     returns: np.ndarray
 
-    def interquartile_means(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """
-        Over the seeds, and the ends of the 95% interval by a bootstrap over them, as in Agarwal et al. (2021), "Deep
-        Reinforcement Learning at the Edge of the Statistical Precipice", section 4: three arrays of shape (n,).
-        """
-        draws = np.random.default_rng(0).integers(len(self.returns), size=(RESAMPLES, len(self.returns)))
-        resampled = np.stack([interquartile_mean(self.returns[draw]) for draw in draws])
-        low, high = np.percentile(resampled, [2.5, 97.5], axis=0)
-        return interquartile_mean(self.returns), low, high
-
-
-def interquartile_mean(returns: np.ndarray) -> np.ndarray:
-    """The mean of the middle half, of less than four the mean of all, from (seeds, n) to (n,)."""
-    cut = len(returns) // LEAST
-    return np.sort(returns, axis=0)[cut : len(returns) - cut].mean(axis=0)
-
 
 def run(args: argparse.Namespace) -> None:
     """Print the table, draw, write."""
-    plt = pyplot()
+    plt = figures.pyplot()
     runs: Runs = {}
     quantity = SUCCESS if args.success else RETURN
     for source in args.sources:
@@ -78,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
     print(table(curves, quantity))
     if args.csv:
         write(runs, args.csv, quantity)
-    save(draw(plt, curves, args.title or args.sources[0].stem, quantity), args.png)
+    figures.save(draw(plt, curves, args.title or args.sources[0].stem, quantity), args.png, args.svg)
     print(f"Curves: {args.png}")
 
 
@@ -153,26 +137,22 @@ def write(runs: Runs, path: Path, quantity: Quantity = RETURN) -> None:
 def table(curves: list[Curve], quantity: Quantity = RETURN) -> str:
     lines, n = [], quantity.digits
     for curve in curves:
-        mean, low, high = curve.interquartile_means()
-        interval = f"{low[-1]:.{n}f} to {high[-1]:.{n}f}" if len(curve.returns) > 1 else ""
-        seeds, steps = str(len(curve.returns)), f"{curve.steps[-1]:,}"
-        lines.append([curve.label, seeds, steps, f"{mean[-1]:.{n}f}", interval, f"{mean.mean():.{n}f}"])
-    return markdown(["label", "seeds", "steps", f"{average(curves)} at the end", "95%", "over all evaluations"], lines)
-
-
-def average(curves: list[Curve]) -> str:
-    """The name of what :func:`interquartile_mean` takes."""
-    return "mean" if all(len(curve.returns) < LEAST for curve in curves) else "interquartile mean"
+        seeds, steps, last = str(len(curve.returns)), f"{curve.steps[-1]:,}", curve.returns[:, -1]
+        lines.append([curve.label, seeds, steps, fixed(last.mean(), n), spread(last, n), fixed(curve.returns.mean(), n)])
+    return markdown(["label", "seeds", "steps", "mean at the end", SPREAD, "mean of all evaluations"], lines)
 
 
 def draw(plt: Any, curves: list[Curve], title: str, quantity: Quantity = RETURN) -> Any:
-    """A line for each label, in its interval."""
-    figure, axes = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
-    for i, curve in enumerate(curves):
-        mean, low, high = curve.interquartile_means()
-        axes.plot(curve.steps, mean, label=f"{curve.label} ({len(curve.returns)})", color=f"C{i}")
-        axes.fill_between(curve.steps, low, high, color=f"C{i}", alpha=0.15, linewidth=0)
-    axes.set(xlabel="Environment steps", ylabel=f"{quantity.title}, {average(curves)}", title=title)
-    axes.legend(title="configuration (seeds)", fontsize="small")
+    """A line for each label, with its seeds or its interval."""
+    figure, axes = plt.subplots(figsize=(figures.WIDTH, 4.4), layout="constrained")
+    lines = [
+        figures.draw_seeds(axes, curve.steps, curve.returns, f"{curve.label} ({len(curve.returns)})", i, quantity.limits)
+        for i, curve in enumerate(curves)
+    ]
+    axes.set(xlabel="environment steps", ylabel=quantity.title, title=f"{title}: configuration (seeds)")
     axes.margins(x=0)
+    figures.thousands(axes)
+    axes.grid(alpha=0.25)
+    figures.label_ends(axes, lines)
+    figures.note_below(figure, figures.curves_note(len(curve.returns) for curve in curves))
     return figure

@@ -10,14 +10,17 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 
+from sb3_ddpg_ext.cli import figures
 from sb3_ddpg_ext.cli.noise_theory import Theory, Training, lagged_products, theory
-from sb3_ddpg_ext.cli.plot import pyplot, save
 from sb3_ddpg_ext.ddpg import DDPG
 from sb3_ddpg_ext.noise import AdaptiveParameterNoise, CombinedNoise, Noise
 from sb3_ddpg_ext.specs import SCHEDULED, make_action_noise
 
 N_TRACES = 3
 N_BINS = 61  # odd, so that the mean lies within one
+MEASURED, TRACES = figures.PALETTE[0], figures.PALETTE[1:4]
+BOUND: dict[str, Any] = dict(color="black", linewidth=1, linestyle="-.")
+TARGET: dict[str, Any] = dict(color="black", linewidth=1, linestyle=(0, (1, 1)), label="± target")
 BATCH, SETTLING = 256, 2000  # observations and, at most, steps of the adaptation before anything is shown
 
 
@@ -114,7 +117,7 @@ class ActorSource:
 
 def run(args: argparse.Namespace) -> None:
     """Simulate, print a line for each kind, draw."""
-    plt = pyplot()
+    plt = figures.pyplot()
     th.set_num_threads(1)  # the networks are too small for more
     training = Training(args.episodes, args.steps)
     noises = [parse(spec, args.action_dim) for spec in args.specs]
@@ -123,7 +126,7 @@ def run(args: argparse.Namespace) -> None:
     for spec, noise, source in zip(args.specs, noises, sources, strict=True):
         rows.append(examine(spec, noise, source, training))
         print(rows[-1].line(), flush=True)
-    save(draw(plt, rows), args.png)
+    figures.save(draw(plt, rows), args.png, args.svg)
     print(f"Noise: {args.png}")
 
 
@@ -205,18 +208,22 @@ def correlation_time(correlation: np.ndarray) -> str:
 
 
 def draw(plt: Any, rows: list[Row]) -> Any:
-    """One row of panels for each kind, with its legend beside them, where it hides nothing."""
-    figure = plt.figure(figsize=(17, 2.9 * len(rows)), layout="constrained")
-    for row, part in zip(rows, np.ravel(figure.subfigures(len(rows), 1)), strict=True):
-        title = "; ".join([row.line(), *row.schedules])
-        part.suptitle(textwrap.fill(title, 190), fontsize=10, x=0.01, ha="left")
-        *panels, beside = part.subplots(1, 5, width_ratios=[1.4, 1, 1, 1, 0.55])
+    """One row of panels for each kind, and one legend below all."""
+    figure = plt.figure(figsize=(figures.WIDTH, 2.25 * len(rows) + 0.5), layout="constrained")
+    *parts, below = figure.subfigures(len(rows) + 1, 1, height_ratios=[2.25] * len(rows) + [0.5])
+    handles: dict[str, Any] = {}
+    for row, part in zip(rows, parts, strict=True):
+        title = "; ".join([row.line(), *row.schedules, *row.notes])
+        part.suptitle(textwrap.fill(title, 108), fontsize=9, x=0.01, ha="left")
+        panels = part.subplots(1, 4, width_ratios=[1.5, 1, 1, 1])
         for axes, draw_panel in zip(panels, (draw_traces, draw_density, draw_autocorrelation, draw_spectrum), strict=True):
             draw_panel(axes, row)
-            axes.title.set_fontsize(9)
-            axes.xaxis.label.set_fontsize(8)
             axes.tick_params(labelsize=8)
-        draw_legend(beside, panels, row.notes)
+            axes.xaxis.label.set_fontsize(8)
+            axes.title.set_fontsize(9)
+            found, labels = axes.get_legend_handles_labels()
+            handles |= dict(zip(labels, found, strict=True))
+    below.legend(handles.values(), handles, loc="center", ncols=4, frameon=False, fontsize=8)
     return figure
 
 
@@ -232,17 +239,15 @@ def draw_traces(axes: Any, row: Row) -> None:
     n_shown = min(n_steps, max(100, 3 * shown_lags(row)))
     steps = np.arange(1, n_shown + 1)
     for i, episode in enumerate(np.linspace(0, n_episodes - 1, min(N_TRACES, n_episodes)).astype(int)):
-        axes.plot(steps, row.samples[episode, :n_shown], color=f"C{i + 1}", linewidth=0.8, label=f"episode {episode + 1}")
-    dashed = ""
+        look = dict(color=TRACES[i], linestyle=("-", (0, (4, 1)), ":")[i], linewidth=(0.8, 0.9, 1.2)[i])
+        axes.plot(steps, row.samples[episode, :n_shown], label=f"episode {episode + 1}", **look)
     if row.theory is not None:
         mean, std = (values[:n_shown] for values in row.theory.bands())
-        axes.plot(steps, mean - std, "k--", steps, mean + std, "k--", linewidth=1)
-        dashed = "; dashed: mean ± standard deviation of all episodes"
+        axes.plot(steps, mean - std, steps, mean + std, **BOUND, label="mean ± standard deviation, theory")
     elif row.target is not None:
         for value in (-row.target, row.target):
-            axes.axhline(value, color="black", linestyle="--", linewidth=1)
-        dashed = "; dashed: ± target"
-    axes.set(title="traces" + dashed, xlabel="step of the episode")
+            axes.axhline(value, **TARGET)
+    axes.set(title="traces", xlabel="step of the episode")
 
 
 def draw_density(axes: Any, row: Row) -> None:
@@ -251,25 +256,27 @@ def draw_density(axes: Any, row: Row) -> None:
     edges = centre + np.linspace(-reach, reach, N_BINS + 1)
     middles = (edges[1:] + edges[:-1]) / 2
     measured, _ = np.histogram(row.samples, edges, density=True)
-    axes.stairs(measured, edges, fill=True, color="C0", alpha=0.5, label="measured")
+    second, first = np.sort(measured)[-2:]
+    if first > 10 * second:  # a mass in one bin, which would hide all others
+        axes.set_yscale("log")
+        axes.plot(middles[measured > 0], measured[measured > 0], ".", color=MEASURED, label="measured density")
+        axes.set_ylim(bottom=measured[measured > 0].min() / 3)
+    else:
+        axes.stairs(measured, edges, fill=True, color=MEASURED, alpha=0.5, label="measured density")
     if row.theory is not None and row.theory.cdf is not None:
         axes.plot(middles, row.theory.density(edges), "k--", linewidth=1, label="theory")
         if row.theory.limit is not None:
             axes.plot(middles, row.theory.density(edges, row.theory.limit), "k:", linewidth=1.2, label="theory, stationary")
     elif row.target is not None:
         for value in (-row.target, row.target):
-            axes.axvline(value, color="black", linestyle="--", linewidth=1, label="± target" if value > 0 else None)
-    second, first = np.sort(measured)[-2:]
-    if first > 10 * second:  # a mass in one bin, which would hide all others
-        axes.set_yscale("log")
-        axes.set_ylim(bottom=measured[measured > 0].min() / 3)
+            axes.axvline(value, **TARGET)
     axes.set(title="density", xlabel="noise")
 
 
 def draw_autocorrelation(axes: Any, row: Row) -> None:
     lags = np.arange(shown_lags(row) + 1)
     axes.axhline(0, color="grey", linewidth=0.6)
-    axes.plot(lags, autocorrelation(row.samples)[: len(lags)], color="C0", alpha=0.7)
+    axes.plot(lags, autocorrelation(row.samples)[: len(lags)], color=MEASURED, label="measured")
     if row.theory is not None:
         axes.plot(lags, row.theory.autocorrelation()[: len(lags)], "k--", linewidth=1, label="theory")
     axes.xaxis.get_major_locator().set_params(integer=True)
@@ -278,22 +285,12 @@ def draw_autocorrelation(axes: Any, row: Row) -> None:
 
 def draw_spectrum(axes: Any, row: Row) -> None:
     frequencies, measured = (x[1:] for x in (Training(*row.samples.shape).frequencies, spectrum(row.samples)))
-    axes.plot(frequencies, measured, color="C0", alpha=0.7)  # without the lowest: the window mixes the mean into it
+    axes.plot(frequencies, measured, color=MEASURED)  # without the lowest: the window mixes the mean into it
     if row.theory is not None:
-        axes.plot(frequencies, row.theory.spectrum()[1:], "k--", linewidth=1)
+        axes.plot(frequencies, row.theory.spectrum()[1:], "k--", linewidth=1, label="theory")
     low, high = measured.min(), measured.max()
     axes.set(xscale="log", yscale="log" if high > 0 else "linear")
     if 0 < high < 100 * low:  # less than two decades would make a mountain range of what is flat
         middle = np.sqrt(low * high)
         axes.set_ylim(middle / 10, middle * 10)
-    axes.set(title="power spectral density", xlabel="cycles per step")
-
-
-def draw_legend(beside: Any, panels: list[Any], notes: list[str]) -> None:
-    found = [axes.get_legend_handles_labels() for axes in panels]
-    handles = {label: handle for handles, labels in found for handle, label in zip(handles, labels, strict=True)}
-    for note in notes:
-        handles[textwrap.fill(note, 30)] = beside.plot([], linestyle="none")[0]
-    legend = beside.legend(handles.values(), handles, loc="upper left", fontsize=8, frameon=False, borderaxespad=0)
-    legend.set_in_layout(False)  # the panels of all rows are alike, however long the notes
-    beside.set_axis_off()
+    axes.set(title="power spectrum", xlabel="cycles per step")

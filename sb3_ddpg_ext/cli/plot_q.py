@@ -8,7 +8,7 @@ from typing import Any
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_ddpg_ext.calibration import Calibration, q_calibration
-from sb3_ddpg_ext.cli.plot import pyplot, save
+from sb3_ddpg_ext.cli.figures import pyplot, save
 from sb3_ddpg_ext.ddpg import DDPG
 
 
@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> None:
         import_module(package, f"--gym-packages {package}")
     calibration = q_calibration(model, make_env(args, model), args.episodes, args.seed)
     print(summary(calibration))
-    save(draw(plt, calibration, args.title or args.env), args.png)
+    save(draw(plt, calibration, args.title or args.env), args.png, args.svg)
     print(f"Q and returns: {args.png}")
 
 
@@ -100,11 +100,11 @@ def draw(plt: Any, calibration: Calibration, title: str) -> Any:
     low, high = min(estimates.min(), returns.min()), max(estimates.max(), returns.max())
     margin = 0.05 * (high - low or 1)
     extent = (low - margin, high + margin)
-    figure, axes = plt.subplots(figsize=(5.4, 4.8), layout="constrained")
+    figure, axes = plt.subplots(figsize=(6.4, 5.6), layout="constrained")
     density = axes.hexbin(returns, estimates, gridsize=40, extent=(*extent, *extent), bins="log", cmap="viridis", mincnt=1)
-    figure.colorbar(density, ax=axes, label="steps")
+    figure.colorbar(density, ax=axes, label="number of steps")
     axes.plot(extent, extent, color="black", linewidth=0.8, linestyle="--", label="estimate = return")
     axes.set(xlim=extent, ylim=extent, xlabel="Return that came (discounted)", ylabel="Q(s, mu(s))", aspect="equal")
-    axes.legend(loc="lower right", fontsize="small", frameon=False)
-    axes.set_title(f"{title}\ncorrelation {calibration.correlation:.2f}, bias {calibration.bias:+.1f}", fontsize="medium")
+    axes.legend(loc="lower right", frameon=False)
+    axes.set_title(f"{title}\ncorrelation {calibration.correlation:.2f}, bias {calibration.bias:+.1f}")
     return figure

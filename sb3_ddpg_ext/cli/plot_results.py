@@ -1,18 +1,18 @@
 """``plot results``: the agents of several configurations side by side, from the file that ``report --csv`` writes."""
 
 import argparse
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sb3_ddpg_ext.cli import figures
 from sb3_ddpg_ext.cli.bench_report import markdown
-from sb3_ddpg_ext.cli.plot import pyplot, save
+from sb3_ddpg_ext.cli.intervals import SPREAD, fixed, spread
+from sb3_ddpg_ext.cli.rows import make_numbers, read_rows
 
 COLUMNS = ("env", "seed", "mean_return", "threshold", "label")
-RESAMPLES = 10_000
 
 
 @dataclass
@@ -32,12 +32,6 @@ class Configuration:
     def mean(self) -> float:
         return float(self.returns.mean())
 
-    def interval(self) -> tuple[float, float]:
-        """Of the mean: the middle 95% of the means of agents drawn with replacement. Empty with a single agent."""
-        draws = np.random.default_rng(0).integers(len(self.returns), size=(RESAMPLES, len(self.returns)))
-        low, high = np.percentile(self.returns[draws].mean(axis=1), [2.5, 97.5])
-        return float(low), float(high)
-
     def solved(self) -> str:
         """Seeds that reach the threshold, e.g. ``7/10``."""
         if self.threshold is None:
@@ -47,49 +41,32 @@ class Configuration:
 
 def run(args: argparse.Namespace) -> None:
     """Print the table, draw."""
-    plt = pyplot()
+    plt = figures.pyplot()
     rows = read(args.csv)
     configurations = group(rows)
     print(table(configurations))
-    save(draw(plt, configurations, args.title or rows[0]["env"]), args.png)
+    figures.save(draw(plt, configurations, args.title or rows[0]["env"]), args.png, args.svg)
     print(f"Results: {args.png}")
+
+
+def read_labelled(path: Path) -> list[dict[str, Any]]:
+    """
+    :raises SystemExit: if the file is not there, or not of ``report --csv --label``
+    """
+    rows = read_rows(path, COLUMNS, "report --csv FILE --label TEXT")
+    make_numbers(rows, path, ["mean_return"], optional=["threshold"])
+    return rows
 
 
 def read(path: Path) -> list[dict[str, Any]]:
     """
-    :raises SystemExit: if the file is not there, or not of ``report --csv``, or of several environments
+    :raises SystemExit: as :func:`read_labelled`, and if the rows are of several environments
     """
-    try:
-        with path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            rows, columns = list(reader), reader.fieldnames or ()
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SystemExit(f"CSV {path} cannot be read: {error}") from error
-    missing = [name for name in COLUMNS if name not in columns]
-    if missing:
-        raise SystemExit(f"CSV {path} has no column {missing[0]!r}; it must be a file of report --csv FILE --label TEXT")
-    if not rows:
-        raise SystemExit(f"CSV {path} has no rows")
-    for i, row in enumerate(rows, 2):
-        for name in ("mean_return", "threshold"):
-            row[name] = number(row[name], f"CSV {path}, line {i}: {name}")
+    rows = read_labelled(path)
     environments = list(dict.fromkeys(row["env"] for row in rows))
     if len(environments) > 1:
         raise SystemExit(f"CSV {path} holds {', '.join(environments)}; it must be one environment, or returns mean nothing")
     return rows
-
-
-def number(text: str | None, name: str) -> float | None:
-    """A finite number; None where there is none and none is needed."""
-    if not text and name.endswith("threshold"):
-        return None
-    try:
-        value = float(text or "")
-        if np.isfinite(value):
-            return value
-    except ValueError:
-        pass
-    raise SystemExit(f"{name}={text!r} must be a finite number")
 
 
 def group(rows: list[dict[str, Any]]) -> list[Configuration]:
@@ -108,32 +85,26 @@ def group(rows: list[dict[str, Any]]) -> list[Configuration]:
 
 
 def table(configurations: list[Configuration]) -> str:
-    lines = []
-    for one in configurations:
-        low, high = one.interval()
-        interval = f"{low:.1f} to {high:.1f}" if len(one.returns) > 1 else ""
-        lines.append([one.label, str(len(one.returns)), f"{one.mean:.1f}", interval, one.solved()])
-    return markdown(["label", "seeds", "mean", "95% interval", "solved"], lines)
+    lines = [
+        [one.label, str(len(one.returns)), fixed(one.mean, 1), spread(one.returns, 1), one.solved()] for one in configurations
+    ]
+    return markdown(["label", "seeds", "mean", SPREAD, "solved"], lines)
 
 
 def draw(plt: Any, configurations: list[Configuration], title: str) -> Any:
-    """One row for each label: its seeds, and below them their mean with its interval."""
-    figure, axes = plt.subplots(figsize=(8, 1.4 + 0.45 * len(configurations)), layout="constrained")
+    """One row for each label: its seeds, and below them their mean, from five seeds on with its interval."""
+    figure, axes = plt.subplots(figsize=(figures.WIDTH, 1.6 + 0.45 * len(configurations)), layout="constrained")
     for place, one in enumerate(configurations):
-        axes.plot(one.returns, np.full(len(one.returns), place - 0.12), "o", color="C0", alpha=0.5, markersize=6)
-        axes.plot(one.mean, place + 0.18, "D", color="C3", markersize=5)
-        if len(one.returns) > 1:
-            axes.plot(one.interval(), [place + 0.18] * 2, color="C3", linewidth=2)
-        note = f"mean {one.mean:.1f}" if one.threshold is None else f"solved {one.solved()}"
-        axes.text(1.01, place, note, transform=axes.get_yaxis_transform(), va="center", fontsize=9)
-    thresholds = {one.threshold for one in configurations if one.threshold is not None}
-    for threshold in thresholds:
-        axes.axvline(threshold, color="black", linestyle="--", linewidth=1, zorder=0)
+        figures.draw_level(axes, place, one.returns)
+        note = f"mean {fixed(one.mean, 1)}" if one.threshold is None else f"solved {one.solved()}"
+        axes.text(1.01, place, note, transform=axes.get_yaxis_transform(), va="center", fontsize=figures.SMALL)
+    handles = figures.level_legend(len(one.returns) for one in configurations)
+    for threshold in sorted({one.threshold for one in configurations if one.threshold is not None}):
+        look = dict(color="black", linestyle="--", linewidth=1, zorder=0)
+        handles.append(axes.axvline(threshold, label=f"threshold {threshold:g}", **look))
     axes.set_yticks(range(len(configurations)), [one.label or "(no label)" for one in configurations])
     axes.set_ylim(len(configurations) - 0.5, -0.5)
+    axes.set(xlabel="mean return of an agent", title=title)
     axes.grid(axis="x", alpha=0.3)
-    dashed = "".join(f"; dashed: threshold {threshold:g}" for threshold in sorted(thresholds))
-    marks = f"dots: seeds; diamond: their mean, with its 95% bootstrap interval{dashed}"
-    figure.supxlabel(f"mean return of an agent\n{marks}", fontsize=9)
-    axes.set_title(title, fontsize=10)
+    figures.legend_below(figure, handles)
     return figure

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sb3_ddpg_ext.cli import figures
+
 
 class Evaluation(NamedTuple):
     """What 100 evaluation episodes and the training's Monitor files say about one trained agent."""
@@ -51,6 +53,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--csv", type=Path, help="append the result to this file")
     parser.add_argument("--label", default="", help="last column of that row, to tell configurations apart")
     parser.add_argument("--png", type=Path, help="draw the learning curve")
+    parser.add_argument("--svg", action="store_true", help="write a drawing (.svg) beside the picture")
     parser.add_argument("--gif", type=Path, help="film one episode")
     parser.set_defaults(run=run)
 
@@ -73,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
     if args.csv:
         append_row(evaluation, args.csv)
     if args.png:
-        draw_learning_curve(log_path, evaluation, args.png)
+        draw_learning_curve(log_path, evaluation, args.png, args.svg)
         print(f"Learning curve: {args.png}")
     if args.gif:
         film(args, model_path, os.path.join(log_path, env_name), args.gif)
@@ -153,34 +156,31 @@ def append_row(evaluation: Evaluation, path: Path) -> None:
         writer.writerow({name: round(value, 3) if isinstance(value, float) else value for name, value in values})
 
 
-def draw_learning_curve(log_path: str, evaluation: Evaluation, path: Path) -> None:
+def draw_learning_curve(log_path: str, evaluation: Evaluation, path: Path, svg: bool = False) -> None:
     """Return of each training episode, its running mean, and the threshold."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
     from stable_baselines3.common.monitor import load_results
 
+    plt = figures.pyplot()
     training = load_results(log_path)
     steps, returns = training["l"].cumsum(), training["r"]
     window = max(1, min(100, len(returns) // 10))
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    axes.plot(steps, returns, ".", markersize=4, alpha=0.4, label="training episode, with exploration noise")
-    axes.plot(steps, returns.rolling(window, min_periods=1).mean(), linewidth=2, label=f"mean of the last {window}")
+    figure, axes = plt.subplots(figsize=(5.6, 4.2), layout="constrained")  # beside the film it is shown at half of a page
+    blue, red = figures.PALETTE[:2]
+    axes.plot(steps, returns, ".", color=blue, markersize=4, alpha=0.4, label="training episode, with noise")
+    mean = returns.rolling(window, min_periods=1).mean()
+    axes.plot(steps, mean, color=blue, linewidth=2, label=f"mean of the last {window}")
     if evaluation.threshold is not None:
         axes.axhline(evaluation.threshold, color="black", linestyle="--", label=f"threshold {evaluation.threshold:g}")
+    trained = dict(marker="*", markersize=14, color=red, linestyle="none", clip_on=False)
     axes.plot(
-        [steps.iloc[-1]], [evaluation.mean_return], "*", markersize=14, color="tab:red", clip_on=False,
-        label=f"trained agent, without noise: {evaluation.mean_return:.1f}",
-    )  # fmt: skip
+        [steps.iloc[-1]], [evaluation.mean_return], **trained, label=f"trained, without noise: {evaluation.mean_return:.1f}"
+    )
     axes.set_title(f"{evaluation.algo} on {evaluation.env}, seed {evaluation.seed}")
-    axes.set_xlabel("environment steps")
-    axes.set_ylabel("return of an episode")
-    axes.legend(loc="lower right", fontsize="small")
+    axes.set(xlabel="environment steps", ylabel="return of an episode")
     axes.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    figures.thousands(axes)
+    figures.legend_below(figure, axes.get_legend_handles_labels()[0], columns=2)
+    figures.save(figure, path, svg)
 
 
 def film(args: argparse.Namespace, model_path: str, params_path: str, path: Path, max_frames: int = 120) -> None:
