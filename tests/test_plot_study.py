@@ -210,6 +210,24 @@ def test_curves_of_an_unfinished_study(tmp_path):
     figures.pyplot().close(figure)
 
 
+def test_runs_of_different_lengths(tmp_path, capsys):
+    """The mean goes as far as all seeds go, and the picture says so; seeds without a common step have no curve."""
+    path = write_study(tmp_path) / "curves.csv"
+    header, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([header, *(row for row in rows if not row.startswith("A-v0,noise=ou,1,400"))]) + "\n")
+    study = read_study(tmp_path)
+    figure = plot_study.draw_group(figures.pyplot(), study, groups(study)[0], study.environments)
+    lengths = {line.get_label(): len(line.get_xdata()) for line in figure.axes[0].lines}
+    assert lengths["ou"] == 3
+    assert lengths["pink"] == 4
+    assert "a curve ends where the first of its seeds ends" in figure.legends[0].get_title().get_text()
+    rows = [row.replace(",100,", ",150,") for row in rows if row.split(",")[3] == "100"]
+    path.write_text("\n".join([header, *(row.replace(",150,", f",{i},") for i, row in enumerate(rows))]) + "\n")
+    assert plot_study.curve_of(read_study(tmp_path), "A-v0", "base") == (None, False)
+    assert capsys.readouterr().out == ""
+    figures.pyplot().close(figure)
+
+
 def test_one_scale(tmp_path):
     """An environment has the same limits in the pictures of all factors, and all that is shown lies within."""
     study = read_study(write_study(tmp_path, seeds=range(5)))

@@ -114,14 +114,21 @@ def group(runs: Runs) -> list[Curve]:
     """A curve for each label, over the evaluations that all of its seeds have."""
     curves = []
     for label in sorted({label for label, _ in runs}):
-        seeds = [evaluations for (own, _), evaluations in runs.items() if own == label]
-        steps = sorted(set.intersection(*map(set, seeds)))
-        if not steps:
+        curve, is_whole = shared_curve(label, [evaluations for (own, _), evaluations in runs.items() if own == label])
+        if curve is None:
             raise SystemExit(f"{label}: its seeds must have been evaluated at the same steps")
-        if steps != sorted(set.union(*map(set, seeds))):
+        if not is_whole:
+            steps = curve.steps
             print(f"{label}: {len(steps)} evaluations up to step {steps[-1]}, which all of its seeds have, are shown")
-        curves.append(Curve(label, np.array(steps), np.array([[own[step] for step in steps] for own in seeds])))
+        curves.append(curve)
     return curves
+
+
+def shared_curve(label: str, seeds: list[dict[int, float]]) -> tuple[Curve | None, bool]:
+    """Over the steps at which all seeds were evaluated, or None where there are none; and whether these are all steps."""
+    steps = sorted(set.intersection(*map(set, seeds)))
+    curve = Curve(label, np.array(steps), np.array([[own[step] for step in steps] for own in seeds]))
+    return curve if steps else None, len(steps) == len(set.union(*map(set, seeds)))
 
 
 def write(runs: Runs, path: Path, quantity: Quantity = RETURN) -> None:

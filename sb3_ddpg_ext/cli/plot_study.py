@@ -9,8 +9,7 @@ import numpy as np
 
 from sb3_ddpg_ext.cli import figures
 from sb3_ddpg_ext.cli.intervals import mean_interval
-from sb3_ddpg_ext.cli.plot_curves import Curve
-from sb3_ddpg_ext.cli.plot_curves import group as curves_of
+from sb3_ddpg_ext.cli.plot_curves import Curve, shared_curve
 from sb3_ddpg_ext.cli.study_data import Aggregate, Group, Study, aggregate, groups, ranges_of, read_study
 from sb3_ddpg_ext.cli.study_tables import all_tables, missing_notes
 
@@ -73,6 +72,8 @@ def draw_group(plt: Any, study: Study, group: Group, environments: Sequence[str]
     figure.suptitle(f"{study.name}: {group.title}")
     interval = "; bar: 95% t interval of the mean" if any(count >= figures.LEAST_SEEDS for count in counts) else ""
     notes = [f"left: {figures.curves_note(counts)}", f"right: marks: seeds; white diamond: their mean{interval}"]
+    if not all(curve_of(study, env, name)[1] for env in rows for name in group.configurations.values()):
+        notes.insert(1, "a curve ends where the first of its seeds ends")
     title = "\n".join([*notes, *missing_notes(study, rows, [group])[:1]])
     figures.legend_below(figure, handles_of(group), title=title)
     return figure
@@ -89,7 +90,7 @@ def handles_of(group: Group) -> list[Any]:
 
 def draw_curves(axes: Any, study: Study, group: Group, env: str) -> None:
     for i, (label, name) in enumerate(group.configurations.items()):
-        curve = curve_of(study, env, name)
+        curve, _ = curve_of(study, env, name)
         if curve is not None:
             figures.draw_seeds(axes, curve.steps, curve.returns, label, i)
     axes.set(title=env, ylabel="return of evaluations", ylim=limits(study, env, curves_in))
@@ -98,10 +99,10 @@ def draw_curves(axes: Any, study: Study, group: Group, env: str) -> None:
     figures.thousands(axes)
 
 
-def curve_of(study: Study, env: str, name: str) -> Curve | None:
-    """Over the evaluations that all seeds of a configuration have; None if there are none."""
-    runs = {(name, str(seed)): found for (own, other, seed), found in study.curves.items() if (own, other) == (env, name)}
-    return curves_of(runs)[0] if runs else None
+def curve_of(study: Study, env: str, name: str) -> tuple[Curve | None, bool]:
+    """Over the evaluations that all seeds of a configuration have, None if there are none; and whether that is all of them."""
+    seeds = [found for (own, other, _), found in sorted(study.curves.items()) if (own, other) == (env, name)]
+    return shared_curve(name, seeds) if seeds else (None, True)
 
 
 def draw_finals(axes: Any, study: Study, group: Group, env: str) -> list[int]:
@@ -130,7 +131,7 @@ def limits(study: Study, env: str, seeds_in: Callable[[Study, str, str], np.ndar
 
 
 def curves_in(study: Study, env: str, name: str) -> np.ndarray | None:
-    curve = curve_of(study, env, name)
+    curve, _ = curve_of(study, env, name)
     return None if curve is None else curve.returns
 
 
