@@ -151,9 +151,11 @@ def level_legend(counts: Iterable[int], texts: Sequence[str] = LEVEL_TEXTS) -> l
 
 
 def legend_below(figure: Any, handles: Sequence[Any], columns: int = 4, title: str | None = None) -> None:
-    """A legend under all panels."""
+    """A legend under all panels, in as many columns as their labels leave room for."""
     look = dict(frameon=False, title=title, title_fontsize=SMALL, handlelength=3)
-    figure.legend(handles=list(handles), loc="outside lower center", ncols=min(columns, len(handles)), **look)
+    widest = max(len(handle.get_label()) for handle in handles) * 0.6 * SMALL / 72 + 0.8  # inches, with the handle
+    columns = max(1, min(columns, len(handles), int(figure.get_figwidth() / widest)))
+    figure.legend(handles=list(handles), loc="outside lower center", ncols=columns, **look)
 
 
 def thousands(axes: Any) -> None:

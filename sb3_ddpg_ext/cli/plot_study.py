@@ -2,13 +2,10 @@
 
 import argparse
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from sb3_ddpg_ext.cli import figures
-from sb3_ddpg_ext.cli.intervals import mean_interval
 from sb3_ddpg_ext.cli.plot_curves import Curve, shared_curve
 from sb3_ddpg_ext.cli.study_data import Aggregate, Group, Study, aggregate, groups, ranges_of, read_study
 from sb3_ddpg_ext.cli.study_tables import all_tables, missing_notes
@@ -93,7 +90,7 @@ def draw_curves(axes: Any, study: Study, group: Group, env: str) -> None:
         curve, _ = curve_of(study, env, name)
         if curve is not None:
             figures.draw_seeds(axes, curve.steps, curve.returns, label, i)
-    axes.set(title=env, ylabel="return of evaluations", ylim=limits(study, env, curves_in))
+    axes.set(title=env, ylabel="return of evaluations")
     axes.margins(x=0)
     axes.grid(alpha=0.25)
     figures.thousands(axes)
@@ -116,27 +113,9 @@ def draw_finals(axes: Any, study: Study, group: Group, env: str) -> list[int]:
     axes.set_yticks(range(len(names)), names)
     axes.yaxis.tick_right()
     axes.spines.left.set_visible(False)
-    axes.set(title="at the end (seeds)", xlim=limits(study, env, finals_in), ylim=(len(names) - 0.4, -0.6))
+    axes.set(title="at the end (seeds)", ylim=(len(names) - 0.4, -0.6))
     axes.grid(axis="x", alpha=0.25)
     return [len(study.seeds(env, name)) for name in group.configurations.values()]
-
-
-def limits(study: Study, env: str, seeds_in: Callable[[Study, str, str], np.ndarray | None]) -> tuple[float, float]:
-    """Of all that is shown of an environment in any picture of the study, so that it has one scale in all of them."""
-    found = [seeds for name in study.levels if (seeds := seeds_in(study, env, name)) is not None]
-    parts = [np.ravel(part) for seeds in found for part in (seeds, *(mean_interval(seeds) or ()))]
-    values = np.concatenate(parts) if parts else np.zeros(1)
-    margin = 0.04 * (values.max() - values.min() or 1)
-    return values.min() - margin, values.max() + margin
-
-
-def curves_in(study: Study, env: str, name: str) -> np.ndarray | None:
-    curve, _ = curve_of(study, env, name)
-    return None if curve is None else curve.returns
-
-
-def finals_in(study: Study, env: str, name: str) -> np.ndarray | None:
-    return study.values(env, name) if study.seeds(env, name) else None
 
 
 def draw_aggregates(

@@ -103,9 +103,10 @@ def groups(study: Study) -> list[Group]:
     if not study.factors or max(map(len, differences.values())) > 1:
         return grid(study)
     found = []
+    mark = f" ({BASE})" if BASE in study.levels or len(study.factors) > 1 else ""
     for factor in study.factors:
         own = {
-            study.levels[name][factor] + ("" if changed else f" ({BASE})"): name
+            study.levels[name][factor] + ("" if changed else mark): name
             for name, changed in sorted(differences.items(), key=lambda item: bool(item[1]))
             if changed in ([], [factor])
         }
