@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -292,5 +293,5 @@ def estimate(missing: Sequence["Run"], rows: Any) -> float:
         if not known[run.env]:
             known[run.env].append(time_run(run))
         seconds = by_config[run.env, run.config] or known[run.env]
-        total += sum(seconds) / len(seconds)
+        total += median(seconds)  # a run that was paused for an hour says little
     return total
