@@ -158,6 +158,19 @@ def test_study(make, tmp_path):
     assert "**All environments, noise**" in every
 
 
+def test_training_episodes_of_a_study(make, tmp_path):
+    """Where a tutorial reports training returns: their means over the seeds, nothing where a run had too few episodes."""
+    path = write_study(tmp_path / "demo") / "runs.csv"
+    header, *rows = [line.split(",") for line in path.read_text().splitlines()]
+    last, best = header.index("train_last10"), header.index("train_best100")
+    for i, row in enumerate(rows):
+        row[last], row[best] = str(100 * (i + 1)), ""
+    path.write_text("\n".join(map(",".join, [header, *rows])) + "\n")
+    table = cells(make("study demo env=A-v0 factor=critic_norm columns=train_last10,train_best100"))
+    assert table[0][4:] == ["last 10 training episodes", "best 100 training episodes"]
+    assert table[2][4:] == ["200.0", ""]  # of 100, 200, 300
+
+
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
@@ -172,6 +185,7 @@ def test_study(make, tmp_path):
         ("curves few.csv few.csv", "it must name one file, not 2"),
         ("bench few.csv", r"few\.csv must be a file of bench --json"),
         ("bench few.csv measure=speed", "measure=speed must be one of learn"),
+        ("study demo env=A-v0 factor=noise columns=steps", "columns=steps must be some of last_evaluations,area,train_last10"),
         ("study demo env=C-v0", "env must be one of A-v0, B-v0 and factor one of noise, critic_norm"),
     ],
 )

@@ -97,5 +97,5 @@ def spread(values: np.ndarray, digits: int = 0) -> str:
 
 
 def fixed(value: Any, digits: int = 0) -> str:
-    """So many digits behind the point, and no minus before a zero."""
-    return f"{round(float(value), digits) + 0.0:.{digits}f}"
+    """So many digits behind the point, and no minus before a zero; nothing for NaN."""
+    return "" if np.isnan(value) else f"{round(float(value), digits) + 0.0:.{digits}f}"

@@ -13,6 +13,7 @@ from sb3_ddpg_ext.cli.rows import make_numbers, read_rows
 
 BASE = "base"  # the configuration of a one-at-a-time study that has the first level of each factor
 NUMBERS = ("mean_return", "last_evaluations", "area")  # of a run: final episodes, last 10 evaluations, mean of the curve
+TRAINING = ("train_last10", "train_best100")  # means of training episodes; empty where a run had fewer
 RUN_COLUMNS = ("study", "env", "config", "seed", *NUMBERS)
 CURVE_COLUMNS = ("env", "config", "seed", "step", "mean_return")
 WRITER = "python -m sb3_ddpg_ext ablate"
@@ -31,7 +32,7 @@ class Group(NamedTuple):
 class Study:
     """
     :param levels: of each configuration: factor -> name of its level
-    :param runs: what the finished runs reached: the columns ``NUMBERS``
+    :param runs: what the finished runs reached: the columns ``NUMBERS`` and ``TRAINING``, NaN where there is nothing
     :param curves: mean returns of the evaluations of a run, by their steps
     """
 
@@ -76,7 +77,11 @@ def read_study(folder: Path) -> Study:
     columns = list(rows[0])
     factors = columns[columns.index("config") + 1 : columns.index("seed")]
     levels = {row["config"]: {factor: row[factor] for factor in factors} for row in rows}
-    runs = {(row["env"], row["config"], int(row["seed"])): {name: row[name] for name in NUMBERS} for row in rows}
+    runs = {
+        (row["env"], row["config"], int(row["seed"])): {name: row[name] for name in NUMBERS}
+        | {name: float(row.get(name) or "nan") for name in TRAINING}
+        for row in rows
+    }
     return Study(rows[0]["study"], factors, levels, runs, read_evaluations(folder / "curves.csv"))
 
 

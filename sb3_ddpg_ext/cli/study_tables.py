@@ -8,19 +8,26 @@ from sb3_ddpg_ext.cli.bench_report import markdown
 from sb3_ddpg_ext.cli.intervals import SPREAD, fixed, spread
 from sb3_ddpg_ext.cli.study_data import Aggregate, Group, Study
 
-HEADER = ["seeds", "mean of the final episodes", SPREAD, "last 10 evaluations", "mean of the curve"]
+HEADER = ["seeds", "mean of the final episodes", SPREAD]
+TITLES = {
+    "last_evaluations": "last 10 evaluations",
+    "area": "mean of the curve",
+    "train_last10": "last 10 training episodes",
+    "train_best100": "best 100 training episodes",
+}
+SHOWN = ("last_evaluations", "area")
 
 
-def returns_table(study: Study, env: str, group: Group) -> str:
-    """A row for each configuration that has finished runs."""
+def returns_table(study: Study, env: str, group: Group, columns: Sequence[str] = SHOWN) -> str:
+    """A row for each configuration that has finished runs; ``columns`` of ``TITLES`` are means of the seeds."""
     lines = []
     digits = digits_for(np.concatenate([study.values(env, name) for name in group.configurations.values()]))
     for label, name in group.configurations.items():
         returns = study.values(env, name)
         if len(returns):
-            means = [fixed(study.values(env, name, column).mean(), digits) for column in ("last_evaluations", "area")]
+            means = [fixed(study.values(env, name, column).mean(), digits) for column in columns]
             lines.append([label, str(len(returns)), fixed(returns.mean(), digits), spread(returns, digits), *means])
-    return markdown([group.title, *HEADER], lines)
+    return markdown([group.title, *HEADER, *(TITLES[column] for column in columns)], lines)
 
 
 def digits_for(values: np.ndarray) -> int:

@@ -13,7 +13,8 @@ from sb3_ddpg_ext.cli.intervals import LEAST_SEEDS, SPREAD, fixed, spread
 from sb3_ddpg_ext.cli.plot_results import Configuration, group, read_labelled
 from sb3_ddpg_ext.cli.rows import make_numbers, read_rows
 from sb3_ddpg_ext.cli.study_data import aggregate, groups, ranges_of, read_study
-from sb3_ddpg_ext.cli.study_tables import all_tables, returns_table
+from sb3_ddpg_ext.cli.study_tables import SHOWN, all_tables, returns_table
+from sb3_ddpg_ext.cli.study_tables import TITLES as STUDY_TITLES
 
 SUMMARY_COLUMNS = ("env", "seed", "mean_return", "threshold", "train_steps")
 TITLES = {"ours": "ours", "sb3": "SB3", "sbx": "SBX (JAX)"}
@@ -175,7 +176,7 @@ def measure_of(request: Request, default: str) -> str:
 
 
 def study(request: Request) -> str:
-    """the study in the folder FILE; env=NAME, factor=NAME: of these alone (both: one table without a heading)"""
+    """the study in the folder FILE; env=NAME factor=NAME: one table of these alone, columns=last_evaluations,train_best100"""
     found = read_study(request.file())
     env, factor = request.take("env", ""), request.take("factor", "")
     shown = [one for one in groups(found) if factor in ("", one.title)]
@@ -184,7 +185,11 @@ def study(request: Request) -> str:
         titles = ", ".join(one.title for one in groups(found))
         raise SystemExit(f"{request.name}: env must be one of {', '.join(found.environments)} and factor one of {titles}")
     if env and factor:
-        return returns_table(found, env, shown[0])
+        columns = [name for name in request.take("columns", ",".join(SHOWN)).split(",") if name]
+        unknown = [name for name in columns if name not in STUDY_TITLES]
+        if unknown:
+            raise SystemExit(f"{request.name}: columns={unknown[0]} must be some of {','.join(STUDY_TITLES)}")
+        return returns_table(found, env, shown[0], columns)
     return all_tables(found, environments, shown, [aggregate(found, one, environments, ranges_of(found)) for one in shown])
 
 
