@@ -1,5 +1,6 @@
 """Presets by name: in Python, in the command presets and in rl_zoo3."""
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import gymnasium as gym
 import pytest
 import torch as th
 import yaml
+from rl_zoo3.exp_manager import ExperimentManager
 from stable_baselines3.common.callbacks import BaseCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.vec_env import VecNormalize
 
@@ -16,7 +18,7 @@ from sb3_ddpg_ext import DDPG, RecurrentDDPG, StopTrainingOnMeanReturn, presets
 from sb3_ddpg_ext.__main__ import main
 from sb3_ddpg_ext.presets import load_preset, preset_names
 from sb3_ddpg_ext.wrappers import ScaledObservations
-from sb3_ddpg_ext.zoo import find_config
+from sb3_ddpg_ext.zoo import find_config, register
 
 
 @pytest.fixture
@@ -204,3 +206,16 @@ def test_rl_zoo3_takes_a_preset(tmp_path):
     out = subprocess.run([*command, "--eval-freq", "-1"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert f"Loading hyperparameters from: {load_preset('rl_adventure2').path}" in out
     assert (tmp_path / "logs" / "ddpg_ext" / "Pendulum-v1_1" / "Pendulum-v1.zip").exists()
+
+
+def test_rl_zoo3_evaluates_with_the_env_kwargs_of_the_file():
+    """By itself it gives evaluation environments those of the command line alone, and images cannot be rendered."""
+    register()
+    manager = ExperimentManager(argparse.Namespace(), "ddpg_ext", "Pendulum-v1", "", config="paper_pixels", verbose=0)
+    block = load_preset("paper_pixels").hyperparams("Pendulum-v1")
+    *_, manager.env_wrapper, _, manager.vec_env_wrapper = manager._preprocess_hyperparams(dict(block))
+    assert manager.create_envs(1, eval_env=True, no_log=True).observation_space.shape == (9, 64, 64)
+    given = ExperimentManager(argparse.Namespace(), "ddpg_ext", "Pendulum-v1", "", config="paper_pixels", verbose=0,
+                              eval_env_kwargs={"g": 1.0})  # fmt: skip
+    given._preprocess_hyperparams(dict(block))
+    assert given.eval_env_kwargs == {"g": 1.0}
