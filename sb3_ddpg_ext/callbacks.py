@@ -147,6 +147,8 @@ class RecordVideos(BaseCallback):
         if not isinstance(envs, DummyVecEnv):
             raise ValueError(f"env={envs} must be a DummyVecEnv for RecordVideos, with its environments in this process")
         env = envs.envs[0]
+        if isinstance(env, _CountedFromOne):  # left by a training that an error has ended
+            env = env.env
         if env.render_mode != "rgb_array":
             raise ValueError(f"env.render_mode={env.render_mode!r} must be 'rgb_array' for RecordVideos")
         self._without = env

@@ -147,10 +147,13 @@ def evaluate_text(hyperparams: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with ``overrides`` put over it; dictionaries in both are merged key by key. Neither is changed."""
+    """
+    ``base`` with ``overrides`` put over it. Dictionaries in both are merged key by key, but for those with a ``kind``, whose
+    arguments are of this kind alone. Neither is changed.
+    """
     merged = copy.deepcopy(dict(base))
     for name, value in overrides.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(name), Mapping):
+        if isinstance(value, Mapping) and isinstance(merged.get(name), Mapping) and "kind" not in value:
             merged[name] = merge(merged[name], value)
         else:
             merged[name] = copy.deepcopy(value)

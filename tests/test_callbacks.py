@@ -9,6 +9,7 @@ from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.callbacks import (
     BaseCallback,
     CheckpointCallback,
+    ConvertCallback,
     EvalCallback,
     StopTrainingOnNoModelImprovement,
     StopTrainingOnRewardThreshold,
@@ -260,6 +261,17 @@ def test_every_nth_episode_is_filmed(tmp_path):
     frames = imageio.v3.imread(tmp_path / "films" / "training-episode-2.mp4")
     assert abs(len(frames) - 21) <= 1
     assert frames.std() > 0
+
+
+def test_films_after_an_error(tmp_path):
+    """A training that ended with an error leaves no recorder behind the next one's."""
+    env = gym.make("Pendulum-v1", render_mode="rgb_array", max_episode_steps=20)
+    model = DDPG("MlpPolicy", env, learning_starts=1000)
+    before = model.get_env().envs[0]
+    with pytest.raises(ZeroDivisionError):
+        model.learn(5, callback=[RecordVideos(every=2, folder=tmp_path), ConvertCallback(lambda *_: 1 / 0)])
+    model.learn(5, callback=RecordVideos(every=2, folder=tmp_path))
+    assert model.get_env().envs[0] is before
 
 
 def test_films_need_frames():

@@ -112,3 +112,12 @@ def test_merge_goes_into_dictionaries_and_copies():
     assert merged == {"policy_kwargs": {"net_arch": [8], "n_critics": 2}, "tau": 0.1, "gamma": 0.9}
     merged["policy_kwargs"]["net_arch"].append(4)
     assert base == {"policy_kwargs": {"net_arch": [8], "n_critics": 1}, "tau": 0.1}
+
+
+def test_kinds_are_not_merged():
+    """A noise in place of another has none of its arguments."""
+    base = {"action_noise": {"kind": "ou", "sigma": 0.2, "dt": 1.0}}
+    assert merge(base, {"action_noise": {"kind": "normal", "sigma": 0.1}}) == {
+        "action_noise": {"kind": "normal", "sigma": 0.1}
+    }
+    assert merge(base, {"action_noise": {"sigma": 0.3}})["action_noise"] == {"kind": "ou", "sigma": 0.3, "dt": 1.0}
