@@ -1,4 +1,7 @@
-"""What the test modules share."""
+"""What the test modules share, and ``--perturb``, which stands for another processor."""
+
+import functools
+import zlib
 
 import csv
 import itertools
@@ -6,10 +9,59 @@ import itertools
 import gymnasium as gym
 import numpy as np
 import pytest
+import stable_baselines3 as sb3
 import torch as th
 from gymnasium import spaces
 
+from sb3_ddpg_ext import DDPG
+
 th.set_num_threads(1)  # the tests run side by side
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("perturbation")
+    group.addoption("--perturb", type=float, metavar="SIZE", help="relative noise in each initial parameter, such as 1e-7")
+    group.addoption("--perturb-seed", type=int, default=0, metavar="N", help="of that noise")
+
+
+def pytest_configure(config):
+    size, seed = config.getoption("--perturb"), config.getoption("--perturb-seed")
+    for cls in (DDPG, sb3.TD3) if size else ():
+        cls._setup_model = perturbing(cls._setup_model, size, seed)
+
+
+def pytest_runtest_setup(item):
+    if item.config.getoption("--perturb") and (mark := item.get_closest_marker("exact")):
+        pytest.skip(f"not perturbed: {mark.kwargs['reason']}")
+
+
+def perturbing(setup_model, size, seed):
+    """``_setup_model``, and then the noise."""
+
+    @functools.wraps(setup_model)
+    def wrapped(model):
+        setup_model(model)
+        perturb(model.policy, size, seed)
+
+    return wrapped
+
+
+@th.no_grad()
+def perturb(policy, size, seed):
+    """
+    Multiply each parameter by 1 plus noise that depends on the seed and on the parameter's name alone.
+
+    So targets stay copies, two models that begin alike still do, also one of SB3, and no other random number changes.
+    """
+    seen = set()
+    for net in ("actor", "critic"):
+        for module in (getattr(policy, net), getattr(policy, f"{net}_target")):
+            for name, parameter in module.named_parameters():
+                if id(parameter) not in seen:
+                    seen.add(id(parameter))
+                    generator = th.Generator().manual_seed(zlib.crc32(f"{seed} {net} {name}".encode()))
+                    noise = th.randn(parameter.shape, generator=generator).to(parameter)
+                    parameter.mul_(1 + size * noise)
 
 
 class DictPendulum(gym.Wrapper):

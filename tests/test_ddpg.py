@@ -518,10 +518,16 @@ def test_logged_loss_is_the_mean_since_the_last_log():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
-def test_solves_pendulum(seed):
-    """10,000 steps are enough to swing the pendulum up: random actions return about -1,200, a good policy -150."""
-    model = DDPG("MlpPolicy", "Pendulum-v1", gamma=0.98, learning_starts=1000, action_noise="normal_0.1", seed=seed,
-                 policy_kwargs=dict(net_arch=[64, 64]), buffer_size=10_000, device="cpu").learn(10_000)  # fmt: skip
-    env = make_vec_env("Pendulum-v1", seed=100)
-    assert evaluate_policy(model, env, n_eval_episodes=20)[0] > -400
+def test_solves_pendulum():
+    """
+    5,000 steps are enough to swing the pendulum up: random actions return about -1,200, a good policy -150.
+
+    In two seeds of three. Over 20 seeds, each from perturbed parameters, returns were FIGURES.
+    """
+    env, returns = make_vec_env("Pendulum-v1"), []
+    for seed in range(3):
+        model = DDPG("MlpPolicy", "Pendulum-v1", gamma=0.98, learning_starts=1000, action_noise="normal_0.1", seed=seed,
+                     policy_kwargs=dict(net_arch=[64, 64]), buffer_size=5000, device="cpu").learn(5000)  # fmt: skip
+        env.seed(100)
+        returns.append(evaluate_policy(model, env, n_eval_episodes=20)[0])
+    assert np.median(returns) > -300

@@ -651,7 +651,7 @@ def test_memory():
         policy_kwargs=dict(net_arch=[32], hidden_size=32), replay_buffer_kwargs=dict(sequence_length=None),
     ).learn(6_300)  # fmt: skip
     without = DDPG("MlpPolicy", Monitor(Remember()), gradient_steps=10, **kwargs, policy_kwargs=dict(net_arch=[32])).learn(
-        12_000
+        3_000
     )
     assert evaluate_policy(memory, Monitor(Remember()), 50)[0] > 0.9
     assert evaluate_policy(without, Monitor(Remember()), 200)[0] < 0.3
