@@ -255,7 +255,8 @@ def test_the_probe_that_saturates(policy_kwargs):
     """
     As it is, the actor gets stuck and the warning appears; with the model's own normalisation, or LayerNorm, it learns.
 
-    In most of five seeds: from 20 perturbed beginnings, FIGURES
+    In most of five seeds. In 20 runs from perturbed parameters each, the plain actor returned -561 to -1520 (17 of them
+    -1290 or less) and was warned of in all, the others returned more than -650 but for one at -809, without a warning.
     Seed 1 is left out: LayerNorm does not save it.
     """
     returns, warned = [], []
