@@ -1,10 +1,9 @@
 """What the test modules share, and ``--perturb``, which stands for another processor."""
 
-import functools
-import zlib
-
 import csv
+import functools
 import itertools
+import zlib
 
 import gymnasium as gym
 import numpy as np
