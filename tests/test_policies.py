@@ -232,6 +232,7 @@ def test_saved_policy_can_be_loaded_alone(cls, _sb3_cls, observation_space, tmp_
     assert all(th.equal(loaded.state_dict()[name], value) for name, value in policy.state_dict().items())
 
 
+@pytest.mark.exact(reason="layers of one shape stand at other places, under other names")
 @pytest.mark.parametrize(("actor_norm", "critic_norm"), [("layer", "none"), ("none", "layer"), ("layer", "layer")])
 def test_layer_norm_before_each_hidden_activation(tmp_path, actor_norm, critic_norm):
     """In actor and critics separately, in their targets too, beside the same weights; saved with the policy."""
