@@ -152,6 +152,21 @@ def test_failed_run_stops_no_other(study_file, capsys):
     assert [row["tau"] for row in read(study_file.with_suffix("") / "runs.csv")] == ["fast"]
 
 
+def test_packages_that_register_environments(tmp_path, monkeypatch):
+    """They are imported where a run is made; without them its environment is unknown."""
+    (tmp_path / "my_tasks.py").write_text(
+        "import gymnasium\n"
+        "gymnasium.register('MyPendulum-v0', 'gymnasium.envs.classic_control.pendulum:PendulumEnv', max_episode_steps=50)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "own.yml"
+    path.write_text(yaml.safe_dump({**STUDY, "environments": ["MyPendulum-v0"], "seeds": [0]}, sort_keys=False))
+    with pytest.raises(SystemExit, match="2 runs have failed"):
+        ablate.run(parse(path))
+    ablate.run(parse(path, "--gym-packages", "my_tasks"))
+    assert [row["episodes"] for row in read(tmp_path / "own" / "runs.csv")] == ["4", "4"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", list(BACKENDS))
 def test_everyone_makes_the_same_rows(backend, study_file, tmp_path):

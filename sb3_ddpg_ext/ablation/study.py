@@ -13,7 +13,7 @@ from sb3_ddpg_ext.experiment import evaluate_text, merge
 from sb3_ddpg_ext.presets import load_preset
 from sb3_ddpg_ext.validation import check_choice, check_instance, check_integer
 
-KEYS = ("environments", "steps", "seeds", "evaluation", "final_episodes", "design", "base", "factors")
+KEYS = ("environments", "steps", "seeds", "evaluation", "final_episodes", "design", "base", "factors", "gym_packages")
 DESIGNS = ("grid", "one-at-a-time")
 BASE = "base"
 Settings = Mapping[str, Any]
@@ -35,6 +35,7 @@ class Run:
     :param evaluate_every: steps between evaluations on the way
     :param evaluation_episodes: episodes of each
     :param final_episodes: episodes of the evaluation at the end
+    :param gym_packages: to import before, as they register environments
     """
 
     study: str
@@ -48,6 +49,7 @@ class Run:
     evaluate_every: int
     evaluation_episodes: int
     final_episodes: int
+    gym_packages: tuple[str, ...] = ()
 
     @property
     def settings(self) -> str:
@@ -78,8 +80,8 @@ class Study:
     :param spec: ``environments`` (a list of ids, or a mapping from ids to settings of their own), ``seeds`` (a list, or
         ``"0-4"``), ``steps`` (a number, or a mapping by environment; without it the preset's), ``evaluation``
         (``every`` and ``episodes``; ``every`` may be a mapping by environment), ``final_episodes``, ``design`` (``"grid"``, or
-        ``"one-at-a-time"``, where the first level of each factor is the base), ``base`` (settings) and ``factors`` (for each
-        a mapping from the names of its levels to settings).
+        ``"one-at-a-time"``, where the first level of each factor is the base), ``base`` (settings), ``factors`` (for each a
+        mapping from the names of its levels to settings) and ``gym_packages`` (a list of those that register environments).
         Settings are keys of rl_zoo3's YAML files, thus also arguments of the algorithm; besides ``preset``, the name of one,
         and ``algo``, as rl_zoo3 names it. Later ones are merged into earlier ones: preset, base, environment, levels.
     :raises ValueError: for an unknown key or value, or two levels with the same settings
@@ -105,6 +107,9 @@ class Study:
         self.base = _settings("base", spec.get("base"))
         self.factors = self._read_factors(spec.get("factors") or {})
         self._read_evaluation(spec.get("evaluation") or {})
+        packages = spec.get("gym_packages", [])
+        check_instance("gym_packages", packages, (list, tuple), "a list of the names of packages")
+        self.gym_packages = tuple(map(str, packages))
         self.final_episodes = check_integer("final_episodes", spec.get("final_episodes", 100), at_least=1)
 
     @classmethod
@@ -184,9 +189,8 @@ class Study:
         steps = _of_environment("steps", self.spec.get("steps", hyperparams.get("n_timesteps")), env)
         block = {key: value for key, value in hyperparams.items() if key != "n_timesteps"}
         every = _of_environment("evaluation: every", self.every, env)
-        return Run(
-            self.name, env, config, levels, seed, algo, block, steps, every, self.evaluation_episodes, self.final_episodes
-        )
+        episodes = self.evaluation_episodes, self.final_episodes
+        return Run(self.name, env, config, levels, seed, algo, block, steps, every, *episodes, self.gym_packages)
 
 
 def _settings(name: str, value: Any) -> Settings:

@@ -1,5 +1,6 @@
 """One run of a study: training, evaluations on the way, and the evaluation at the end."""
 
+import importlib
 import platform
 import subprocess
 import time
@@ -15,7 +16,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 
 from sb3_ddpg_ext.ablation.study import Run
-from sb3_ddpg_ext.experiment import make_experiment
+from sb3_ddpg_ext.experiment import Experiment, make_experiment
 
 EVALUATION_SEED = 10_000  # of the environments of all evaluations, so that every run meets the same first states
 LAST = 10  # evaluations, and training episodes, in the means of the last ones
@@ -44,8 +45,7 @@ def run_trial(run: Run) -> Result:
     A run trains exactly what ``rl_zoo3 train`` with the same settings and seed trains, since evaluations have environments of
     their own and draw no random numbers of the model's.
     """
-    th.set_num_threads(1)
-    experiment = make_experiment(run.hyperparams, run.env, algo=run.algo, seed=run.seed, n_timesteps=run.steps)
+    experiment = _make(run, run.hyperparams)
     model = experiment.model
     evaluation = _Evaluation(run, experiment.make_eval_env(EVALUATION_SEED), model.n_envs)
     started = time.perf_counter()
@@ -78,11 +78,10 @@ def time_run(run: Run, steps: int = 200) -> float:
     :param run: whose random actions at the beginning are cut short
     :param steps: with updates, that are timed, and without
     """
-    th.set_num_threads(1)
     starts = {
         name: min(steps, value) for name, value in run.hyperparams.items() if name in ("learning_starts", "random_steps")
     }
-    experiment = make_experiment({**run.hyperparams, **starts}, run.env, algo=run.algo, seed=run.seed, n_timesteps=run.steps)
+    experiment = _make(run, {**run.hyperparams, **starts})
     experiment.model.learn(2 * steps, log_interval=None)  # type: ignore[arg-type]
     started = time.perf_counter()
     experiment.model.learn(steps, log_interval=None, reset_num_timesteps=False)  # type: ignore[arg-type]
@@ -92,6 +91,13 @@ def time_run(run: Run, steps: int = 200) -> float:
     evaluate_policy(experiment.model, env, 1, warn=False)
     episodes = run.steps // run.evaluate_every * run.evaluation_episodes + run.final_episodes
     return training + episodes * (time.perf_counter() - started)
+
+
+def _make(run: Run, hyperparams: dict[str, Any]) -> Experiment:
+    th.set_num_threads(1)
+    for package in run.gym_packages:
+        importlib.import_module(package)
+    return make_experiment(hyperparams, run.env, algo=run.algo, seed=run.seed, n_timesteps=run.steps)
 
 
 class _Evaluation(EvalCallback):

@@ -45,6 +45,7 @@ def add_parser(commands: Any) -> None:
     add("--design", choices=("grid", "one-at-a-time"))
     add("--eval-every", type=int, metavar="STEPS", help="steps between evaluations on the way")
     add("--eval-episodes", type=int, help="episodes of each")
+    add("--gym-packages", nargs="*", help="to import before, as they register environments")
     add("--final-episodes", type=int, help="episodes of the evaluation at the end")
     parser.set_defaults(run=run)
 
@@ -86,7 +87,7 @@ def read_studies(args: argparse.Namespace) -> list[tuple["Study", Path]]:
 def from_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """The keys of a study that the command line gives."""
     spec: dict[str, Any] = {"environments": args.env, "steps": args.steps, "design": args.design}
-    spec["final_episodes"] = args.final_episodes
+    spec |= {"final_episodes": args.final_episodes, "gym_packages": args.gym_packages}
     spec["evaluation"] = {"every": args.eval_every, "episodes": args.eval_episodes}
     spec["evaluation"] = {name: value for name, value in spec["evaluation"].items() if value is not None}
     if args.seeds:
