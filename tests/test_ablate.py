@@ -140,6 +140,21 @@ def test_changed_study_is_refused(study_file):
     assert [row["steps"] for row in read(study_file.with_suffix("") / "runs.csv")] == ["150", "150"]
 
 
+def test_narrowed_study_goes_on_beside_its_other_runs(study_file, capsys):
+    """--seeds and --env choose: finished runs of other seeds and environments stay, and settings of an environment hold."""
+    own = {"learning_starts": 50}
+    study = {**STUDY, "environments": {"Pendulum-v1": {}, "PendulumNoVel-v1": own}, "factors": {"tau": {"slow": {"tau": 0.005}}}}
+    study_file.write_text(yaml.safe_dump(study, sort_keys=False))
+    ablate.run(parse(study_file, "--env", "PendulumNoVel-v1", "--seeds", "1"))
+    ablate.run(parse(study_file, "--env", "Pendulum-v1", "--seeds", "0,5"))
+    ablate.run(parse(study_file))
+    assert "4 runs, 2 are finished" in capsys.readouterr().out
+    rows = read(study_file.with_suffix("") / "runs.csv")
+    assert [(row["env"], row["seed"]) for row in rows] == [
+        ("PendulumNoVel-v1", "1"), ("Pendulum-v1", "0"), ("Pendulum-v1", "5"), ("Pendulum-v1", "1"), ("PendulumNoVel-v1", "0")
+    ]  # fmt: skip
+
+
 def test_failed_run_stops_no_other(study_file, capsys):
     """It is told with its traceback, the rest is made, and the command fails; nothing of it is in the files."""
     study = {**STUDY, "seeds": [0], "factors": {"tau": {"wrong": {"tau": 2}, "fast": {"tau": 0.01}}}}

@@ -45,7 +45,7 @@ class Store:
     with the process.
 
     :param folder: made when it is held
-    :param runs: all runs of the study
+    :param runs: all runs of the study; finished runs with their settings and other seeds belong to it too
     :raises ValueError: if ``runs.csv`` is no such file, or a factor has the name of one of its columns
     """
 
@@ -55,7 +55,7 @@ class Store:
         taken = [factor for factor in self.factors if factor in (*HEAD, *VALUES)]
         if taken:
             raise ValueError(f"factors: {taken[0]!r} is a column of its own in runs.csv; the factor must have another name")
-        self._known = {key_of(run): run for run in runs}
+        self._known = {(run.env, run.settings): run for run in runs}
         self._read()
 
     def _read(self) -> None:
@@ -63,9 +63,10 @@ class Store:
         self.others: dict[Key, Row] = {}  # finished runs with settings that the study does not have (any more)
         for row in read_rows(self.folder / "runs.csv", (*HEAD, *VALUES)):
             key = row["env"], row["settings"], row["seed"]
-            if key in self._known:
+            run = self._known.get(key[:2])
+            if run is not None:
                 own = {name: row[name] for name in (*HEAD, *VALUES)}
-                self.rows[key] = own | names_of(self._known[key])  # which may have changed
+                self.rows[key] = own | names_of(run) | {"seed": row["seed"]}  # names may have changed
             else:
                 self.others[key] = row
         self.curves: dict[Key, list[Row]] = {key: [] for key in (*self.rows, *self.others)}

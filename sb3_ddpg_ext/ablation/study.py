@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,13 +154,16 @@ class Study:
             for level in list(others)[1:]:
                 yield f"{factor}={level}", first | {factor: level}
 
-    def runs(self) -> list[Run]:
-        """Environment by environment and seed by seed: a study that is stopped early has something whole."""
+    def runs(self, environments: Collection[str] | None = None) -> list[Run]:
+        """
+        Environment by environment and seed by seed: a study that is stopped early has something whole.
+
+        :param environments: only these
+        """
         made: dict[tuple[str, str, int], Run] = {}
-        blocks = {
-            (env, config): self._resolve(env, levels) for env in self.environments for config, levels in self.configurations()
-        }
-        for env in self.environments:
+        chosen = [env for env in self.environments if environments is None or env in environments]
+        blocks = {(env, config): self._resolve(env, levels) for env in chosen for config, levels in self.configurations()}
+        for env in chosen:
             for seed in self.seeds:
                 for config, levels in self.configurations():
                     run = self._make_run(env, config, levels, seed, *blocks[env, config])

@@ -36,7 +36,7 @@ def add_parser(commands: Any) -> None:
     add("--drop-others", action="store_true", help="forget the runs of settings that the study no longer has")
     group = parser.add_argument_group("without a file, or in place of what it says")
     add = group.add_argument
-    add("--env", nargs="+", metavar="ID", help="environments")
+    add("--env", nargs="+", metavar="ID", help="only these environments, or others")
     add("--seeds", help="0-4, or 0,1,5")
     add("--steps", type=int)
     add("--preset", help="base of all runs (without a file: ddpg_ext, our tuned hyperparameters)")
@@ -77,11 +77,19 @@ def read_studies(args: argparse.Namespace) -> list[tuple["Study", Path]]:
         if args.out and len(args.studies) > 1:
             raise ValueError(f"--out={args.out} is for one study, not for {len(args.studies)}")
         read = [(Study.read(path), path) for path in args.studies]
-        return [(Study(study.name, {**study.spec, **own}), args.out or path.with_suffix("")) for study, path in read]
+        return [(with_arguments(study, own), args.out or path.with_suffix("")) for study, path in read]
     if "environments" not in own:
         raise ValueError("a study needs a file, or --env")
     folder = args.out or Path("ablation")
     return [(Study(folder.name, {"base": {"preset": "ddpg_ext"}, **own}), folder)]
+
+
+def with_arguments(study: "Study", own: dict[str, Any]) -> "Study":
+    """What the command line says, over the file. Environments of the file keep their settings, and its others stay known."""
+    from sb3_ddpg_ext.ablation import Study
+
+    environments = dict.fromkeys(own.get("environments", ())) | study.environments
+    return Study(study.name, {**study.spec, **own, "environments": environments})
 
 
 def from_arguments(args: argparse.Namespace) -> dict[str, Any]:
@@ -152,12 +160,12 @@ def run_study(study: "Study", folder: Path, args: argparse.Namespace) -> int:
     """:return: how many runs have failed"""
     from sb3_ddpg_ext.ablation import Store
 
-    runs = study.runs()
+    runs = study.runs(args.env)
     if args.jobs is not None and args.jobs < 1:
         raise ValueError(f"--jobs={args.jobs} must be at least 1")
-    store = Store(folder, runs)
+    store = Store(folder, study.runs())
     if args.dry_run:
-        print_plan(study, store, args.jobs or 1)
+        print_plan(study.name, store.missing(runs), store, args.jobs or 1)
         return 0
     with store:
         if args.drop_others:
@@ -271,13 +279,12 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
 
 
-def print_plan(study: "Study", store: "Store", jobs: int) -> None:
+def print_plan(name: str, missing: Sequence["Run"], store: "Store", jobs: int) -> None:
     """The runs to come, and how long they take: by those that are finished, else by a short trial."""
-    missing = store.missing(study.runs())
     for run in missing:
         print(run)
     seconds = estimate(missing, store.rows.values())
-    print(f"{study.name}: {len(missing)} runs, about {duration(seconds / jobs)} with {jobs} at a time")
+    print(f"{name}: {len(missing)} runs, about {duration(seconds / jobs)} with {jobs} at a time")
 
 
 def estimate(missing: Sequence["Run"], rows: Any) -> float:
