@@ -143,7 +143,8 @@ def test_changed_study_is_refused(study_file):
 def test_narrowed_study_goes_on_beside_its_other_runs(study_file, capsys):
     """--seeds and --env choose: finished runs of other seeds and environments stay, and settings of an environment hold."""
     own = {"learning_starts": 50}
-    study = {**STUDY, "environments": {"Pendulum-v1": {}, "PendulumNoVel-v1": own}, "factors": {"tau": {"slow": {"tau": 0.005}}}}
+    factors = {"tau": {"slow": {"tau": 0.005}}}
+    study = {**STUDY, "environments": {"Pendulum-v1": {}, "PendulumNoVel-v1": own}, "factors": factors}
     study_file.write_text(yaml.safe_dump(study, sort_keys=False))
     ablate.run(parse(study_file, "--env", "PendulumNoVel-v1", "--seeds", "1"))
     ablate.run(parse(study_file, "--env", "Pendulum-v1", "--seeds", "0,5"))
@@ -153,6 +154,18 @@ def test_narrowed_study_goes_on_beside_its_other_runs(study_file, capsys):
     assert [(row["env"], row["seed"]) for row in rows] == [
         ("PendulumNoVel-v1", "1"), ("Pendulum-v1", "0"), ("Pendulum-v1", "5"), ("Pendulum-v1", "1"), ("PendulumNoVel-v1", "0")
     ]  # fmt: skip
+
+
+def test_only_some_configurations(study_file, capsys):
+    """Finished runs of the others stay; a name that the study does not have is told."""
+    ablate.run(parse(study_file, "--only", "tau=fast", "--seeds", "1"))
+    ablate.run(parse(study_file, "--only", "tau=slow", "--dry-run"))
+    assert "Pendulum-v1 tau=slow seed 0\nPendulum-v1 tau=slow seed 1\nsmall: 2 runs" in capsys.readouterr().out
+    ablate.run(parse(study_file, "--only", "tau=fast", "--seeds", "0"))
+    rows = read(study_file.with_suffix("") / "runs.csv")
+    assert [(row["tau"], row["seed"]) for row in rows] == [("fast", "1"), ("fast", "0")]
+    with pytest.raises(SystemExit, match="study 'small' has no 'tau=medium'; it has 'tau=slow', 'tau=fast'"):
+        ablate.run(parse(study_file, "--only", "tau=medium"))
 
 
 def test_failed_run_stops_no_other(study_file, capsys):

@@ -354,7 +354,7 @@ def test_killed_twenty_times(tmp_path):
     """A study killed at random moments has whole runs only, keeps those it had, makes none twice, and comes to its end."""
     study = make_study(seeds=[0, 1, 2, 3])
     chance = random.Random(0)
-    args = argparse.Namespace(jobs=1, backend="processes", dry_run=False, drop_others=False)
+    args = argparse.Namespace(jobs=1, backend="processes", dry_run=False, drop_others=False, env=None, only=None)
     before: dict[tuple, dict] = {}
     starts, kills = 0, 0
     while len(before) < len(study.runs()):

@@ -305,8 +305,12 @@ def test_weights_begin_as_the_source_says(name, block):
 
 
 def test_weekends_exploration():
-    """0.2 * 0.999^n, 30% random actions for 100 episodes of 999 steps, scaled observations, and it stops when solved."""
+    """
+    0.2 * 0.999^n, 30% random actions for 100 episodes of 999 steps, scaled observations, time limits as terminal, and it
+    stops when solved.
+    """
     experiment = built("weekend")
+    assert not experiment.model.replay_buffer.handle_timeout_termination
     noise = experiment.model.action_noise
     for n, epsilon in ((0, 0.3), (1000, 0.3), (99_899, 0.3), (99_900, 0.0)):
         noise.set_progress(1 - n / 300_000, n)
@@ -421,7 +425,7 @@ def test_every_block_builds_on_its_own_task(name, block):
 
 # What seed documents and issues say of the sources' bugs and of what is open in them, and what the deviations say of it.
 NAMED = {
-    "weekend": ["randn", "decays at each action", "time limit", "capacity", "infinite bounds"],
+    "weekend": ["randn", "decays at each action", "capacity", "infinite bounds"],
     "dosssman": ["policy's learning rate to the critic", "time limit", "drl-forge, which is not public"],
     "rl_adventure2": ["actor before the critic", "time limit", "infinite by default", "first dimension"],
     "spinningup": ["even if it failed with its last step", "environment's units"],

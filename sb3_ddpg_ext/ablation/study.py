@@ -154,12 +154,18 @@ class Study:
             for level in list(others)[1:]:
                 yield f"{factor}={level}", first | {factor: level}
 
-    def runs(self, environments: Collection[str] | None = None) -> list[Run]:
+    def runs(self, environments: Collection[str] | None = None, configs: Collection[str] | None = None) -> list[Run]:
         """
         Environment by environment and seed by seed: a study that is stopped early has something whole.
 
         :param environments: only these
+        :param configs: only these configurations
+        :raises ValueError: for a configuration that the study does not have, or two with the same settings
         """
+        named = [config for config, _ in self.configurations()]
+        unknown = [config for config in configs or () if config not in named]
+        if unknown:
+            raise ValueError(f"study {self.name!r} has no {unknown[0]!r}; it has {', '.join(map(repr, named))}")
         made: dict[tuple[str, str, int], Run] = {}
         chosen = [env for env in self.environments if environments is None or env in environments]
         blocks = {(env, config): self._resolve(env, levels) for env in chosen for config, levels in self.configurations()}
@@ -172,7 +178,7 @@ class Study:
                         raise ValueError(
                             f"study {self.name!r}: {config!r} and {other.config!r} are the same settings in {env}"
                         )
-        return list(made.values())
+        return [run for run in made.values() if configs is None or run.config in configs]
 
     def _resolve(self, env: str, levels: dict[str, str]) -> tuple[str, dict[str, Any]]:
         """The algorithm and its hyperparameters."""

@@ -32,6 +32,7 @@ def add_parser(commands: Any) -> None:
         default="processes",
         help="ray: a Ray cluster (RAY_ADDRESS, else a local one)",
     )
+    add("--only", nargs="+", metavar="CONFIG", help="configurations, as --dry-run names them: 'base', 'tau=0.1'")
     add("--dry-run", action="store_true", help="only say what would be run, and how long it would take")
     add("--drop-others", action="store_true", help="forget the runs of settings that the study no longer has")
     group = parser.add_argument_group("without a file, or in place of what it says")
@@ -160,7 +161,7 @@ def run_study(study: "Study", folder: Path, args: argparse.Namespace) -> int:
     """:return: how many runs have failed"""
     from sb3_ddpg_ext.ablation import Store
 
-    runs = study.runs(args.env)
+    runs = study.runs(args.env, args.only)
     if args.jobs is not None and args.jobs < 1:
         raise ValueError(f"--jobs={args.jobs} must be at least 1")
     store = Store(folder, study.runs())
