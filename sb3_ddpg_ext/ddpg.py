@@ -8,6 +8,7 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
@@ -22,7 +23,7 @@ from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.buffers import LossAdjusted, TransitionReplayBuffer
 from sb3_ddpg_ext.diagnostics import Diagnostics
 from sb3_ddpg_ext.exploration import Exploration
-from sb3_ddpg_ext.learners import LEARNERS, choose_learner, has_amx, warn_if_oversubscribed
+from sb3_ddpg_ext.learners import LEARNERS, LossLog, choose_learner, has_amx, warn_if_oversubscribed
 from sb3_ddpg_ext.networks import uses_batch_statistics
 from sb3_ddpg_ext.policies import CnnPolicy, DDPGPolicy, MlpPolicy, MultiInputPolicy, PaperCnnPolicy, PaperPolicy
 from sb3_ddpg_ext.policies.paper import PaperCnn
@@ -282,8 +283,7 @@ class DDPG(Exploration):
         self._looks: dict[str, float] = {}  # since the last log
         self._learner = None
         self._choose_learner()
-        self._loss_sums: dict[str, th.Tensor] = {}
-        self._n_summed: dict[str, int] = {}
+        self._losses = LossLog()
         self._warned = False
         self._is_loading = False
 
@@ -430,10 +430,12 @@ class DDPG(Exploration):
         assert self.replay_buffer is not None
         return self.replay_buffer.full or self.replay_buffer.size() * self.n_envs > self.learning_starts
 
-    def train(self, gradient_steps: int, batch_size: int) -> None:
+    def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         """
-        :param gradient_steps: number of updates of critic, actor and targets
-        :param batch_size: transitions in each minibatch
+        Update critic, actor and targets by minibatches from the replay buffer. ``learn`` calls this.
+
+        :param gradient_steps: number of updates
+        :param batch_size: transitions in each minibatch; ``learn`` gives that of the model, and 100 is SB3's default
         """
         learner = self._learner
         assert learner is not None
@@ -451,7 +453,7 @@ class DDPG(Exploration):
         with self._torch_settings(batch_size):
             for n_updates in range(self._n_updates + 1, self._n_updates + gradient_steps + 1):
                 batch = self._draw(batch_size)
-                self._sum_losses(learner.update(batch))
+                self._losses.add(learner.update(batch))
                 if batch.indices is not None:
                     replay_buffer.update_priorities(batch.indices, learner.errors)  # type: ignore[attr-defined]
                 if parameter_noise is not None:
@@ -471,25 +473,25 @@ class DDPG(Exploration):
         samples = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
         return Batch.from_samples(samples, self.gamma)
 
-    def _sum_losses(self, losses: dict[str, th.Tensor]) -> None:
-        for name, loss in losses.items():
-            n_summed = self._n_summed.get(name, 0)
-            self._loss_sums[name] = self._loss_sums[name] + loss if n_summed else loss
-            self._n_summed[name] = n_summed + 1
-
-    def dump_logs(self) -> None:
-        """Write the log. Losses are means over the updates since the last time, turned into floats only here."""
-        if self._n_summed:
-            for name, n_summed in self._n_summed.items():
-                self.logger.record(f"train/{name}", self._loss_sums[name].item() / n_summed)
-            self._n_summed = {}
-            self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-            self.logger.record("train/learning_rate", self.policy.actor.optimizer.param_groups[0]["lr"])
-            self.logger.record("train/qf_learning_rate", self.policy.critic.optimizer.param_groups[0]["lr"])
+    @property
+    def logger(self) -> Logger:
+        """
+        SB3's logger. It holds the losses of the updates until now, as means since it was last dumped, and what else is
+        logged of them. They are turned into floats when somebody asks for the logger, thus at the latest by ``dump_logs``.
+        """
+        logger = self._logger
+        if self._losses.record(logger):
+            logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+            logger.record("train/learning_rate", self.policy.actor.optimizer.param_groups[0]["lr"])
+            logger.record("train/qf_learning_rate", self.policy.critic.optimizer.param_groups[0]["lr"])
             for name, value in self._looks.items():
-                self.logger.record(f"train/{name}", value)
+                logger.record(f"train/{name}", value)
             self._looks = {}
             self._warn_if_oversubscribed()
+        return logger
+
+    def dump_logs(self) -> None:
+        """Write the log."""
         self._record_exploration()
         super().dump_logs()
 
@@ -506,8 +508,7 @@ class DDPG(Exploration):
             "_learner",
             "_diagnostics",
             "_looks",
-            "_loss_sums",
-            "_n_summed",
+            "_losses",
             "_settings",
             "_is_loading",
             "plan",

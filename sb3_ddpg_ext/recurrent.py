@@ -79,6 +79,11 @@ class RecurrentDDPG(DDPG):
         self._states: list[State] = []
         self._previous: tuple[th.Tensor, th.Tensor] | None = None  # actions and rewards
 
+    def _present_buffer(self) -> SequenceReplayBuffer:
+        buffer: Any = super()._present_buffer()
+        buffer.hold_states(self.policy.state_size)
+        return buffer
+
     def _check_noise(self) -> None:
         if self.parameter_noise is not None:
             raise ValueError(f"action_noise={self.action_noise!r} must have no noise in the parameters of a recurrent actor")

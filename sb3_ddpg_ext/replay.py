@@ -219,8 +219,12 @@ class Replay(Collection):
             self.replay_buffer.interrupt()
         self._give_env()
 
+    def _present_buffer(self) -> ReplayBuffer:
+        """The replay buffer, or an empty one where a user has let it go."""
+        return self._make_replay_buffer() if self.replay_buffer is None else self.replay_buffer
+
     def _load_saved(self, saved: BufferFile) -> None:
-        before, size = self.replay_buffer, saved.header["buffer_size"]
+        before, size = self._present_buffer(), saved.header["buffer_size"]
         if not isinstance(before, TransitionReplayBuffer):
             raise ValueError(f"the replay buffer in {saved.name} is one of ours; it must fit {type(before).__name__}")
         saved.check_fits(before)
@@ -251,7 +255,8 @@ class Replay(Collection):
             )
 
     def _load_pickled(self, file: Any, path: Any, truncate_last_traj: bool) -> None:
-        before, self.replay_buffer = self.replay_buffer, None
+        present, before = self.replay_buffer, self._present_buffer()
+        self.replay_buffer = None
         try:
             super().load_replay_buffer(file, truncate_last_traj)
             loaded: Any = self.replay_buffer
@@ -265,13 +270,13 @@ class Replay(Collection):
                 )
             if isinstance(before, TransitionReplayBuffer) and not isinstance(loaded, TransitionReplayBuffer):
                 loaded = self._taken_over(loaded, before, str(path))
-            before = loaded
+            present = loaded
         except (AssertionError, EOFError, UnpicklingError) as error:
             if isinstance(self.replay_buffer, ReplayBuffer):  # one of SB3's, which needs an environment
                 raise
             raise ValueError(f"path={str(path)!r} must be a file that save_replay_buffer has written ({error})") from error
         finally:
-            self.replay_buffer = before
+            self.replay_buffer = present
 
     def _taken_over(self, other: ReplayBuffer, before: TransitionReplayBuffer, path: str) -> TransitionReplayBuffer:
         check_same_spaces(other, before, path)

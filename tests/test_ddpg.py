@@ -17,6 +17,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import BitFlippingEnv, FakeImageEnv
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
@@ -500,18 +501,62 @@ def test_log_is_written(tmp_path):
 
 
 def test_logged_loss_is_the_mean_since_the_last_log():
-    """dump_logs() averages over all updates in between."""
+    """Over all updates in between, however often the logger is asked, and whoever dumps it."""
     model = DDPG("MlpPolicy", "Pendulum-v1", seed=0, **SMALL).learn(150, log_interval=None)
-    model._n_summed, losses = {}, []
-    update = model._learner.update
-    model._learner.update = lambda batch: losses.append(update(batch)) or losses[-1]
-    model.train(5, 32)
-    recorded = {}
-    model.logger.record = lambda key, value, exclude=None: recorded.update({key: value})
-    model.dump_logs()
-    expected = np.mean([loss["critic_loss"].item() for loss in losses])
-    assert recorded["train/critic_loss"] == pytest.approx(expected, rel=1e-5)
-    assert recorded["train/n_updates"] == 55
+    losses, update = [], model._learner.update
+
+    def noted(batch):
+        result = update(batch)
+        losses.append(result["critic_loss"].item())
+        return result
+
+    model._learner.update = noted
+    for n_updates, dump in ((55, model.dump_logs), (60, model.logger.dump)):
+        losses.clear()
+        dump()
+        for gradient_steps in (2, 3):
+            model.train(gradient_steps)
+            assert model.logger.name_to_value["train/critic_loss"] > 0
+        assert model.logger.name_to_value["train/n_updates"] == n_updates
+        assert model.logger.name_to_value["train/critic_loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_callbacks_read_losses_and_dump_them():
+    """As in SB3: after each training the logger has them, and a callback's own dump writes them where no episode ends."""
+    written, seen = [], []
+
+    class Written(KVWriter):
+        def write(self, key_values, key_excluded, step=0):
+            written.append({**key_values, "step": step})
+
+    class Dumps(BaseCallback):
+        def _on_rollout_start(self):
+            if self.model._n_updates:
+                values = self.logger.name_to_value
+                seen.append([values["train/n_updates"], values["train/critic_loss"], values["train/actor_loss"]])
+
+        def _on_step(self):
+            if self.n_calls % 50 == 0:
+                self.logger.dump(self.num_timesteps)
+            return True
+
+    model = DDPG("MlpPolicy", gym.make("Pendulum-v1", max_episode_steps=10**6), learning_starts=100, seed=0, **SMALL)
+    model.set_logger(Logger(None, [Written()]))
+    model.learn(200, callback=Dumps())
+    assert [n for n, *_ in seen] == list(range(1, 100))
+    assert all(loss > 0 for _, loss, _ in seen)
+    assert [row["step"] for row in written] == [50, 100, 150, 200]
+    assert [row.get("train/n_updates") for row in written] == [None, None, 49, 99]
+    assert all({"train/critic_loss", "train/actor_loss", "train/learning_rate"} <= row.keys() for row in written[2:])
+
+
+def test_train_has_sb3s_defaults():
+    """``model.train(n)`` takes minibatches of 100."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", seed=0, **SMALL).learn(120)
+    sizes, update = [], model._learner.update
+    model._learner.update = lambda batch: sizes.append(len(batch.rewards)) or update(batch)
+    model.train(2)
+    assert sizes == [100, 100]
 
 
 # --- learning ---------------------------------------------------------------------------------------------------------------

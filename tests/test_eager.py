@@ -201,6 +201,5 @@ def test_training_never_waits_for_the_device():
     samples = ReplayBufferSamples(*(x.to("meta") for x in make_samples(np.random.default_rng(5))[:5]))
     model.replay_buffer = SimpleNamespace(sample=lambda batch_size, env: samples)
     model.train(3, 16)
-    assert model._loss_sums["critic_loss"].is_meta
-    with pytest.raises(RuntimeError, match="meta"):
-        model._loss_sums["critic_loss"].item()
+    with pytest.raises(RuntimeError, match="meta"):  # only now
+        model.logger.dump()

@@ -296,3 +296,20 @@ def test_keys_with_slashes(tmp_path):
         BufferFile(file, "it").restore(buffers[1])
     for i, key in enumerate(space):
         assert (buffers[1].observations[key] == i).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_loading_where_the_buffer_was_let_go(kind, tmp_path):
+    """SB3's users set ``replay_buffer`` to None to free its memory, and load one later; a wrong file leaves it None."""
+    model = make_model(**KINDS[kind]).learn(60)
+    model.save_replay_buffer(tmp_path / "buffer")
+    saved = {name: np.concatenate(parts) for name, parts in model.replay_buffer.contents().items()}
+    model.replay_buffer = None
+    (tmp_path / "wrong.pkl").write_bytes(b"")
+    with pytest.raises(ValueError, match="wrong' must be a file that save_replay_buffer has written"):
+        model.load_replay_buffer(tmp_path / "wrong")
+    assert model.replay_buffer is None
+    model.load_replay_buffer(tmp_path / "buffer", truncate_last_traj=False)
+    for name, parts in model.replay_buffer.contents().items():
+        np.testing.assert_array_equal(np.concatenate(parts), saved[name])
+    model.learn(60, reset_num_timesteps=False)

@@ -5,6 +5,7 @@ from sb3_ddpg_ext.learners.choice import LEARNERS, choose_learner
 from sb3_ddpg_ext.learners.cuda_graph import CudaGraphLearner
 from sb3_ddpg_ext.learners.eager import EagerLearner
 from sb3_ddpg_ext.learners.fused import FusedLearner
+from sb3_ddpg_ext.learners.loss_log import LossLog
 from sb3_ddpg_ext.learners.settings import TorchSettings, has_amx, warn_if_oversubscribed
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "EagerLearner",
     "FusedLearner",
     "Learner",
+    "LossLog",
     "TorchSettings",
     "choose_learner",
     "has_amx",
