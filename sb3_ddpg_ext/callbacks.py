@@ -1,5 +1,6 @@
 """Callbacks beside those of Stable-Baselines3: on the mean return of the last training episodes, and films of training."""
 
+import pickle
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from sb3_ddpg_ext.files import written_whole
 from sb3_ddpg_ext.validation import check_integer, check_real
 
 
@@ -118,7 +120,8 @@ class SaveOnBestMeanReturn(MeanReturnCallback):
             self.model.save(self.save_path / "best_mean_return.zip")
             vec_normalize = self.model.get_vec_normalize_env()
             if vec_normalize is not None:
-                vec_normalize.save(str(self.save_path / "best_mean_return_vecnormalize.pkl"))
+                with written_whole(self.save_path / "best_mean_return_vecnormalize.pkl") as file:
+                    pickle.dump(vec_normalize, file)  # as VecNormalize.save does
             if self.verbose > 0:
                 print(f"Best mean return of {self.n_episodes} episodes: {mean_return:.2f}, saved to {self.save_path}")
         return True

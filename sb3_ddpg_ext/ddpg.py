@@ -1,6 +1,9 @@
 """Deep Deterministic Policy Gradient as a Stable-Baselines3 algorithm."""
 
 import warnings
+from collections.abc import Iterable
+from io import BufferedIOBase
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch as th
@@ -23,6 +26,7 @@ from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.buffers import LossAdjusted, TransitionReplayBuffer
 from sb3_ddpg_ext.diagnostics import Diagnostics
 from sb3_ddpg_ext.exploration import Exploration
+from sb3_ddpg_ext.files import written_whole
 from sb3_ddpg_ext.learners import LEARNERS, LossLog, choose_learner, has_amx, warn_if_oversubscribed
 from sb3_ddpg_ext.networks import uses_batch_statistics
 from sb3_ddpg_ext.policies import CnnPolicy, DDPGPolicy, MlpPolicy, MultiInputPolicy, PaperCnnPolicy, PaperPolicy
@@ -498,6 +502,19 @@ class DDPG(Exploration):
     def _warn_if_oversubscribed(self) -> None:
         if not self._warned and warn_if_oversubscribed(self._torch_settings(self.batch_size).threads.n):
             self._warned = True
+
+    def save(
+        self, path: str | Path | BufferedIOBase, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None
+    ) -> None:
+        """
+        As in Stable-Baselines3, but a file of before stays until the new one is whole.
+
+        :param path: the file, with ".zip" behind it if it has no suffix
+        :param exclude: attributes that are not to be saved
+        :param include: attributes that are to be saved though they are not by default
+        """
+        with written_whole(path, "zip") as file:
+            super().save(file, exclude, include)
 
     def _excluded_save_params(self) -> list[str]:
         derived = [

@@ -36,6 +36,7 @@ from sb3_ddpg_ext.buffers import (
     write_buffer,
 )
 from sb3_ddpg_ext.collection import Collection
+from sb3_ddpg_ext.files import written_whole
 from sb3_ddpg_ext.specs import make_sampling
 from sb3_ddpg_ext.validation import check_instance, check_integer
 
@@ -50,9 +51,9 @@ def _takes(buffer_class: type[ReplayBuffer], name: str) -> bool:
 
 
 @contextmanager
-def _opened(path: str | Path | BufferedIOBase, mode: str, verbose: int) -> Iterator[Any]:
-    """As SB3 opens it; closed if it was not open before."""
-    file = open_path(path, mode, verbose, suffix="pkl")
+def _opened(path: str | Path | BufferedIOBase, verbose: int) -> Iterator[Any]:
+    """As SB3 opens it to read; closed if it was not open before."""
+    file = open_path(path, "r", verbose, suffix="pkl")
     try:
         yield file
     finally:
@@ -182,20 +183,15 @@ class Replay(Collection):
         """
         Save the replay buffer: one of ours as arrays and JSON in a zip archive, without a pickle; one of SB3's as SB3 does.
 
+        A file of before stays until the new one is whole.
+
         :param path: the file, with ".pkl" behind it if it has no suffix, as SB3's tools expect it
         """
-        if not isinstance(self.replay_buffer, TransitionReplayBuffer):
-            super().save_replay_buffer(path)
-            return
-        if not isinstance(path, str | Path):
-            with _opened(path, "w", self.verbose) as file:
+        with written_whole(path, "pkl") as file:
+            if isinstance(self.replay_buffer, TransitionReplayBuffer):
                 write_buffer(file, self.replay_buffer)
-            return
-        path = Path(path) if Path(path).suffix else Path(f"{path}.pkl")
-        unfinished = path.with_name(f"{path.name}.unfinished")  # so that a file of before stays until this one is whole
-        with _opened(unfinished, "w", self.verbose) as file:
-            write_buffer(file, self.replay_buffer)
-        os.replace(unfinished, path)
+            else:
+                super().save_replay_buffer(file)
 
     def load_replay_buffer(self, path: str | Path | BufferedIOBase, truncate_last_traj: bool = True) -> None:
         """
@@ -210,7 +206,7 @@ class Replay(Collection):
         :param truncate_last_traj: what is added next begins new episodes
         :raises ValueError: if it does not fit the model; the present buffer stays
         """
-        with _opened(path, "r", self.verbose) as file:
+        with _opened(path, self.verbose) as file:
             if is_buffer_file(file):
                 self._load_saved(BufferFile(file, str(path)))
             else:

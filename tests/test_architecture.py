@@ -13,7 +13,7 @@ import sb3_ddpg_ext
 PACKAGE = Path(sb3_ddpg_ext.__file__).parent
 # A module imports only from layers above its own; modules of one layer do not import each other.
 LAYERS = [
-    ("validation",),
+    ("files", "validation"),
     ("batch", "networks", "schedules"),
     ("buffers", "noise", "policies"),
     ("diagnostics", "learners", "specs"),

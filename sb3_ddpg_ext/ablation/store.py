@@ -3,13 +3,13 @@
 import csv
 import io
 import itertools
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from sb3_ddpg_ext.ablation.study import Run
+from sb3_ddpg_ext.files import written_whole
 
 if TYPE_CHECKING:
     from sb3_ddpg_ext.ablation.trial import Result
@@ -154,9 +154,5 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, A
     writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
     writer.writeheader()
     writer.writerows(rows)
-    new = path.with_name(path.name + ".new")
-    with new.open("w") as file:
-        file.write(text.getvalue())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, path)
+    with written_whole(path) as file:
+        file.write(text.getvalue().encode())

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from sb3_ddpg_ext.files import is_stray, written_whole
 from sb3_ddpg_ext.validation import check_instance
 
 try:
@@ -19,6 +20,7 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK = "replay_buffer.lock"
+BEGUN = {"begun": True}  # in the header of a folder whose arrays are being made
 _open: "weakref.WeakSet[Folder]" = weakref.WeakSet()
 
 
@@ -85,15 +87,18 @@ class Folder:
         :raises ValueError: if the folder holds something else
         """
         header, counters = self.path / "header.json", self.path / "counters.bin"
-        if header.exists() and not any(counters.read_bytes()):  # nothing has been added
-            for file in (header, *self.path.glob("*.bin")):
-                file.unlink()
         if not header.exists():
-            others = sorted(each.name for each in self.path.iterdir() if each.name != LOCK)
+            others = sorted(each.name for each in self.path.iterdir() if each.name != LOCK and not is_stray(each))
             if others:
                 raise ValueError(f"path={str(self.path)!r} must be a folder of a replay buffer, or an empty one: {others[0]}")
+            self.sign(BEGUN)
             return False
         present = json.loads(header.read_text())
+        if present == BEGUN or not any(counters.read_bytes()):  # nothing has been added
+            self.sign(BEGUN)
+            for file in self.path.glob("*.bin"):
+                file.unlink()
+            return False
         for name, wanted in contents.items():
             if present.get(name) != wanted:
                 raise ValueError(
@@ -116,10 +121,9 @@ class Folder:
             )
 
     def sign(self, contents: dict[str, Any]) -> None:
-        """All arrays are there."""
-        unfinished = self.path / "header.unfinished"
-        unfinished.write_text(json.dumps(contents, indent=1) + "\n")
-        os.replace(unfinished, self.path / "header.json")
+        """:param contents: of all arrays, which are there"""
+        with written_whole(self.path / "header.json") as file:
+            file.write((json.dumps(contents, indent=1) + "\n").encode())
 
     def new_array(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """

@@ -1,6 +1,8 @@
 """Actor, critic, their target copies and their optimisers."""
 
 from dataclasses import fields
+from io import BufferedIOBase
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -11,6 +13,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.td3.policies import TD3Policy
 from torch import nn
 
+from sb3_ddpg_ext.files import written_whole
 from sb3_ddpg_ext.networks import Normalised, NotPlain, PopArt, ReturnScaler, initialise, is_norm, output_layer
 from sb3_ddpg_ext.networks.running import make_normaliser, update_normaliser
 from sb3_ddpg_ext.policies.acting import PlainActor
@@ -273,6 +276,15 @@ class DDPGPolicy(TD3Policy):
             if self.return_scaler is not None:
                 q = q / self.return_scaler.factor
         return q.flatten().cpu().numpy()
+
+    def save(self, path: str | Path | BufferedIOBase) -> None:  # type: ignore[override]
+        """
+        Save parameters and constructor arguments for ``load``; a file of before stays until the new one is whole.
+
+        :param path: the file
+        """
+        with written_whole(path) as file:
+            super().save(file)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return super()._get_constructor_parameters() | {name: getattr(self.options, name) for name in OPTIONS}
