@@ -72,6 +72,8 @@ class Collection(OffPolicyAlgorithm):
         """
         Act and store, for ``train_freq`` steps or episodes. Names of local variables are those that SB3's callbacks know.
 
+        The step at which a callback stops the training is stored, too, unlike in SB3.
+
         :param env: the training environments
         :param callback: called at each step, and at the beginning and the end
         :param train_freq: how much to collect
@@ -92,17 +94,18 @@ class Collection(OffPolicyAlgorithm):
             num_collected_steps += 1
 
             callback.update_locals(locals())
-            if not callback.on_step():
-                return RolloutReturn(num_collected_steps * env.num_envs, num_collected_episodes, continue_training=False)
-
+            continue_training = callback.on_step()
             self._update_info_buffer(infos, dones)
             self._store_transition(replay_buffer, buffer_actions, new_obs, rewards, dones, infos)  # type: ignore[arg-type]
+            if not continue_training:
+                return RolloutReturn(num_collected_steps * env.num_envs, num_collected_episodes, continue_training)
+
             self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
             self._on_step()
             if np.count_nonzero(dones):
                 num_collected_episodes += self._end_episodes(np.flatnonzero(dones), action_noise, log_interval)
         callback.on_rollout_end()
-        return RolloutReturn(num_collected_steps * env.num_envs, num_collected_episodes, continue_training)
+        return RolloutReturn(num_collected_steps * env.num_envs, num_collected_episodes, continue_training=True)
 
     def _end_episodes(self, ended: np.ndarray, action_noise: ActionNoise | None, log_interval: int | None) -> int:
         """Reset the noise of the environments whose episode has ended, and log where it is due. Returns their number."""

@@ -39,6 +39,7 @@ from sb3_ddpg_ext.validation import (
     check_choice,
     check_instance,
     check_integer,
+    check_observation_space,
     check_real,
     check_train_freq,
 )
@@ -340,6 +341,7 @@ class DDPG(Exploration):
         self.train_freq = check_train_freq(self.train_freq, self.n_envs)  # type: ignore[assignment]
         if self.seed is not None:
             self.seed = check_integer("seed", self.seed, at_least=0)
+        check_observation_space(self.observation_space)
         if "features_extractor_class" not in self.policy_kwargs:
             self._check_space_of_policy()
 
@@ -408,22 +410,26 @@ class DDPG(Exploration):
         self._give_env()
         callback.on_training_start(locals(), globals())
         self._choose_learner()  # after the callbacks, which may freeze parameters or watch modules
-        while self.num_timesteps < total_timesteps:
-            rollout = self.collect_rollouts(
-                self.env,  # type: ignore[arg-type]
-                train_freq=self.train_freq,  # type: ignore[arg-type]
-                action_noise=self.action_noise,
-                callback=callback,
-                learning_starts=self.learning_starts,
-                replay_buffer=self.replay_buffer,  # type: ignore[arg-type]
-                log_interval=log_interval,
-            )
-            if not rollout.continue_training:
-                self._last_obs = None  # a callback stopped before the last step was stored: go on with a new episode
-                break
-            gradient_steps = self.gradient_steps if self.gradient_steps >= 0 else rollout.episode_timesteps
-            if gradient_steps > 0 and self._is_warmed_up():
-                self.train(gradient_steps, self.batch_size)
+        try:
+            while self.num_timesteps < total_timesteps:
+                rollout = self.collect_rollouts(
+                    self.env,  # type: ignore[arg-type]
+                    train_freq=self.train_freq,  # type: ignore[arg-type]
+                    action_noise=self.action_noise,
+                    callback=callback,
+                    learning_starts=self.learning_starts,
+                    replay_buffer=self.replay_buffer,  # type: ignore[arg-type]
+                    log_interval=log_interval,
+                )
+                if not rollout.continue_training:
+                    self._last_obs = None  # as in SB3, what comes next begins with a new episode
+                    break
+                gradient_steps = self.gradient_steps if self.gradient_steps >= 0 else rollout.episode_timesteps
+                if gradient_steps > 0 and self._is_warmed_up():
+                    self.train(gradient_steps, self.batch_size)
+        except BaseException:
+            self._last_obs = None  # a step may be lost: what comes next must not follow the one before
+            raise
         callback.on_training_end()
         return self
 
@@ -441,11 +447,14 @@ class DDPG(Exploration):
         :param gradient_steps: number of updates
         :param batch_size: transitions in each minibatch; ``learn`` gives that of the model, and 100 is SB3's default
         """
+        if self._learner is None:
+            self._choose_learner()
         learner = self._learner
         assert learner is not None
         if learner.needs_modes:
             self.policy.set_training_mode(True)
-        for net, schedule in ((self.policy.actor, self.lr_schedule), (self.policy.critic, self.qf_lr_schedule)):
+        qf_lr_schedule = self.lr_schedule if self.qf_learning_rate is None else self.qf_lr_schedule
+        for net, schedule in ((self.policy.actor, self.lr_schedule), (self.policy.critic, qf_lr_schedule)):
             update_learning_rate(net.optimizer, evaluate(schedule, self._current_progress_remaining, self.num_timesteps))
         learner.tau, learner.policy_delay, learner.n_updates = self.tau, self.policy_delay, self._n_updates
         learner.target_policy_noise, learner.target_noise_clip = self.target_policy_noise, self.target_noise_clip
@@ -515,6 +524,10 @@ class DDPG(Exploration):
         """
         with written_whole(path, "zip") as file:
             super().save(file, exclude, include)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy: without the learner, whose memory is made anew where the model is trained."""
+        return self.__dict__ | {"_learner": None, "_settings": {}}
 
     def _excluded_save_params(self) -> list[str]:
         derived = [

@@ -120,6 +120,19 @@ def check_finite(name: str, value: Any) -> None:
         raise ValueError(f"the environment returned {name}={value}, every entry must be finite")
 
 
+def check_observation_space(space: spaces.Space) -> None:
+    """
+    :raises ValueError: for numbers that do not begin with 0, which Stable-Baselines3 cannot encode, and for empty parts
+    """
+    parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
+    for key, part in parts.items():
+        name = f"observation_space[{key!r}]" if key else "observation_space"
+        if isinstance(part, spaces.Discrete | spaces.MultiDiscrete) and np.any(part.start):
+            raise ValueError(f"{name}={part} must start at 0; gymnasium.wrappers.TransformObservation can subtract its start")
+        if isinstance(part, spaces.Box) and (0 in part.shape or (key and part.shape == ())):
+            raise ValueError(f"{name}={part} must have a shape with one number at least, such as (1,), not {part.shape}")
+
+
 class ShapeCheck(gym.Wrapper):
     """
     Checks the shape of what an environment returns, before a ``DummyVecEnv`` broadcasts it into its own arrays.
@@ -136,9 +149,17 @@ class ShapeCheck(gym.Wrapper):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
         check_shape(observation, self.observation_space)
-        if type(reward) in (float, np.float64, np.float32):
-            return observation, reward, terminated, truncated, info
-        reward_array = np.asarray(reward)
-        if reward_array.size != 1 or reward_array.dtype.kind not in "fiub":
-            raise TypeError(f"the environment returned reward={reward!r}, it must be a number")
+        if type(reward) not in (float, np.float64, np.float32):
+            reward = _number(reward)
         return observation, reward, terminated, truncated, info
+
+
+def _number(reward: Any) -> float:
+    """Of any type: an array or tensor with one element, a decimal, ..."""
+    try:
+        item = reward.item() if hasattr(reward, "item") else np.asarray(reward).item()
+        if not isinstance(item, str | bytes):
+            return float(item)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        pass
+    raise TypeError(f"the environment returned reward={reward!r}, it must be a number")

@@ -367,6 +367,7 @@ class TestActor:
         dict(init="normal", last_init=3e-3),
         dict(actor_norm="layer", critic_norm="batch"),
         dict(action_layer=1, action_branch=[5]),
+        dict(action_layer=2, action_join="sum"),
         dict(net_arch=[8, 8], residual=True),
         dict(critic="categorical", n_critics=2),
     ],
@@ -384,7 +385,9 @@ def test_targets_begin_as_copies(kwargs):
 class TestWeightDecay:
     @pytest.mark.parametrize("norm", ["none", "layer", "batch", "batch-renorm"])
     @pytest.mark.parametrize(
-        "kwargs", [dict(action_layer=0), dict(action_layer=1), dict(action_branch=[5]), dict(popart=True)], ids=str
+        "kwargs",
+        [{}, dict(action_layer=2, action_join="sum"), dict(action_branch=[5]), dict(popart=True)],
+        ids=str,
     )
     def test_groups(self, norm, kwargs):
         """The weights of the critic's hidden layers and no others: no norm, no bias, no output, nothing of the actor."""
@@ -516,7 +519,10 @@ WRONG = [
     (dict(init="he"), "orthogonal"),
     (dict(last_init="he"), "orthogonal"),
     (dict(action_layer=-1), ">= 0"),
-    (dict(action_layer=3), "at most 2"),
+    (dict(action_layer=2), "at most 1 .* sees states and actions together"),
+    (dict(action_layer=3, action_join="sum"), "at most 2"),
+    (dict(action_layer=0, action_join="sum"), "at least 1"),
+    (dict(action_join="product"), "'concat', 'sum'"),
     (dict(action_branch=[0]), ">= 1"),
     (dict(critic_dropout=1.0), "less than 1"),
     (dict(critic_dropout=-0.1), r"\[0, 1\]"),

@@ -458,13 +458,13 @@ def test_frozen_features_extractor():
 
 
 def test_training_goes_on_after_a_callback_stopped_it():
-    """The step at which it stopped was not stored, so a new episode begins: no transition skips a step."""
+    """A new episode begins, and no transition skips a step."""
     model = DDPG("MlpPolicy", CountingEnv(((50, "terminated"),)), learning_starts=1000, **SMALL)
     model.learn(20, callback=lambda locals_, globals_: locals_["self"].num_timesteps < 7)
     model.learn(10, reset_num_timesteps=False)
     buffer = model.replay_buffer
     stored = buffer.pos
-    assert stored == 16
+    assert stored == 17
     np.testing.assert_array_equal(buffer.next_observations[:stored, 0, 1], buffer.observations[:stored, 0, 1] + 1)
     assert model.learn(0).num_timesteps == 0
 

@@ -250,6 +250,31 @@ class TestMLP:
             assert not branch
             assert norm == "none"
 
+    @pytest.mark.parametrize("branch", [None, [5]], ids=str)
+    @pytest.mark.parametrize("layer", [1, 2])
+    def test_added_action_by_hand(self, layer, branch):
+        """ReLU(LN(layer's outputs) + the actions' own layers), of which the last is as wide, as in Tabor's critic."""
+        net = MLP([7, 4], norm="layer").build_with_action(3, 2, 1, layer, branch, norm_after=False, join="sum").double()
+        x = th.randn(6, 5, dtype=th.float64)
+        before, after, own = net.children()
+        hidden, actions = x[:, :3], x[:, 3:]
+        for i in range(layer):
+            hidden = before[3 * i + 1](before[3 * i](hidden if i == 0 else hidden.relu()))
+        for linear in own[::2]:
+            actions = linear(actions).relu()
+        hidden = (hidden + actions).relu()
+        for linear in after[1:-1:2]:
+            hidden = linear(hidden).relu()
+        assert th.allclose(net(x), after[-1](hidden), atol=1e-15)
+        assert [linear.out_features for linear in own[::2]] == [*(branch or []), [7, 4][layer - 1]]
+
+    def test_states_and_actions_meet(self):
+        """The best action depends on the state: Q(s, a) is no sum f(s) + g(a)."""
+        net = MLP([7, 4]).build_with_action(3, 2, 1, 2, join="sum").double()
+        s, a = th.randn(2, 50, 3, dtype=th.float64), th.randn(2, 50, 2, dtype=th.float64)
+        q = [[net(th.cat([s[i], a[j]], 1)) for j in (0, 1)] for i in (0, 1)]
+        assert ((q[0][0] - q[0][1]) - (q[1][0] - q[1][1])).abs().max() > 1e-3
+
     def test_no_norm_from_the_action_on(self):
         """With ``norm_after`` False, the paper's critic: BatchNorm on the input and before the action."""
         net = MLP([400, 300], norm="batch", input_norm="batch").build_with_action(3, 1, 1, layer=1, norm_after=False)

@@ -25,8 +25,9 @@ FACTORS = {
     (P, "last_init"): [None, 3e-3, dict(kind="orthogonal", gain=0.01)],
     (P, "activation_fn"): ["relu", "tanh", "elu", "silu", "mish"],
     (P, "residual"): [False, True],
-    (P, "action_layer"): [0, 1, 2],
+    (P, "action_layer"): [0, 1],
     (P, "action_branch"): [(), [4]],
+    (P, "action_join"): ["concat", "sum"],
     (P, "critic_dropout"): [0.0, 0.1],
     (P, "normalize_observations"): [False, True],
     (P, "scale_returns"): [False, True],
@@ -84,6 +85,7 @@ def contradicts(first, second):
         or (values.get("inverting_gradients") is True and values.get("output_norm") is not None)
         or (values.get("behaviour_cloning") == 0.1 and values.get("demonstrations", True) is None)
         or (values.get("residual") is True and values.get("norm_after_action") is False)
+        or (values.get("action_join") == "sum" and values.get("action_layer") == 0)
         or (values.get("decoupled_weight_decay") is True and values.get("critic_weight_decay") == 0)
     )
 

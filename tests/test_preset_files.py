@@ -430,7 +430,7 @@ NAMED = {
     "rl_adventure2": ["actor before the critic", "time limit", "infinite by default", "first dimension"],
     "spinningup": ["even if it failed with its last step", "environment's units"],
     "tabor_tf2": ["400 and 300 units and ignores them", "time limit", "65", "half of Pendulum's torque"],
-    "tabor_torch": ["fan-out", "time limit", "side by side", "never begins its noise anew"],
+    "tabor_torch": ["fan-out", "time limit", "never begins its noise anew"],
     "cleanrl": ["v4", "exploration noise"],
     "baselines": ["issue 436", "no layer normalisation by default", "MPI"],
     "td3": ["after each episode", "even if it failed"],

@@ -121,5 +121,5 @@ def settle_optimizer(optimizer: th.optim.Optimizer) -> None:
         if type(optimizer) is th.optim.Adam and group["foreach"] is None and not group["fused"]:
             group["foreach"] = True
     for state in optimizer.state.values():
-        if "step" in state and not optimizer.param_groups[0].get("capturable"):
+        if isinstance(state.get("step"), th.Tensor) and not optimizer.param_groups[0].get("capturable"):
             state["step"] = state["step"].cpu()  # a recorded graph leaves it on the GPU

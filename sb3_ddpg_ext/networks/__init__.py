@@ -14,6 +14,7 @@ from sb3_ddpg_ext.networks.layers import (
     output_layer,
     uses_batch_statistics,
 )
+from sb3_ddpg_ext.networks.memory import SavedAlone
 from sb3_ddpg_ext.networks.mlp import MLP
 from sb3_ddpg_ext.networks.plain import PLAIN_ACTIVATIONS, Layer, NotPlain, Snapshot, hooks_of, plain_layers
 from sb3_ddpg_ext.networks.running import Normalised, ObservationNormaliser, PopArt, ReturnScaler, normalise
@@ -34,6 +35,7 @@ __all__ = [
     "PopArt",
     "ResidualBlock",
     "ReturnScaler",
+    "SavedAlone",
     "Snapshot",
     "evaluating",
     "hooks_of",

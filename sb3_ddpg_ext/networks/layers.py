@@ -69,14 +69,15 @@ class LateAction(nn.Module):
     branch.
 
     :param before: from the observations' features (batch, n_features) to (batch, h)
-    :param after: from (batch, h + a) to the output
+    :param after: from (batch, h + a), or (batch, h) of the sum, to the output
     :param branch: from the actions (batch, action_dim) to (batch, a); None for the actions themselves
     :param action_dim: number of action dimensions
+    :param sums: add both, h = a, in place of putting them side by side
     """
 
-    def __init__(self, before: nn.Module, after: nn.Module, branch: nn.Module | None, action_dim: int):
+    def __init__(self, before: nn.Module, after: nn.Module, branch: nn.Module | None, action_dim: int, sums: bool = False):
         super().__init__()
-        self.action_dim = action_dim
+        self.action_dim, self.sums = action_dim, sums
         parts = [before, after] if branch is None else [before, after, branch]
         for i, part in enumerate(parts):
             self.add_module(str(i), part)
@@ -85,7 +86,8 @@ class LateAction(nn.Module):
         """From features and actions side by side, (batch, n_features + action_dim)."""
         before, after, *branch = self.children()
         features, actions = x[:, : -self.action_dim], x[:, -self.action_dim :]
-        return after(th.cat([before(features), branch[0](actions) if branch else actions], dim=1))
+        features, actions = before(features), branch[0](actions) if branch else actions
+        return after(features + actions if self.sums else th.cat([features, actions], dim=1))
 
 
 def output_layer(network: nn.Module) -> nn.Linear:

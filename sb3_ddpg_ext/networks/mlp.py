@@ -42,7 +42,7 @@ class MLP:
 
     def build_with_action(
         self, n_features: int, action_dim: int, n_outputs: int, layer: int = 0, branch: list[int] | None = None,
-        norm_after: bool = True,
+        norm_after: bool = True, join: str = "concat",
     ) -> nn.Module:  # fmt: skip
         """
         A critic's network, from (batch, n_features + action_dim) to (batch, n_outputs).
@@ -50,6 +50,8 @@ class MLP:
         :param layer: the hidden layer, counted from 0, to whose inputs the actions are joined
         :param branch: hidden units of the actions' own layers before that
         :param norm_after: normalise these, later and the actions' own layers too
+        :param join: ``"concat"``: beside what comes out of the layer before; ``"sum"``: added to it before its activation, by
+            one more layer of the actions' own, as wide as it
         """
         norm = self.norm if norm_after else "none"
         if layer == 0 and not branch and self.input_norm == "none" and norm == self.norm:
@@ -57,9 +59,16 @@ class MLP:
         before, after = self.net_arch[:layer], self.net_arch[layer:]
         first = replace(self, net_arch=before).build(n_features, 0)
         behind = replace(self, net_arch=after, input_norm="none", norm=norm)
+        sums = join == "sum"
+        branch = [*(branch or []), *(before[-1:] if sums else [])]
         own = replace(behind, net_arch=branch, residual=False).build(action_dim, 0) if branch else None
-        n_inputs = (before[-1] if before else n_features) + (branch[-1] if branch else action_dim)
-        return LateAction(first, behind.build(n_inputs, n_outputs), own, action_dim)
+        if sums:
+            first = first if self.residual else nn.Sequential(*list(first)[:-1])  # the activation follows the sum
+            rest = nn.Sequential(self.activation_fn(), *behind.build(before[-1], n_outputs))
+        else:
+            n_inputs = (before[-1] if before else n_features) + (branch[-1] if branch else action_dim)
+            rest = behind.build(n_inputs, n_outputs)
+        return LateAction(first, rest, own, action_dim, sums)
 
     def _input_norm(self, n_inputs: int) -> list[nn.Module]:
         norm = NORMS[self.input_norm]

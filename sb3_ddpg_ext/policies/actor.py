@@ -8,12 +8,12 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.td3 import policies as sb3_policies
 from torch import nn
 
-from sb3_ddpg_ext.networks import ActionGradientClip, InvertingGradients, OutputNormalisation, initialise
+from sb3_ddpg_ext.networks import ActionGradientClip, InvertingGradients, OutputNormalisation, SavedAlone, initialise
 from sb3_ddpg_ext.policies.critics import Critic
 from sb3_ddpg_ext.policies.options import PENALTIES, Options
 
 
-class Actor(sb3_policies.Actor):
+class Actor(SavedAlone, sb3_policies.Actor):
     """
     The deterministic policy mu(s), on the [-1, 1] scale.
 

@@ -12,7 +12,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
-from sb3_ddpg_ext.networks import ReturnScaler, evaluating, initialise
+from sb3_ddpg_ext.networks import ReturnScaler, SavedAlone, evaluating, initialise
 from sb3_ddpg_ext.policies.heads import Head, Scalar
 from sb3_ddpg_ext.policies.options import Options
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sb3_ddpg_ext.batch import Batch
 
 
-class Critic(ContinuousCritic):
+class Critic(SavedAlone, ContinuousCritic):
     """
     Q(s, a) as an ensemble of ``n_critics`` networks, ``qf0``, ``qf1``, ...
 
@@ -69,7 +69,7 @@ class Critic(ContinuousCritic):
         for i in range(n_critics):
             net = mlp.build_with_action(
                 features_dim, get_action_dim(action_space), self.head.n_outputs,
-                options.action_layer, list(options.action_branch), options.norm_after_action,
+                options.action_layer, list(options.action_branch), options.norm_after_action, options.action_join,
             )  # fmt: skip
             initialise(net, *options.initialisers())
             self.add_module(f"qf{i}", net)

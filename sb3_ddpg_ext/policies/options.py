@@ -38,6 +38,8 @@ class Options:
         ``net_arch``
     :param action_layer: hidden layer of the critic, counted from 0, where the actions enter; 1 in DDPG's paper
     :param action_branch: hidden units of the actions' own layers before they enter
+    :param action_join: how they enter: ``"concat"``, beside the outputs of the layer before, or ``"sum"``, added to these
+        before their activation by one more layer of their own
     :param critic_dropout: share of the critic's hidden units left out in its own loss (DroQ, Hiraoka et al. 2022)
 
     Normalisation:
@@ -93,6 +95,7 @@ class Options:
     residual: bool = False
     action_layer: int = 0
     action_branch: tuple[int, ...] | list[int] = ()
+    action_join: str = "concat"
     critic_dropout: float = 0.0
     normalize_observations: bool | dict[str, Any] = False
     scale_returns: bool | dict[str, Any] = False
@@ -125,6 +128,7 @@ class Options:
                 object.__setattr__(self, name, True)  # no arguments: all defaults
         check_integer(_full("action_layer"), self.action_layer, at_least=0)
         check_layers(_full("action_branch"), self.action_branch)
+        check_choice(_full("action_join"), self.action_join, ["concat", "sum"])
         check_choice(_full("critic_loss"), self.critic_loss, ["mse", "huber"])
         check_choice(_full("target_statistics"), self.target_statistics, ["running", "batch"])
         check_choice(_full("backup"), self.backup, ["min", "mean"])
@@ -156,6 +160,8 @@ class Options:
         check_instance(_full("critic"), kind, str, "the kind of a critic, or a dict with that and its arguments")
         if self.residual and not self.norm_after_action:
             raise ValueError(f"{_full('norm_after_action')} must be True with residual=True, whose blocks are normalised")
+        if self.action_join == "sum" and self.action_layer == 0:
+            raise ValueError(f"{_full('action_layer')} must be at least 1 with action_join='sum', which adds to a layer")
         if self.decoupled_weight_decay and not self.critic_weight_decay:
             raise ValueError(f"{_full('decoupled_weight_decay')}=True needs a critic_weight_decay > 0")
         if kind != "scalar" and self.critic_loss != "mse":
@@ -188,9 +194,11 @@ class Options:
         return MLP(net_arch, activation_fn, self.actor_norm, self.input_norm, self.residual)
 
     def critic_mlp(self, net_arch: list[int], activation_fn: type[nn.Module]) -> MLP:
-        if self.action_layer > len(net_arch):
+        highest = len(net_arch) if self.action_join == "sum" else max(len(net_arch) - 1, 0)
+        if self.action_layer > highest:  # else Q(s, a) = f(s) + g(a), of which one action is the best in all states
             raise ValueError(
-                f"{_full('action_layer')}={self.action_layer} must be at most {len(net_arch)}, the critic's layers"
+                f"{_full('action_layer')}={self.action_layer} must be at most {highest} with critic layers {net_arch} and "
+                f"action_join={self.action_join!r}, so that a hidden layer or activation sees states and actions together"
             )
         return MLP(net_arch, activation_fn, self.critic_norm, self.input_norm, self.residual, self.critic_dropout)
 
@@ -201,16 +209,27 @@ class Options:
                 raise ValueError(f"{_full('net_arch')}={net_arch}: residual=True needs one width for all its blocks")
 
 
-def check_activation(activation_fn: Any) -> type[nn.Module]:
-    """A class of activations, or the name of one."""
+def check_activation(activation_fn: Any) -> Callable[[], nn.Module]:
+    """A class of activations, a function that makes one, or the name of one."""
     if isinstance(activation_fn, str):
         check_choice(_full("activation_fn"), activation_fn.lower(), list(ACTIVATIONS))
         return ACTIVATIONS[activation_fn.lower()]
-    if not (isinstance(activation_fn, type) and issubclass(activation_fn, nn.Module)):
+    is_class = isinstance(activation_fn, type) and issubclass(activation_fn, nn.Module)
+    is_factory = callable(activation_fn) and not isinstance(activation_fn, type | nn.Module)
+    if not (is_class or (is_factory and isinstance(_called(activation_fn), nn.Module))):
         raise TypeError(
-            f"{_full('activation_fn')}={activation_fn!r} must be one of {list(ACTIVATIONS)} or a class of torch modules"
+            f"{_full('activation_fn')}={activation_fn!r} must be one of {list(ACTIVATIONS)}, a class of torch modules, or a "
+            "function without arguments that makes a module"
         )
     return activation_fn
+
+
+def _called(factory: Callable[[], Any]) -> Any:
+    """What it makes, or None if it needs arguments."""
+    try:
+        return factory()
+    except TypeError:
+        return None
 
 
 def make_if_chosen(name: str, choice: bool | dict[str, Any], make: Callable[..., Made], *fixed: Any) -> Made | None:
