@@ -275,7 +275,8 @@ class DDPG(Exploration):
         self._check_arguments()
         self._setup_noise()
         self._setup_lr_schedule()
-        self.set_random_seed(self.seed)
+        if self.seed is not None:  # a loaded model does not see its first episodes again
+            self.set_random_seed((self.seed + self.num_timesteps * self._is_loading) % 2**32)
         if self.replay_buffer is None:
             self.replay_buffer = self._make_replay_buffer()
         self.policy = self.policy_class(  # type: ignore[assignment]

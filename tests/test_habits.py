@@ -207,6 +207,25 @@ def test_nothing_is_stored_that_did_not_happen(does, at, kind):
     assert following == [n + 1 for n in observations] == rewards
 
 
+def test_a_loaded_model_goes_on_with_other_episodes(tmp_path):
+    """Not with those that it began with; the same file and seed always with the same ones."""
+    firsts = []
+
+    class First(BaseCallback):
+        def _on_training_start(self):
+            firsts.append([*self.model._last_obs[0].tolist(), *self.model.action_space.sample().tolist(), np.random.rand()])
+
+        def _on_step(self):
+            return True
+
+    model = DDPG("MlpPolicy", "Pendulum-v1", **SMALL).learn(50, callback=First())
+    model.save(tmp_path / "model")
+    for _ in range(2):
+        DDPG.load(tmp_path / "model", env="Pendulum-v1").learn(50, callback=First(), reset_num_timesteps=False)
+    assert firsts[1] == firsts[2]
+    assert not set(firsts[0]) & set(firsts[1])
+
+
 # --- pickles ----------------------------------------------------------------------------------------------------------------
 
 
