@@ -362,9 +362,13 @@ class TestState:
         assert n == 6
         env.envs[0].unwrapped.fails_at = None
         model.learn(n, reset_num_timesteps=False)
-        states = model.replay_buffer._states
-        assert states[1:n].any()
-        np.testing.assert_array_equal(states[n : 2 * n], states[:n])
+        buffer, state, start = model.replay_buffer, None, np.ones(1, bool)
+        assert buffer._states[n - 1].any()
+        assert not buffer._states[n].any()
+        for t in range(n, 2 * n):
+            actions, state = model.predict(buffer.observations[t], state, start)
+            np.testing.assert_allclose(actions, buffer.actions[t], atol=1e-6)
+            start = np.zeros(1, bool)
 
     @pytest.mark.parametrize("policy", ["MlpLstmPolicy", "MlpGruPolicy"])
     def test_predict(self, policy):
