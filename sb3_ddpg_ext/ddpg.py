@@ -501,11 +501,12 @@ class DDPG(Exploration):
             for name, value in self._looks.items():
                 logger.record(f"train/{name}", value)
             self._looks = {}
-            self._warn_if_oversubscribed()
         return logger
 
     def dump_logs(self) -> None:
         """Write the log."""
+        if self._n_updates > 0:
+            self._warn_if_oversubscribed()
         self._record_exploration()
         super().dump_logs()
 

@@ -4,7 +4,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,9 @@ def written_whole(path: str | Path | BufferedIOBase, suffix: str = "") -> Iterat
             yield file
             file.flush()
             os.fsync(file.fileno())
+            if fcntl is not None:
+                os.replace(unfinished, path)
+        if fcntl is None:  # Windows renames no open file
             os.replace(unfinished, path)
     except BaseException:
         unfinished.unlink(missing_ok=True)
@@ -69,7 +72,8 @@ def _open_beside(path: Path) -> tuple[Path, Any]:
         beside = path.with_name(f".{path.name[:100]}.{uuid4().hex[:8]}{UNFINISHED}")
         file = beside.open("xb")
         if fcntl is not None:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX)
         if beside.exists():  # else taken for a stray before it had its lock
             break
         file.close()
@@ -85,23 +89,21 @@ def is_stray(path: Path) -> bool:
 
 def _remove_strays(folder: Path) -> None:
     """A file that is being written has a lock."""
-    if fcntl is None:
+    if fcntl is None or not os.access(folder, os.R_OK):
         return
     for stray in filter(is_stray, folder.iterdir()):
-        try:
-            with stray.open("ab") as file:
-                fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-                stray.unlink()
-        except OSError:  # in use, gone, or somebody else's
-            continue
+        with suppress(OSError), stray.open("ab") as file:  # in use, gone, or somebody else's
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stray.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
     """So that the name, too, outlasts a power cut."""
     if not hasattr(os, "O_DIRECTORY"):
         return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with suppress(OSError):  # a file system that cannot
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

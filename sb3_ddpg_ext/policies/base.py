@@ -46,7 +46,7 @@ class DDPGPolicy(TD3Policy):
     :param net_arch: hidden units of actor and critic, ``[400, 300]`` by default (``[256, 256]`` after a CNN);
         ``dict(pi=[...], qf=[...])`` for different ones
     :param n_critics: number of Q networks; 1, the default, is DDPG, 2 adds clipped double Q-learning
-    :param activation_fn: ``"relu"`` (the default), ``"tanh"``, ``"elu"``, ``"silu"``, ``"mish"`` a class of torch modules,
+    :param activation_fn: ``"relu"`` (the default), ``"tanh"``, ``"elu"``, ``"silu"``, ``"mish"``, a class of torch modules,
         or a function that makes one, such as ``partial(nn.LeakyReLU, 0.2)``
     :param kwargs: the fields of :class:`~sb3_ddpg_ext.policies.options.Options`, and further arguments of Stable-Baselines3's
         ``TD3Policy``: ``features_extractor_class``, ``features_extractor_kwargs``, ``normalize_images``, ``optimizer_class``,
