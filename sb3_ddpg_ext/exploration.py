@@ -180,8 +180,21 @@ class Exploration(Replay):
         if action_noise is not None and (self.noise_in_warmup or not is_random):
             noisy = scaled + action_noise() if noise is None else noise.apply(scaled.reshape(n_envs, -1)).reshape(scaled.shape)
             scaled = np.minimum(np.maximum(noisy, -1), 1)
+        if np.count_nonzero(np.isfinite(scaled)) < scaled.size:
+            raise ValueError(self._why_not_finite(scaled))
         self._recent_actions.append(scaled)
         return self.policy.unscale_action(scaled), scaled
+
+    def _why_not_finite(self, scaled: np.ndarray) -> str:
+        for name in ("actor", "critic"):
+            if not all(th.isfinite(parameter).all() for parameter in getattr(self.policy, name).parameters()):
+                return (
+                    f"the parameters of the {name} are not finite after {self._n_updates} updates, nor are the actions. "
+                    f"Usual reasons are a learning rate that is too high (here learning_rate={self.learning_rate}) and large "
+                    "rewards or observations; policy_kwargs=dict(normalize_observations=True, scale_returns=True) and "
+                    "max_grad_norm=1.0 may help"
+                )
+        return f"policy and action_noise={self.action_noise!r} gave actions={scaled} on the [-1, 1] scale; they must be finite"
 
     def _act(self, parameter_noise: ParameterNoise | None) -> np.ndarray:
         """The actions of the policy, or of its perturbed copies, on the [-1, 1] scale."""

@@ -84,9 +84,11 @@ def check_action_space(env: Any) -> None:
         raise TypeError(f"env={env!r} must be a gymnasium environment, the id of one, or a VecEnv")
     if not isinstance(space, spaces.Box):
         raise ValueError(f"env.action_space={space} must be a gymnasium.spaces.Box: DDPG's actions are continuous")
-    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+    with np.errstate(over="ignore"):
+        ranges = space.high - space.low
+    if not np.isfinite(ranges).all():
         raise ValueError(
-            f"env.action_space={space} must have finite bounds; gymnasium.wrappers.TransformAction can bring your own"
+            f"env.action_space={space} must have finite bounds and range; gymnasium.wrappers.TransformAction brings your own"
         )
     if not (space.low < space.high).all():
         raise ValueError(f"env.action_space={space} must have low < high; low={space.low}, high={space.high}")

@@ -13,6 +13,7 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback, StopTrainingOnMaxEpisodes
+from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 
 from sb3_ddpg_ext import DDPG, RecurrentDDPG
@@ -224,6 +225,39 @@ def test_a_loaded_model_goes_on_with_other_episodes(tmp_path):
         DDPG.load(tmp_path / "model", env="Pendulum-v1").learn(50, callback=First(), reset_num_timesteps=False)
     assert firsts[1] == firsts[2]
     assert not set(firsts[0]) & set(firsts[1])
+
+
+class Deaf(Steps):
+    """Takes any action for a number."""
+
+    def step(self, action):
+        return super().step(np.nan_to_num(action))
+
+
+@pytest.mark.parametrize("learner", ["auto", "eager"])
+def test_networks_that_are_not_finite_are_named(learner):
+    """Nothing of what they would have done is stored, and the environment is not blamed."""
+    model = DDPG("MlpPolicy", Deaf(), learning_rate=1e30, learner=learner, **SMALL)
+    with pytest.raises(ValueError, match=r"parameters of the actor are not finite after \d+ updates.*learning_rate=1e\+30"):
+        model.learn(500)
+    assert np.isfinite(model.replay_buffer.actions[: model.replay_buffer.pos]).all()
+    assert model.num_timesteps < 60
+
+
+def test_noise_that_is_not_finite_is_named():
+    """Of a user's own."""
+
+    class Broken(ActionNoise):
+        def __call__(self):
+            return np.full(1, np.nan)
+
+        def __repr__(self):
+            return "Broken()"
+
+    model = DDPG("MlpPolicy", "Pendulum-v1", action_noise=Broken(), **SMALL)
+    with pytest.raises(ValueError, match=r"action_noise=.*Broken.* gave actions=.*nan.*must be finite"):
+        model.learn(100)
+    assert model.num_timesteps == 30
 
 
 # --- pickles ----------------------------------------------------------------------------------------------------------------
