@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from sb3_ddpg_ext.ablation import Study
-from sb3_ddpg_ext.ablation.parallel import BACKENDS
-from sb3_ddpg_ext.cli import ablate
+from sb3_ddpg_ext.ablation.parallel import BACKENDS, attempt
+from sb3_ddpg_ext.cli import ablate, ablate_progress
 
 STUDY = {
     "environments": ["Pendulum-v1"],
@@ -213,6 +213,31 @@ def test_everyone_makes_the_same_rows(backend, study_file, tmp_path):
     assert own == others
 
 
+def test_an_interrupt_that_gets_lost_stops_at_the_next_run(study_file, monkeypatch, capsys):
+    """Python drops what is raised in a destructor: Ctrl-C there still ends the study, with what is finished kept."""
+
+    class Deaf:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    def outcomes(runs, jobs):
+        for i, run in enumerate(runs):
+            if i == 1:
+                thing = Deaf()
+                del thing
+            yield attempt(run, os.getpid())
+
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
+    monkeypatch.setitem(BACKENDS, "processes", outcomes)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(SystemExit) as ended:
+        ablate.run(parse(study_file))
+    assert ended.value.code == ablate.INTERRUPTED
+    assert "Stopped; 2 runs are kept" in capsys.readouterr().out
+    assert len(read(study_file.with_suffix("") / "runs.csv")) == 2
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 @pytest.mark.slow
 def test_interrupted(study_file):
     """Ctrl-C keeps what is finished, leaves no process behind, and the same command goes on."""
@@ -224,7 +249,7 @@ def test_interrupted(study_file):
             break
     os.killpg(process.pid, signal.SIGINT)
     rest = process.stdout.read()
-    assert process.wait(timeout=30) == ablate.INTERRUPTED
+    assert process.wait(timeout=30) == ablate.INTERRUPTED, rest
     assert "the same command goes on with the rest" in rest
     assert "Traceback" not in rest
     kept = len(read(study_file.with_suffix("") / "runs.csv"))
@@ -270,7 +295,7 @@ def test_bar_counts_runs(study_file):
 
     runs = Study("x", STUDY).runs()
     with Progress(TextColumn("{task.fields[n_done]}"), disable=True) as progress:
-        bar = ablate.Bar(runs, progress)
+        bar = ablate_progress.Bar(runs, progress)
         for outcome in BACKENDS["processes"](runs[:1], 1):
             bar.ended(outcome)
         (task,) = progress.tasks
@@ -279,4 +304,4 @@ def test_bar_counts_runs(study_file):
 
 @pytest.mark.parametrize(("seconds", "text"), [(5.4, "5 s"), (65, "1 min 05 s"), (7260, "2 h 01 min")])
 def test_duration(seconds, text):
-    assert ablate.duration(seconds) == text
+    assert ablate_progress.duration(seconds) == text
