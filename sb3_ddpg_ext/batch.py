@@ -1,4 +1,4 @@
-"""What travels from the replay buffer to the learner."""
+"""What travels from the replay buffer to the learner: transitions, or sequences of them."""
 
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -6,36 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch as th
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTorchObs, ReplayBufferSamples
-
-
-class Samples(NamedTuple):
-    """What our replay buffers return: the fields of SB3's ``ReplayBufferSamples``, and those of prioritised replay."""
-
-    observations: PyTorchObs
-    actions: th.Tensor
-    next_observations: PyTorchObs
-    dones: th.Tensor
-    rewards: th.Tensor
-    discounts: th.Tensor | None = None  # of returns of several steps
-    weights: th.Tensor | None = None  # (batch, 1), of the losses
-    indices: np.ndarray | None = None  # (batch,), where the replay buffer wants to know the critic's errors
-    n_demonstrations: int = 0  # so many of the last ones are from demonstrations
-
-    def behind(self, others: "Samples | None", n_rows: int) -> "Samples":
-        """
-        Demonstrations, and before them others.
-
-        :param others: with the same fields, or None
-        :param n_rows: added to the indices of demonstrations, which those of others are less than
-        """
-        n, indices = len(self.rewards), None if self.indices is None else self.indices + n_rows
-        mine = self._replace(indices=indices, n_demonstrations=n)
-        if others is None:
-            return mine
-        parts = zip(others[:-1], mine[:-1], strict=True)
-        fields: list[Any] = [None if other is None else _cat(other, own) for other, own in parts]
-        fields.append(n)
-        return Samples(*fields)
 
 
 class Batch(NamedTuple):
@@ -46,9 +16,9 @@ class Batch(NamedTuple):
     taken, so one-step and n-step replay look alike to the learner.
     """
 
-    observations: PyTorchObs  # (batch, *obs_shape)
+    observations: PyTorchObs  # (batch, *obs_shape), or a dict of such
     actions: th.Tensor  # (batch, action_dim), scaled to [-1, 1]
-    next_observations: PyTorchObs  # (batch, *obs_shape)
+    next_observations: PyTorchObs  # as observations
     dones: th.Tensor  # (batch, 1)
     rewards: th.Tensor  # (batch, 1)
     discounts: th.Tensor  # (batch, 1)
@@ -57,19 +27,81 @@ class Batch(NamedTuple):
     n_demonstrations: int = 0  # so many of the last ones are from demonstrations
 
     @classmethod
-    def from_samples(cls, samples: Samples | ReplayBufferSamples | DictReplayBufferSamples, gamma: float) -> "Batch":
+    def from_samples(cls, samples: ReplayBufferSamples | DictReplayBufferSamples, gamma: float) -> "Batch":
         """
-        :param samples: what a replay buffer, of Stable-Baselines3 too, returns from ``sample``
+        :param samples: what a replay buffer of Stable-Baselines3, or of a user, returns from ``sample``; ``weights`` and
+            ``indices`` may be among its fields
         :param gamma: the discount of one step, used where the buffer gives no ``discounts`` of its own
         """
         discounts = samples.discounts
-        if discounts is None:
-            discounts = _constant(gamma, samples.rewards.shape, samples.rewards.dtype, samples.rewards.device)
-        further = samples[6:] if isinstance(samples, Samples) else ()
         return cls(
-            samples.observations, samples.actions, samples.next_observations, samples.dones, samples.rewards, discounts,
-            *further,
+            samples.observations, samples.actions, samples.next_observations, samples.dones, samples.rewards,
+            constant(gamma, samples.rewards) if discounts is None else discounts,
+            getattr(samples, "weights", None), getattr(samples, "indices", None),
         )  # fmt: skip
+
+    def with_demonstrations(self, demonstrations: "Batch", n_rows: int) -> "Batch":
+        """
+        :param demonstrations: with the same fields, put behind these transitions
+        :param n_rows: added to their indices, so that they differ from those of these transitions
+        """
+        its = demonstrations.as_demonstrations(n_rows)
+        fields: list[Any] = [None if a is None else _cat(a, b) for a, b in zip(self[:-1], its[:-1], strict=True)]
+        return Batch._make([*fields, its.n_demonstrations])
+
+    def as_demonstrations(self, n_rows: int) -> "Batch":
+        """
+        :param n_rows: as in :meth:`with_demonstrations`
+        :return: the same transitions, all of them demonstrations
+        """
+        indices = None if self.indices is None else self.indices + n_rows
+        return self._replace(indices=indices, n_demonstrations=len(self.rewards))
+
+
+class Prefix(NamedTuple):
+    """Up to B steps before each sequence, aligned at their ends."""
+
+    observations: Any  # (B, n, *obs_shape), or a dict of such
+    previous_actions: th.Tensor  # (B, n, action_dim)
+    previous_rewards: th.Tensor  # (B, n, 1)
+    inside: th.Tensor  # (B, n), whether the step is there
+
+
+class Sequences(NamedTuple):
+    """
+    A minibatch of n sequences of at most T steps, and the observation after the last of each.
+
+    What is behind the end of a shorter one repeats its last observation. ``rewards``, ``dones`` and ``discounts`` are of
+    n-step windows that begin at each step, ``follows`` is the index of the observation behind each window.
+    """
+
+    observations: Any  # (T + 1, n, *obs_shape), or a dict of such
+    previous_actions: th.Tensor  # (T + 1, n, action_dim), 0 at the beginning of an episode
+    previous_rewards: th.Tensor  # (T + 1, n, 1), likewise
+    actions: th.Tensor  # (T, n, action_dim)
+    rewards: th.Tensor  # (T, n, 1)
+    dones: th.Tensor  # (T, n, 1)
+    discounts: th.Tensor  # (T, n, 1)
+    follows: th.Tensor  # (T, n)
+    mask: th.Tensor  # (T, n), whether the step belongs to its sequence
+    prefix: Prefix | None  # to warm up the state
+    states: th.Tensor | None  # (n, state_size), those at the beginning, of the prefix where there is one; None for zeros
+    weights: th.Tensor | None = None  # (n, 1)
+    indices: np.ndarray | None = None  # the first row of its sequence for each step of the mask
+
+
+def constant(value: float, like: th.Tensor) -> th.Tensor:
+    """
+    :param value: of all elements
+    :param like: a tensor of the same shape, type and device
+    :return: a tensor that is made once, and must not be written to
+    """
+    return _constant(value, like.shape, like.dtype, like.device)
+
+
+@lru_cache(maxsize=8)
+def _constant(value: float, shape: th.Size, dtype: th.dtype, device: th.device) -> th.Tensor:
+    return th.full(shape, value, dtype=dtype, device=device)
 
 
 def _cat(own: Any, other: Any) -> Any:
@@ -77,9 +109,3 @@ def _cat(own: Any, other: Any) -> Any:
     if isinstance(own, np.ndarray):
         return np.concatenate([own, other])
     return {key: th.cat([own[key], other[key]]) for key in own} if isinstance(own, dict) else th.cat([own, other])
-
-
-@lru_cache(maxsize=8)
-def _constant(value: float, shape: th.Size, dtype: th.dtype, device: th.device) -> th.Tensor:
-    """A tensor that is made once, and never written to."""
-    return th.full(shape, value, dtype=dtype, device=device)

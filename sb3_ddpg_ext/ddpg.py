@@ -1,42 +1,42 @@
 """Deep Deterministic Policy Gradient as a Stable-Baselines3 algorithm."""
 
-import warnings
 from collections.abc import Iterable
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from pickle import UnpicklingError
+from typing import Any, ClassVar, TypeVar
 
+import numpy as np
 import torch as th
-from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
-from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.utils import update_learning_rate
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, Schedule, TrainFreq
+from stable_baselines3.common.utils import should_collect_more_steps, update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.patch_gym import _patch_env
-from stable_baselines3.td3 import policies as sb3_policies
 
-from sb3_ddpg_ext.batch import Batch
-from sb3_ddpg_ext.buffers import LossAdjusted, TransitionReplayBuffer
-from sb3_ddpg_ext.diagnostics import Diagnostics
-from sb3_ddpg_ext.exploration import Exploration
+from sb3_ddpg_ext.arguments import check_policy, check_space_of_policy, check_together, convert_from_sb3
+from sb3_ddpg_ext.batch import Batch, Sequences
+from sb3_ddpg_ext.buffers import BufferFile, is_buffer_file, read_episodes, store, write_buffer
+from sb3_ddpg_ext.collector import Collector, step
+from sb3_ddpg_ext.explorer import Explorer, WarmUp, check_actions, needs_preparing, prepare_noise
 from sb3_ddpg_ext.files import written_whole
-from sb3_ddpg_ext.learners import LEARNERS, LossLog, choose_learner, has_amx, warn_if_oversubscribed
-from sb3_ddpg_ext.networks import uses_batch_statistics
+from sb3_ddpg_ext.learners import UpdateSettings, check_learner, warn_if_bf16_is_slow
+from sb3_ddpg_ext.noise import Noise
+from sb3_ddpg_ext.noise.base import PerturbedActor
+from sb3_ddpg_ext.plan import Plan
 from sb3_ddpg_ext.policies import CnnPolicy, DDPGPolicy, MlpPolicy, MultiInputPolicy, PaperCnnPolicy, PaperPolicy
-from sb3_ddpg_ext.policies.paper import PaperCnn
-from sb3_ddpg_ext.schedules import evaluate
-from sb3_ddpg_ext.specs import make_schedule
+from sb3_ddpg_ext.recipe import Recipe, as_replay, buffer_class_of, opened, resolved
+from sb3_ddpg_ext.schedules import evaluate, make_schedule
+from sb3_ddpg_ext.trainer import Trainer
 from sb3_ddpg_ext.validation import (
     ShapeCheck,
     check_action_space,
-    check_choice,
     check_instance,
     check_integer,
     check_observation_space,
@@ -46,29 +46,8 @@ from sb3_ddpg_ext.validation import (
 
 SelfDDPG = TypeVar("SelfDDPG", bound="DDPG")
 
-# The policies in a zip saved by Stable-Baselines3's DDPG or TD3, and ours with the same parameters.
-EQUIVALENT_POLICIES: dict[type[BasePolicy], type[DDPGPolicy]] = {
-    sb3_policies.TD3Policy: DDPGPolicy,
-    sb3_policies.CnnPolicy: CnnPolicy,
-    sb3_policies.MultiInputPolicy: MultiInputPolicy,
-}
-# Attributes in such a zip that mean nothing here.
-TD3_ATTRIBUTES = tuple(f"{net}_batch_norm_stats{suffix}" for net in ("actor", "critic") for suffix in ("", "_target"))
 
-
-class Plan(NamedTuple):
-    """
-    What ``learn()`` does without being told.
-
-    :param n_timesteps: its length
-    :param callbacks: beside those that it is given
-    """
-
-    n_timesteps: int
-    callbacks: list[BaseCallback]
-
-
-class DDPG(Exploration):
+class DDPG(OffPolicyAlgorithm):
     """
     Deep Deterministic Policy Gradient, Lillicrap et al. (2016), https://arxiv.org/abs/1509.02971, Algorithm 1.
 
@@ -134,6 +113,7 @@ class DDPG(Exploration):
     """
 
     has_memory: ClassVar[bool] = False
+    policy_base: ClassVar[type[DDPGPolicy]] = DDPGPolicy
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": MlpPolicy,
         "CnnPolicy": CnnPolicy,
@@ -142,6 +122,9 @@ class DDPG(Exploration):
         "PaperCnnPolicy": PaperCnnPolicy,
     }
     policy: DDPGPolicy
+    plan: Plan | None = None  # of a preset
+    _is_loading = False
+    _is_past_warmup = False
 
     def __init__(
         self,
@@ -181,7 +164,7 @@ class DDPG(Exploration):
         random_steps: int | None = None,
         noise_in_warmup: bool = False,
     ):
-        self._check_policy(policy)
+        check_policy(policy, self.policy_aliases, self.policy_base)
         check_instance("policy_kwargs", policy_kwargs, (dict, type(None)), "a dict or None")
         check_instance("replay_buffer_kwargs", replay_buffer_kwargs, (dict, type(None)), "a dict or None")
         if env is not None:  # None while a model is loaded for prediction only
@@ -190,43 +173,19 @@ class DDPG(Exploration):
         elif _init_setup_model:
             raise ValueError("env=None must be an environment, or the id of one")
         super().__init__(
-            policy=policy,
-            env=env,
-            learning_rate=learning_rate,  # type: ignore[arg-type]  # a string becomes a schedule in _setup_lr_schedule
-            buffer_size=buffer_size,
-            learning_starts=learning_starts,
-            batch_size=batch_size,
-            tau=tau,
-            gamma=gamma,
-            train_freq=train_freq,
-            gradient_steps=gradient_steps,
-            action_noise=action_noise,  # type: ignore[arg-type]  # likewise in _setup_model
-            replay_buffer_class=replay_buffer_class,
-            replay_buffer_kwargs=replay_buffer_kwargs,
-            optimize_memory_usage=optimize_memory_usage,
-            n_steps=n_steps,
-            policy_kwargs=policy_kwargs,
-            stats_window_size=stats_window_size,
-            tensorboard_log=tensorboard_log,
-            verbose=verbose,
-            device=device,
-            support_multi_env=True,
-            seed=seed,
-            sde_support=False,
-        )
-        self.qf_learning_rate = qf_learning_rate
-        self.repeat_warmup = repeat_warmup
-        self.policy_delay = policy_delay
-        self.target_policy_noise = target_policy_noise
-        self.target_noise_clip = target_noise_clip
-        self.target_update_interval = target_update_interval
-        self.max_grad_norm = max_grad_norm
-        self.learner = learner
-        self.precision = precision
-        self.n_threads = n_threads
-        self.random_steps = random_steps
-        self.noise_in_warmup = noise_in_warmup
-        self.plan: Plan | None = None  # of a preset
+            policy,
+            env,
+            learning_rate,  # type: ignore[arg-type]  # a string becomes a schedule, and a noise, in _setup_model
+            buffer_size, learning_starts, batch_size, tau, gamma, train_freq, gradient_steps,
+            action_noise,  # type: ignore[arg-type]
+            replay_buffer_class, replay_buffer_kwargs, optimize_memory_usage, n_steps, policy_kwargs, stats_window_size,
+            tensorboard_log, verbose, device, support_multi_env=True, seed=seed, sde_support=False,
+        )  # fmt: skip
+        self.qf_learning_rate, self.repeat_warmup, self.policy_delay = qf_learning_rate, repeat_warmup, policy_delay
+        self.target_policy_noise, self.target_noise_clip = target_policy_noise, target_noise_clip
+        self.target_update_interval, self.max_grad_norm = target_update_interval, max_grad_norm
+        self.learner, self.precision, self.n_threads = learner, precision, n_threads
+        self.random_steps, self.noise_in_warmup = random_steps, noise_in_warmup
         self._is_loading = not _init_setup_model
         if _init_setup_model:
             self._setup_model()
@@ -250,17 +209,6 @@ class DDPG(Exploration):
 
         return from_preset(cls, name, env, overrides)
 
-    def _check_policy(self, policy: Any) -> None:
-        base = "RecurrentPolicy" if self.has_memory else "DDPGPolicy"
-        allowed = f"one of {sorted(self.policy_aliases)} or a subclass of {base}"
-        if isinstance(policy, str):
-            if policy not in self.policy_aliases:
-                raise ValueError(f"policy={policy!r} is unknown; it must be {allowed}")
-        elif not (isinstance(policy, type) and (issubclass(policy, DDPGPolicy) or policy in EQUIVALENT_POLICIES)):
-            raise TypeError(f"policy={policy!r} must be {allowed} (a subclass of SB3's TD3Policy: derive it from {base})")
-        elif not self.has_memory and getattr(policy, "unrolled", DDPGPolicy.unrolled) is not DDPGPolicy.unrolled:
-            raise TypeError(f"policy={policy!r} is for RecurrentDDPG")
-
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         env = maybe_make_env(env, verbose)  # load() and set_env() take an id too
@@ -269,11 +217,11 @@ class DDPG(Exploration):
         return OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
     def _setup_model(self) -> None:
-        """Build buffer, networks and learner from the attributes, which may come from the constructor or from a saved file."""
-        if self.policy_class in EQUIVALENT_POLICIES:
-            self._convert_from_sb3()
+        """Make the parts from the attributes, which come from the constructor or from a saved file."""
+        convert_from_sb3(self.__dict__)
         self._check_arguments()
-        self._setup_noise()
+        self._explorer = Explorer()
+        self.action_noise = self._prepared(self.action_noise)
         self._setup_lr_schedule()
         if self.seed is not None:  # a loaded model does not see its first episodes again
             self.set_random_seed((self.seed + self.num_timesteps * self._is_loading) % 2**32)
@@ -282,99 +230,61 @@ class DDPG(Exploration):
         self.policy = self.policy_class(  # type: ignore[assignment]
             self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs
         ).to(self.device)
-        self.actor, self.actor_target = self.policy.actor, self.policy.actor_target
-        self.critic, self.critic_target = self.policy.critic, self.policy.critic_target
-        self._check_together()
-        self._diagnostics = Diagnostics()
-        self._looks: dict[str, float] = {}  # since the last log
-        self._learner = None
+        check_together(self.policy, self.replay_buffer, self.batch_size, may_lack_demonstrations=self._is_loading)
+        self._trainer = Trainer(self.policy)
         self._choose_learner()
-        self._losses = LossLog()
-        self._warned = False
         self._is_loading = False
 
-    def _choose_learner(self) -> None:
-        """By ``learner``, and by what the policy is made of now. What it has learnt stays where it was, in the policy."""
-        try:
-            chosen, refused = choose_learner(self.learner, self.policy, self.precision)
-        except ValueError as error:
-            if not self._is_loading:
-                raise
-            warnings.warn(f"{error}. It can predict; to train it, load it with another learner", stacklevel=4)
-            chosen, refused = choose_learner("auto", self.policy, self.precision)
-        self._settings = {}
-        is_news = type(self._learner) is not chosen
-        self._learner = chosen(self.policy, self.tau, precision=self.precision)
-        if self.verbose > 0 and is_news:
-            print(f"Learner: {chosen.name}", *(f"({name} not: {reason})" for name, reason in refused.items()))
-
-    def _convert_from_sb3(self) -> None:
-        """From the policy class of SB3, and from what else a zip of its DDPG or TD3 has brought, to ours."""
-        self.policy_class = EQUIVALENT_POLICIES[self.policy_class]
-        if "policy_delay" in self.__dict__:  # a zip: one by DDPG says n_critics=1, one by TD3 means its policy's default
-            self.policy_kwargs.setdefault("n_critics", 2)
-            if self.replay_buffer_class is NStepReplayBuffer and self.n_steps > 1:
-                self.replay_buffer_kwargs = {}  # where SB3 has written n_steps and gamma; ours come from the model
-            if self.replay_buffer_class in (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer):
-                self.replay_buffer_class = None  # SB3's choice, which is made anew here
-        for name in TD3_ATTRIBUTES:
-            self.__dict__.pop(name, None)
-
     def _check_arguments(self) -> None:
-        minimum = dict(buffer_size=1, learning_starts=0, batch_size=1, gradient_steps=-1, n_steps=1, policy_delay=1)
+        minimum = dict(buffer_size=1, learning_starts=0, batch_size=1, gradient_steps=-1, n_steps=1)
         for name, at_least in minimum.items():
             setattr(self, name, check_integer(name, getattr(self, name), at_least))
         self._stats_window_size = check_integer("stats_window_size", self._stats_window_size, at_least=1)
-        self.tau = check_real("tau", self.tau, 0, 1)
         self.gamma = check_real("gamma", self.gamma, 0, 1)
-        self.target_policy_noise = check_real("target_policy_noise", self.target_policy_noise, 0)
-        self.target_noise_clip = check_real("target_noise_clip", self.target_noise_clip, 0)
-        if self.target_update_interval is not None:
-            self.target_update_interval = check_integer("target_update_interval", self.target_update_interval, at_least=1)
-        if self.max_grad_norm is not None:
-            self.max_grad_norm = check_real("max_grad_norm", self.max_grad_norm, low=0, above=True)
-        check_choice("learner", self.learner, ["auto", *LEARNERS])
-        check_choice("precision", self.precision, ["float32", "bf16"])
-        if self.precision == "bf16" and self.device.type == "cpu" and not has_amx():
-            warnings.warn("precision='bf16' brings nothing on this processor, which has no AMX", stacklevel=2)
-        if self.n_threads is not None:
-            self.n_threads = check_integer("n_threads", self.n_threads, at_least=1)
+        check_learner(self.learner)
+        self.__dict__ |= vars(UpdateSettings.of(self))
+        warn_if_bf16_is_slow(self.precision, self.device)
+        for name, at_least in dict(n_threads=1, seed=0, random_steps=0).items():
+            if getattr(self, name) is not None:
+                setattr(self, name, check_integer(name, getattr(self, name), at_least))
+        check_instance("noise_in_warmup", self.noise_in_warmup, bool, "a bool")
         self.train_freq = check_train_freq(self.train_freq, self.n_envs)  # type: ignore[assignment]
-        if self.seed is not None:
-            self.seed = check_integer("seed", self.seed, at_least=0)
         check_observation_space(self.observation_space)
         if "features_extractor_class" not in self.policy_kwargs:
-            self._check_space_of_policy()
-
-    def _check_space_of_policy(self) -> None:
-        name = next((alias for alias, policy in self.policy_aliases.items() if policy is self.policy_class), None)
-        if name is None:  # a user's own
-            return
-        extractor = self.policy_class.defaults.get("features_extractor_class")  # type: ignore[attr-defined]
-        is_dict = isinstance(self.observation_space, spaces.Dict)
-        if extractor is CombinedExtractor and not is_dict:
-            raise ValueError(f"policy={name!r} needs a Dict observation space, not {self.observation_space}")
-        if extractor in (NatureCNN, PaperCnn) and len(self.observation_space.shape or ()) != 3:
-            raise ValueError(f"policy={name!r} needs images as observations, not {self.observation_space}")
-        if extractor is None and is_dict:
-            multi = [alias for alias in self.policy_aliases if alias.startswith("MultiInput")]
-            raise ValueError(f"policy={name!r} must be one of {multi} with Dict observations {self.observation_space}")
-
-    def _check_together(self) -> None:
-        """What needs the policy, too."""
-        options = self.policy.options
-        is_lap = isinstance(getattr(self.replay_buffer, "sampling", None), LossAdjusted)
-        if is_lap and options.critic_kind[0] == "scalar" and options.critic_loss != "huber":
-            raise ValueError("replay_buffer_kwargs['sampling']='lap' needs policy_kwargs['critic_loss']='huber'")
-        if options.behaviour_cloning and getattr(self.replay_buffer, "demonstrations", None) is None and not self._is_loading:
-            raise ValueError("policy_kwargs['behaviour_cloning'] needs replay_buffer_kwargs['demonstrations']")
-        if self.batch_size == 1 and uses_batch_statistics(self.policy):
-            raise ValueError("batch_size=1 must be at least 2 with BatchNorm, which needs the spread of a minibatch")
+            check_space_of_policy(self.policy_class, self.policy_aliases, self.observation_space)
 
     def _setup_lr_schedule(self) -> None:
-        qf_learning_rate = self.learning_rate if self.qf_learning_rate is None else self.qf_learning_rate
         self.lr_schedule = make_schedule("learning_rate", self.learning_rate)
-        self.qf_lr_schedule = make_schedule("qf_learning_rate", qf_learning_rate)
+        of_critic = self.learning_rate if self.qf_learning_rate is None else self.qf_learning_rate
+        self.qf_lr_schedule = make_schedule("qf_learning_rate", of_critic)
+
+    def _prepared(self, action_noise: Any) -> ActionNoise | None:
+        """A noise for these environments, from what was given, or was in a file."""
+        return prepare_noise(
+            action_noise, self.action_space.shape, self.env, self.n_envs, self.seed, self.num_timesteps, self._is_loading
+        )
+
+    def _choose_learner(self) -> None:
+        self._trainer.n_threads = self.n_threads
+        self._trainer.choose(self.learner, UpdateSettings.of(self), self.verbose, must_train=not self._is_loading)
+
+    def _recipe(self) -> Recipe:
+        """Of the replay buffer, as the attributes are now."""
+        self.replay_buffer_kwargs = resolved(self.replay_buffer_kwargs)
+        return Recipe.of(
+            self._buffer_class(), self.replay_buffer_kwargs, self.env, self._vec_normalize_env, self.n_steps, self.gamma,
+            needs_env=not self._is_loading and self.replay_buffer is None,
+            buffer_size=self.buffer_size, observation_space=self.observation_space, action_space=self.action_space,
+            device=self.device, n_envs=self.n_envs, optimize_memory_usage=self.optimize_memory_usage,
+        )  # fmt: skip
+
+    def _buffer_class(self) -> type[ReplayBuffer]:
+        return buffer_class_of(self.replay_buffer_class, self.n_steps, self.replay_buffer_kwargs)
+
+    def _make_replay_buffer(self) -> ReplayBuffer:
+        if self._is_loading:  # rl_zoo3 loads agents that are only to act with a buffer_size of 1
+            return self._recipe().make_for_loaded(may_train=self.env is not None and self.buffer_size > self.n_envs)
+        return self._recipe().make_first(self.replay_buffer_kwargs.get("frame_stack", 1))
 
     def learn(
         self: SelfDDPG,
@@ -397,8 +307,7 @@ class DDPG(Exploration):
         :return: the model itself
         """
         if self.plan is not None:
-            total_timesteps = self.plan.n_timesteps if total_timesteps is None else total_timesteps
-            callback = _together(self.plan.callbacks, callback)
+            total_timesteps, callback = self.plan.completes(total_timesteps, callback)
         elif total_timesteps is None:
             raise ValueError("total_timesteps=None must be an integer >= 0: only a model of from_preset knows its length")
         total_timesteps = check_integer("total_timesteps", total_timesteps, at_least=0)
@@ -407,26 +316,25 @@ class DDPG(Exploration):
         total_timesteps, callback = self._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
-        self._warned = False
-        self._give_env()
         callback.on_training_start(locals(), globals())
         self._choose_learner()  # after the callbacks, which may freeze parameters or watch modules
+        self._trainer.begin_training()
         try:
             while self.num_timesteps < total_timesteps:
                 rollout = self.collect_rollouts(
                     self.env,  # type: ignore[arg-type]
-                    train_freq=self.train_freq,  # type: ignore[arg-type]
-                    action_noise=self.action_noise,
-                    callback=callback,
-                    learning_starts=self.learning_starts,
-                    replay_buffer=self.replay_buffer,  # type: ignore[arg-type]
-                    log_interval=log_interval,
+                    callback,
+                    self.train_freq,  # type: ignore[arg-type]
+                    self.replay_buffer,  # type: ignore[arg-type]
+                    self.action_noise,
+                    self.learning_starts,
+                    log_interval,
                 )
                 if not rollout.continue_training:
                     self._last_obs = None  # as in SB3, what comes next begins with a new episode
                     break
                 gradient_steps = self.gradient_steps if self.gradient_steps >= 0 else rollout.episode_timesteps
-                if gradient_steps > 0 and self._is_warmed_up():
+                if gradient_steps > 0 and self._may_update():
                     self.train(gradient_steps, self.batch_size)
         except BaseException:
             self._last_obs = None  # a step may be lost: what comes next must not follow the one before
@@ -434,12 +342,140 @@ class DDPG(Exploration):
         callback.on_training_end()
         return self
 
-    def _is_warmed_up(self) -> bool:
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str = "run",
+        progress_bar: bool = False,
+    ) -> tuple[int, BaseCallback]:
+        if self.env is None:
+            raise ValueError("env=None: the model has no environment to learn in; give one to load() or set_env()")
+        begins = reset_num_timesteps or self._last_obs is None
+        replay, noise = as_replay(self.replay_buffer), self._adopted_noise()
+        if begins:
+            replay.interrupt()
+        replay.set_env(self.env)
+        # SB3 would wrap our noise, reset it in the middle of an episode, and mark the last transition of our buffer as an end.
+        kept = self.action_noise, self.optimize_memory_usage
+        self.action_noise = None if noise is self.action_noise else self.action_noise
+        self.optimize_memory_usage = self.optimize_memory_usage and not replay.is_ours
+        try:
+            total_timesteps, _ = super()._setup_learn(total_timesteps, None, reset_num_timesteps, tb_log_name)
+        finally:
+            self.optimize_memory_usage = kept[1]
+            self.action_noise = kept[0] if self.action_noise is None else self.action_noise
+        callback = self._init_callback(callback, progress_bar)
+        self._collector = Collector(self.env, self.observation_space, self._vec_normalize_env)
+        self._collector.check_observation(self._last_obs)
+        self._collector.check_normalisation(self.policy.options)
+        noise = self._adopted_noise()  # a callback may have brought another one
+        if begins:
+            self.policy.begin_episodes()
+            if noise is self.action_noise and noise is not None:
+                noise.reset()
+        if self._total_timesteps > 0:  # before the first step, SB3 still shows the end of the last training
+            self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
+        if reset_num_timesteps or self.random_steps is None:  # else the warm-up goes on where it was
+            self._is_past_warmup = self._n_updates > 0 and not self.repeat_warmup
+        return total_timesteps, callback
+
+    def _adopted_noise(self) -> Noise | None:
+        """The noise of now, prepared if a user has put it in its place since the model was made."""
+        if needs_preparing(self.action_noise):
+            self.action_noise = self._prepared(self.action_noise)
+        return self._explorer.noise_of(self.action_noise)
+
+    def _may_update(self) -> bool:
         """Whether to update: after ``learning_starts`` steps, or, for a trained model, once that many are in the buffer."""
         if self.repeat_warmup or self._n_updates == 0:
             return self.num_timesteps > self.learning_starts
-        assert self.replay_buffer is not None
-        return self.replay_buffer.full or self.replay_buffer.size() * self.n_envs > self.learning_starts
+        buffer = self.replay_buffer
+        return buffer.full or buffer.size() * self.n_envs > self.learning_starts  # type: ignore[union-attr]
+
+    def collect_rollouts(
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        train_freq: TrainFreq,
+        replay_buffer: ReplayBuffer,
+        action_noise: ActionNoise | None = None,
+        learning_starts: int = 0,
+        log_interval: int | None = None,
+    ) -> RolloutReturn:
+        """
+        As in Stable-Baselines3, in less time. Names of local variables are those that its callbacks know. The step at which a
+        callback stops the training is stored, too.
+        """
+        if self._trainer.needs_modes:
+            self.policy.set_training_mode(False)
+        num_collected_steps, num_collected_episodes, continue_training = 0, 0, True
+        callback.on_rollout_start()
+        while should_collect_more_steps(train_freq, num_collected_steps, num_collected_episodes):
+            actions, buffer_actions = self._sample_action(learning_starts, action_noise, env.num_envs)
+            new_obs, rewards, dones, infos = step(env, actions)
+            self.num_timesteps += env.num_envs
+            num_collected_steps += 1
+
+            callback.update_locals(locals())
+            continue_training = callback.on_step()
+            self._update_info_buffer(infos, dones)
+            self._store_transition(replay_buffer, buffer_actions, new_obs, rewards, dones, infos)  # type: ignore[arg-type]
+            if not continue_training:
+                return RolloutReturn(num_collected_steps * env.num_envs, num_collected_episodes, continue_training)
+
+            self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
+            self._on_step()
+            for ended in np.flatnonzero(dones).tolist() if np.count_nonzero(dones) else ():
+                num_collected_episodes += 1
+                self._episode_num += 1
+                self._explorer.end_episode(action_noise, ended)
+                if log_interval is not None and self._episode_num % log_interval == 0:
+                    self.dump_logs()
+        callback.on_rollout_end()
+        return RolloutReturn(num_collected_steps * env.num_envs, num_collected_episodes, continue_training=True)
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The actions for the environments, and for the replay buffer the same on the [-1, 1] scale."""
+        n_random = learning_starts if self.random_steps is None else self.random_steps
+        scaled = self._explorer.explore(
+            self._act,
+            lambda: self.policy.scale_action(np.array([self.action_space.sample() for _ in range(n_envs)])),
+            self._explorer.noise_of(action_noise),
+            WarmUp(0 if self._is_past_warmup else n_random, self.noise_in_warmup),
+            (self._current_progress_remaining, self.num_timesteps),
+        )
+        check_actions(scaled, self.policy, action_noise, self._n_updates, self.learning_rate)
+        return self.policy.unscale_action(scaled), scaled
+
+    def _act(self, perturbed: PerturbedActor | None) -> np.ndarray:
+        """The actions of the policy, or of a perturbed copy of its actor, on the [-1, 1] scale."""
+        with self._trainer.torch_settings(self.batch_size).threads:
+            if perturbed is not None:
+                return perturbed.act(self.policy, self._last_obs).reshape(-1, *self.action_space.shape)  # type: ignore[misc]
+            actions, _ = self.predict(self._last_obs, deterministic=False)  # type: ignore[arg-type]
+        return self.policy.scale_action(actions)
+
+    def _store_transition(
+        self,
+        replay_buffer: ReplayBuffer,
+        buffer_action: np.ndarray,
+        new_obs: np.ndarray | dict[str, np.ndarray],
+        reward: np.ndarray,
+        dones: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        self._collector.check_step(new_obs, reward, dones, infos)
+        if self.policy.observes:
+            self.policy.observe(self._last_obs, reward, dones, self.gamma)
+        if self._vec_normalize_env is None and as_replay(replay_buffer).copies and not np.count_nonzero(dones):
+            replay_buffer.add(self._last_obs, new_obs, buffer_action, reward, dones, infos)  # type: ignore[arg-type]
+            self._last_original_obs, self._last_obs = self._last_obs, new_obs  # type: ignore[assignment]
+        else:
+            super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         """
@@ -448,44 +484,54 @@ class DDPG(Exploration):
         :param gradient_steps: number of updates
         :param batch_size: transitions in each minibatch; ``learn`` gives that of the model, and 100 is SB3's default
         """
-        if self._learner is None:
+        trainer = self._trainer
+        if trainer.learner is None:
             self._choose_learner()
-        learner = self._learner
-        assert learner is not None
-        if learner.needs_modes:
-            self.policy.set_training_mode(True)
-        qf_lr_schedule = self.lr_schedule if self.qf_learning_rate is None else self.qf_lr_schedule
-        for net, schedule in ((self.policy.actor, self.lr_schedule), (self.policy.critic, qf_lr_schedule)):
+        assert trainer.learner is not None
+        if not trainer.learner.settings.are_of(self):
+            trainer.learner.settings = UpdateSettings.of(self)
+        of_critic = self.lr_schedule if self.qf_learning_rate is None else self.qf_lr_schedule
+        for net, schedule in ((self.policy.actor, self.lr_schedule), (self.policy.critic, of_critic)):
             update_learning_rate(net.optimizer, evaluate(schedule, self._current_progress_remaining, self.num_timesteps))
-        learner.tau, learner.policy_delay, learner.n_updates = self.tau, self.policy_delay, self._n_updates
-        learner.target_policy_noise, learner.target_noise_clip = self.target_policy_noise, self.target_noise_clip
-        learner.target_update_interval, learner.max_grad_norm = self.target_update_interval, self.max_grad_norm
-        replay_buffer, parameter_noise = self.replay_buffer, self.parameter_noise
-        assert replay_buffer is not None
-        if isinstance(replay_buffer, TransitionReplayBuffer):
-            replay_buffer.advance(self._current_progress_remaining, self.num_timesteps)
-        with self._torch_settings(batch_size):
-            for n_updates in range(self._n_updates + 1, self._n_updates + gradient_steps + 1):
-                batch = self._draw(batch_size)
-                self._losses.add(learner.update(batch))
-                if batch.indices is not None:
-                    replay_buffer.update_priorities(batch.indices, learner.errors)  # type: ignore[attr-defined]
-                if parameter_noise is not None:
-                    parameter_noise.after_update(n_updates, self.policy, batch.observations)
+        replay, noise = as_replay(self.replay_buffer), self._explorer.noise_of(self.action_noise)
+        replay.advance(self._current_progress_remaining, self.num_timesteps)
+        perturbed = None if noise is None else noise.parameter_noise
+        trainer.train(self._n_updates, gradient_steps, batch_size, self._draw, replay.update_priorities, perturbed)
         self._n_updates += gradient_steps
-        if self._diagnostics.is_due(self._n_updates):
-            self._look()
+        if trainer.diagnostics.is_due(self._n_updates):
+            trainer.diagnose(self._n_updates, self.batch_size, self._draw, self.replay_buffer.size())  # type: ignore[union-attr]
 
-    def _look(self) -> None:
-        """At actor and critic, for the log and the warning; see :mod:`sb3_ddpg_ext.diagnostics`."""
-        with self._torch_settings(self.batch_size).threads:
-            draw = lambda n: self._draw(min(n, self.batch_size))  # noqa: E731
-            self._looks |= self._diagnostics.measure(self.policy, draw, self.replay_buffer.size(), self._n_updates)  # type: ignore[union-attr]
-
-    def _draw(self, batch_size: int) -> Batch:
+    def _draw(self, batch_size: int) -> Batch | Sequences:
         """A minibatch from the replay buffer."""
-        samples = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
-        return Batch.from_samples(samples, self.gamma)
+        return as_replay(self.replay_buffer).batch(batch_size, self._vec_normalize_env, self.gamma)
+
+    @property
+    def actor(self) -> th.nn.Module:  # type: ignore[override]
+        """The policy's actor."""
+        return self.policy.actor
+
+    @property
+    def actor_target(self) -> th.nn.Module:
+        return self.policy.actor_target
+
+    @property
+    def critic(self) -> th.nn.Module:
+        return self.policy.critic
+
+    @property
+    def critic_target(self) -> th.nn.Module:
+        return self.policy.critic_target
+
+    @property
+    def learner_name(self) -> str:
+        """The learner that trains the model now: its kind, or the name of its class."""
+        return self._trainer.learner_name
+
+    @property
+    def parameter_noise(self) -> PerturbedActor | None:
+        """The part of ``action_noise`` that perturbs the actor's parameters, if there is one."""
+        noise = self._explorer.noise_of(self.action_noise)
+        return None if noise is None else noise.parameter_noise
 
     @property
     def logger(self) -> Logger:
@@ -493,26 +539,92 @@ class DDPG(Exploration):
         SB3's logger. It holds the losses of the updates until now, as means since it was last dumped, and what else is
         logged of them. They are turned into floats when somebody asks for the logger, thus at the latest by ``dump_logs``.
         """
-        logger = self._logger
-        if self._losses.record(logger):
-            logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-            logger.record("train/learning_rate", self.policy.actor.optimizer.param_groups[0]["lr"])
-            logger.record("train/qf_learning_rate", self.policy.critic.optimizer.param_groups[0]["lr"])
-            for name, value in self._looks.items():
-                logger.record(f"train/{name}", value)
-            self._looks = {}
-        return logger
+        self._trainer.record(self._logger, self._n_updates)
+        return self._logger
 
     def dump_logs(self) -> None:
         """Write the log."""
         if self._n_updates > 0:
-            self._warn_if_oversubscribed()
-        self._record_exploration()
+            self._trainer.warn_if_oversubscribed(self.batch_size)
+        for name, value in self._explorer.statistics(self.action_noise).items():
+            self.logger.record(f"exploration/{name}", value, exclude="stdout" if name.startswith("at_bounds_") else None)
         super().dump_logs()
 
-    def _warn_if_oversubscribed(self) -> None:
-        if not self._warned and warn_if_oversubscribed(self._torch_settings(self.batch_size).threads.n):
-            self._warned = True
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """
+        Seed torch, NumPy, the environments, the action space and the noise.
+
+        :param seed: None to leave everything as it is
+        """
+        super().set_random_seed(seed)
+        noise = self._explorer.noise_of(self.action_noise)
+        if seed is not None and noise is self.action_noise and noise is not None and not self._is_loading:
+            noise.seed(seed)
+
+    def prefill(self, source: Any) -> None:
+        """
+        Put recorded episodes into the replay buffer, where later transitions will overwrite them.
+
+        :param source: see :func:`~sb3_ddpg_ext.buffers.read_episodes`
+        :raises ValueError: if the episodes are not of this environment, or too many for the buffer
+        """
+        assert self.replay_buffer is not None
+        store(self.replay_buffer, read_episodes(source))
+
+    def save_replay_buffer(self, path: str | Path | BufferedIOBase) -> None:
+        """
+        Save the replay buffer: one of ours as arrays and JSON in a zip archive, without a pickle; one of SB3's as SB3 does.
+
+        A file of before stays until the new one is whole.
+
+        :param path: the file, with ".pkl" behind it if it has no suffix, as SB3's tools expect it
+        """
+        with written_whole(path, "pkl") as file:
+            if as_replay(self.replay_buffer).is_ours:
+                write_buffer(file, self.replay_buffer)  # type: ignore[arg-type]
+            else:
+                super().save_replay_buffer(file)
+
+    def load_replay_buffer(self, path: str | Path | BufferedIOBase, truncate_last_traj: bool = True) -> None:
+        """
+        Load what ``save_replay_buffer`` saved.
+
+        Transitions, priorities, demonstrations and ``buffer_size`` are those of the file. They are replayed as this model
+        replays: class of the buffer, ``n_steps``, ``gamma``, sampling. A file of SB3's is a pickle, which can run
+        anything: load it only from where you trust. Its transitions are taken over into a buffer of ours, where the model has
+        one.
+
+        :param path: the file
+        :param truncate_last_traj: what is added next begins new episodes
+        :raises ValueError: if it does not fit the model; the present buffer stays
+        """
+        present = self._present_buffer()
+        with opened(path, self.verbose) as file:
+            if is_buffer_file(file):
+                loaded = self._recipe().read(BufferFile(file, str(path)), present)
+            else:
+                loaded = self._recipe().take_over(self._unpickled(file, path, truncate_last_traj), present, str(path))
+        self.replay_buffer = loaded
+        if truncate_last_traj:
+            as_replay(loaded).interrupt()
+        as_replay(loaded).set_env(self.env)
+
+    def _present_buffer(self) -> ReplayBuffer:
+        """The replay buffer, or an empty one where a user has let it go."""
+        return self._make_replay_buffer() if self.replay_buffer is None else self.replay_buffer
+
+    def _unpickled(self, file: Any, path: Any, truncate_last_traj: bool) -> ReplayBuffer:
+        """What SB3 reads from a file of its own; the buffer of the model stays."""
+        kept, self.replay_buffer = self.replay_buffer, None
+        try:
+            super().load_replay_buffer(file, truncate_last_traj)
+            return self.replay_buffer  # type: ignore[return-value]
+        except (AssertionError, EOFError, UnpicklingError) as error:
+            if isinstance(self.replay_buffer, ReplayBuffer):  # one of SB3's, which needs an environment
+                raise
+            raise ValueError(f"path={str(path)!r} must be a file that save_replay_buffer has written ({error})") from error
+        finally:
+            self.replay_buffer = kept
 
     def save(
         self, path: str | Path | BufferedIOBase, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None
@@ -527,33 +639,38 @@ class DDPG(Exploration):
         with written_whole(path, "zip") as file:
             super().save(file, exclude, include)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """For pickle and copy: without the learner, whose memory is made anew where the model is trained."""
-        return self.__dict__ | {"_learner": None, "_settings": {}}
+    @classmethod
+    def load(  # type: ignore[override]
+        cls: type[SelfDDPG],
+        path: str | Path | BufferedIOBase,
+        env: GymEnv | str | None = None,
+        device: th.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> SelfDDPG:
+        """
+        Load what :meth:`save` saved, see Stable-Baselines3's ``BaseAlgorithm.load``.
+
+        :param path: the file
+        :param env: where to go on training; None to predict only
+        :param device: where the networks are to be
+        :param custom_objects: what replaces saved objects that cannot be read
+        :param print_system_info: show the versions that it was saved with, and the present ones
+        :param force_reset: begin with new episodes
+        :param kwargs: arguments of the constructor that replace what was saved. The noise goes on where it was, unless
+            ``action_noise`` replaces it, or ``seed`` gives it new random streams.
+        """
+        model = super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)  # type: ignore[arg-type]
+        if isinstance(kwargs.get("action_noise"), Noise):
+            model.action_noise = model._prepared(kwargs["action_noise"])
+        elif kwargs.get("seed") is not None and isinstance(model.action_noise, Noise):
+            model.action_noise.seed(kwargs["seed"])
+        return model
 
     def _excluded_save_params(self) -> list[str]:
-        derived = [
-            "actor",
-            "critic",
-            "actor_target",
-            "critic_target",
-            "_learner",
-            "_diagnostics",
-            "_looks",
-            "_losses",
-            "_settings",
-            "_is_loading",
-            "plan",
-        ]
-        return super()._excluded_save_params() + derived
+        return [*super()._excluded_save_params(), "_explorer", "_collector", "_trainer", "_is_loading", "plan"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "actor.optimizer", "critic.optimizer"], []
-
-
-def _together(planned: list[BaseCallback], callback: MaybeCallback) -> MaybeCallback:
-    """Callbacks of a plan and those that ``learn`` is given, in any of the forms that it takes."""
-    if not planned:
-        return callback
-    given = callback if isinstance(callback, list) else [] if callback is None else [callback]
-    return CallbackList([*planned, *(one if isinstance(one, BaseCallback) else ConvertCallback(one) for one in given)])

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_ddpg_ext.ddpg import DDPG, Plan
+from sb3_ddpg_ext.ddpg import DDPG
+from sb3_ddpg_ext.plan import Plan
 from sb3_ddpg_ext.presets import load_preset
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from stable_baselines3.common.policies import BasePolicy
 from sb3_ddpg_ext.buffers import SequenceReplayBuffer
 from sb3_ddpg_ext.ddpg import DDPG
 from sb3_ddpg_ext.networks.recurrent import State
+from sb3_ddpg_ext.noise.base import PerturbedActor
 from sb3_ddpg_ext.policies.recurrent import (
     CnnGruPolicy,
     CnnRecurrentPolicy,
@@ -21,6 +22,64 @@ from sb3_ddpg_ext.policies.recurrent import (
 )
 
 N_BEFORE_BATCH_SIZE = 4  # arguments between env and batch_size, where these are given by their position
+
+
+class Histories:
+    """What the networks remember of the present episodes: their states, the previous actions and rewards."""
+
+    def __init__(self) -> None:
+        self.states: list[State] = []  # of the actor's encoder, and of the critic's where it is stored
+        self.actions = np.empty(0, np.float32)  # the actor's for the observations taken in last, (n_envs, action_dim)
+
+    @property
+    def have_begun(self) -> bool:
+        return bool(self.states)
+
+    def begin(self, policy: RecurrentPolicy, n_envs: int, with_critic: bool) -> None:
+        """
+        Begin all episodes, with states of zeros.
+
+        :param policy: whose encoders take the observations in
+        :param n_envs: number of environments
+        :param with_critic: whether to follow the critic's state, too
+        """
+        nets = (policy.actor, policy.critic) if with_critic else (policy.actor,)
+        self.states = [net.encoder.initial_state(n_envs) for net in nets]  # type: ignore[operator, union-attr]
+        like = next(policy.parameters())
+        self.previous_actions = like.new_zeros(n_envs, int(np.prod(policy.action_space.shape)), requires_grad=False)
+        self.previous_rewards = like.new_zeros(n_envs, 1, requires_grad=False)
+
+    @th.no_grad()
+    def take_in(self, policy: RecurrentPolicy, observations: Any) -> None:
+        """
+        Act on the next observations. :meth:`go_on` makes the state after them the present one.
+
+        :param policy: the policy
+        :param observations: one of each environment
+        """
+        obs, _ = policy.obs_to_tensor(observations)
+        scaled, self._next_states = policy.step(obs, self.previous_actions, self.previous_rewards, self.states)
+        self.actions = scaled.cpu().numpy()
+
+    def go_on(self, actions: np.ndarray, rewards: np.ndarray, dones: np.ndarray) -> None:
+        """
+        :param actions: that were taken, on the [-1, 1] scale
+        :param rewards: for them
+        :param dones: which episodes have ended; their history begins anew
+        """
+        self.states = self._next_states
+        self.previous_actions.copy_(th.as_tensor(actions).reshape(len(rewards), -1))
+        self.previous_rewards.copy_(th.as_tensor(rewards).reshape(-1, 1))
+        if np.count_nonzero(dones):
+            ended = th.as_tensor(np.asarray(dones, bool)).to(self.previous_actions.device)
+            states = (part.transpose(0, 1) for state in self.states for part in state)
+            for part in (self.previous_actions, self.previous_rewards, *states):
+                part[ended] = 0
+
+    def as_rows(self) -> np.ndarray:
+        """:return: the present states, a row for each environment"""
+        parts = [part.transpose(0, 1).flatten(1) for state in self.states for part in state]
+        return th.cat(parts, dim=1).cpu().numpy()
 
 
 class RecurrentDDPG(DDPG):
@@ -50,6 +109,7 @@ class RecurrentDDPG(DDPG):
         "MultiInputGruPolicy": MultiInputGruPolicy,
     }
     has_memory = True
+    policy_base = RecurrentPolicy
     policy: RecurrentPolicy  # type: ignore[assignment]
 
     def __init__(self, policy: str | type[RecurrentPolicy], env: Any, *args: Any, **kwargs: Any):
@@ -57,12 +117,7 @@ class RecurrentDDPG(DDPG):
             kwargs.setdefault("batch_size", 32)
         super().__init__(policy, env, *args, **kwargs)
 
-    def _check_policy(self, policy: Any) -> None:
-        if isinstance(policy, type) and not issubclass(policy, RecurrentPolicy):
-            raise TypeError(f"policy={policy!r} must be one of {sorted(self.policy_aliases)} or a subclass of RecurrentPolicy")
-        super()._check_policy(policy)
-
-    def _buffer_class(self, n_steps: int) -> type[ReplayBuffer]:
+    def _buffer_class(self) -> type[ReplayBuffer]:
         given = self.replay_buffer_class
         if given is None:
             return SequenceReplayBuffer
@@ -76,8 +131,7 @@ class RecurrentDDPG(DDPG):
         super()._setup_model()
         self._check_noise()
         self._buffer().hold_states(self.policy.state_size)
-        self._states: list[State] = []
-        self._previous: tuple[th.Tensor, th.Tensor] | None = None  # actions and rewards
+        self._histories = Histories()
 
     def _present_buffer(self) -> SequenceReplayBuffer:
         buffer: Any = super()._present_buffer()
@@ -102,37 +156,23 @@ class RecurrentDDPG(DDPG):
         assert isinstance(self.replay_buffer, SequenceReplayBuffer)
         return self.replay_buffer
 
-    def _begin(self) -> None:
-        """All episodes, with states of zeros."""
-        n, dtype = self.n_envs, next(self.policy.parameters()).dtype
-        nets = (self.policy.actor, self.policy.critic) if self._buffer().stored_state else (self.policy.actor,)
-        self._states = [net.encoder.initial_state(n) for net in nets]  # type: ignore[operator, union-attr]
-        action_dim = self._action_dim()
-        self._previous = (
-            th.zeros(n, action_dim, device=self.device, dtype=dtype),
-            th.zeros(n, 1, device=self.device, dtype=dtype),
-        )
-
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         before = self._last_obs
         result = super()._setup_learn(*args, **kwargs)
         self._check_noise()
-        if self._last_obs is not before or not self._states:  # the environments have been reset
-            self._begin()
+        if self._last_obs is not before or not self._histories.have_begun:  # the environments have been reset
+            self._histories.begin(self.policy, self.n_envs, self._buffer().stored_state)
         return result
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
-        assert self._previous is not None
-        with th.no_grad(), self._torch_settings(self.batch_size).threads:
-            obs, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
-            scaled, self._next_states = self.policy.step(obs, *self._previous, self._states)
-        self._scaled = scaled.cpu().numpy().reshape(-1, *self.action_space.shape)  # type: ignore[misc]
+        with self._trainer.torch_settings(self.batch_size).threads:  # also where the action is random
+            self._histories.take_in(self.policy, self._last_obs)
         return super()._sample_action(learning_starts, action_noise, n_envs)
 
-    def _act(self, parameter_noise: Any) -> np.ndarray:
-        return self._scaled
+    def _act(self, perturbed: PerturbedActor | None) -> np.ndarray:
+        return self._histories.actions.reshape(-1, *self.action_space.shape)  # type: ignore[misc]
 
     def _store_transition(
         self,
@@ -147,18 +187,8 @@ class RecurrentDDPG(DDPG):
         pos = replay_buffer.pos
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
         if self._buffer().stored_state:
-            self._buffer().hold(pos, _flat(self._states))
-        assert self._previous is not None
-        self._states = self._next_states
-        self._previous[0].copy_(th.as_tensor(buffer_action).reshape(self.n_envs, -1))
-        self._previous[1].copy_(th.as_tensor(reward).reshape(-1, 1))
-        if np.count_nonzero(dones):
-            ended = th.as_tensor(np.asarray(dones, bool)).to(self.device)
-            for part in (*self._previous, *(part.transpose(0, 1) for state in self._states for part in state)):
-                part[ended] = 0
-
-    def _draw(self, batch_size: int) -> Any:
-        return self._buffer().sample(batch_size, env=self._vec_normalize_env)
+            self._buffer().hold(pos, self._histories.as_rows())
+        self._histories.go_on(buffer_action, reward, dones)
 
     def predict(
         self,
@@ -172,10 +202,4 @@ class RecurrentDDPG(DDPG):
         return self.policy.predict(observation, state, episode_start, deterministic, previous_reward)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_states", "_next_states", "_previous", "_scaled"]
-
-
-def _flat(states: list[State]) -> np.ndarray:
-    """One row for each environment."""
-    parts = [part.transpose(0, 1).flatten(1) for state in states for part in state]
-    return th.cat(parts, dim=1).cpu().numpy()
+        return [*super()._excluded_save_params(), "_histories"]

@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from stable_baselines3.common.type_aliases import Schedule as SB3Schedule
+from stable_baselines3.common.utils import FloatSchedule
 
+from sb3_ddpg_ext.kinds import Kinds, number_of
 from sb3_ddpg_ext.validation import check_choice, check_integer, check_real
 
 
@@ -39,6 +42,14 @@ class Schedule(ABC):
     __hash__ = None  # type: ignore[assignment]  # equal by value, and not frozen
 
 
+SCHEDULES: Kinds[Schedule] = Kinds(
+    'a number >= 0, a function of the progress remaining, "lin_START" (to 0), "lin_START_END", "exp_START_DECAY" (per step), '
+    '"exp_START_DECAY_END", or a dict(kind=..., ...) with the arguments of its class',
+    accepts=lambda spec: isinstance(spec, Schedule),
+)
+
+
+@SCHEDULES.register("const")
 class Constant(Schedule):
     """
     The same value at all times.
@@ -53,6 +64,7 @@ class Constant(Schedule):
         return self.value
 
 
+@SCHEDULES.register("lin")
 class Linear(Schedule):
     """
     A straight line from ``start`` to ``end``, and ``end`` from there on.
@@ -78,6 +90,7 @@ class Linear(Schedule):
         return self.start + time * (self.end - self.start) / length
 
 
+@SCHEDULES.register("exp")
 class Exponential(Schedule):
     """
     ``start * decay ** steps``, not below ``end``; or, without ``decay``, from ``start`` to ``end`` by equal factors over the
@@ -103,6 +116,7 @@ class Exponential(Schedule):
         return max(self.start * self.decay**time, self.end)
 
 
+@SCHEDULES.register("piecewise")
 class Piecewise(Schedule):
     """
     Straight lines, or steps, between given points; the first and the last value beyond them.
@@ -134,6 +148,27 @@ class Piecewise(Schedule):
         if self.interpolation == "linear":
             return float(np.interp(time, times, values))
         return values[max(int(np.searchsorted(times, time, side="right")) - 1, 0)]
+
+
+def make_schedule(name: str, spec: Any) -> SB3Schedule:
+    """
+    :param name: the argument's name, for the error
+    :param spec: a number, a callable, a string such as ``"lin_7e-4"``, which rl_zoo3's YAML files know, or a dict
+    """
+    number = number_of(spec) if isinstance(spec, str) else None
+    if number is None and isinstance(spec, str | dict | Schedule):
+        return SCHEDULES.make(name, spec)
+    value = spec if number is None else number
+    return FloatSchedule(value if callable(value) else check_real(name, value, low=0))
+
+
+def number_or_schedule(name: str, spec: str | dict[str, Any]) -> float | SB3Schedule:
+    """
+    :param name: the argument's name, for the error
+    :param spec: a string or a dict
+    """
+    number = number_of(spec) if isinstance(spec, str) else None
+    return make_schedule(name, spec) if number is None else number
 
 
 def evaluate(schedule: Callable[..., float], progress_remaining: float, num_timesteps: int, high: float = math.inf) -> float:

@@ -13,13 +13,12 @@ import sb3_ddpg_ext
 PACKAGE = Path(sb3_ddpg_ext.__file__).parent
 # A module imports only from layers above its own; modules of one layer do not import each other.
 LAYERS = [
-    ("files", "validation"),
+    ("files", "kinds", "validation"),
     ("batch", "networks", "schedules"),
-    ("buffers", "noise", "policies"),
-    ("diagnostics", "learners", "specs"),
-    ("collection",),
-    ("replay",),
-    ("exploration",),
+    ("policies",),
+    ("buffers", "noise"),
+    ("diagnostics", "learners"),
+    ("arguments", "collector", "explorer", "plan", "recipe", "trainer"),
     ("ddpg",),
     ("recurrent",),
     ("calibration", "callbacks", "demonstrations", "presets", "wrappers"),
@@ -42,11 +41,9 @@ def module_of(path):
 
 
 def imports_of(path, inside_functions):
-    """Names imported by a file, without those under TYPE_CHECKING."""
+    """Names imported by a file, also under TYPE_CHECKING."""
     tree = ast.parse(path.read_text())
-    skipped = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)]
-    if not inside_functions:
-        skipped += [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    skipped = [] if inside_functions else [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     hidden = {id(child) for node in skipped for child in ast.walk(node)}
     for node in ast.walk(tree):
         if id(node) not in hidden:

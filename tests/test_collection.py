@@ -16,7 +16,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 
 from sb3_ddpg_ext import DDPG
-from sb3_ddpg_ext.collection import step
+from sb3_ddpg_ext.collector import step
 from sb3_ddpg_ext.policies import MlpPolicy
 
 SMALL = dict(policy_kwargs=dict(net_arch=[16, 16]), batch_size=32, buffer_size=2000, device="cpu", seed=0)

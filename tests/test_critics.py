@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from sb3_ddpg_ext import DDPG, DDPGPolicy, PaperCnnPolicy, PaperPolicy
 from sb3_ddpg_ext.batch import Batch
-from sb3_ddpg_ext.learners import EagerLearner
+from sb3_ddpg_ext.learners import EagerLearner, UpdateSettings
 from sb3_ddpg_ext.networks import is_norm
 from sb3_ddpg_ext.policies import CnnPolicy, JointCritic
 from sb3_ddpg_ext.policies.options import Options
@@ -191,7 +191,7 @@ class TestJointCritic:
         assert policy.actor_target is policy.actor
         assert policy.critic_target is policy.critic
         assert type(policy.critic) is JointCritic
-        learner = EagerLearner(policy, tau=0.5)
+        learner = EagerLearner(policy, UpdateSettings(tau=0.5))
         policy.set_training_mode(True)
         before = policy.critic.qf0.get_submodule("1")[-1].weight.clone()
         learner.update(make_batch())
@@ -201,7 +201,7 @@ class TestJointCritic:
     def test_statistics_of_the_actor_are_of_its_own_step(self):
         """The next actions are taken in evaluation mode: BatchNorm of the actor counts one batch for each update."""
         policy = make_policy(target_networks=False, **BATCH_NORM)
-        learner = EagerLearner(policy, tau=0.5)
+        learner = EagerLearner(policy, UpdateSettings(tau=0.5))
         policy.set_training_mode(True)
         for _ in range(3):
             learner.update(make_batch())
@@ -214,7 +214,7 @@ class TestBatchNorm:
     def test_targets_copy_the_statistics(self, norm):
         """After an update they equal the online ones, while parameters are averaged."""
         policy = make_policy(actor_norm=norm, critic_norm=norm, input_norm=norm)
-        learner = EagerLearner(policy, tau=0.1)
+        learner = EagerLearner(policy, UpdateSettings(tau=0.1))
         for seed in range(3):
             policy.set_training_mode(True)
             learner.update(make_batch(seed=seed))
@@ -322,7 +322,7 @@ class TestActor:
 
         model = DDPG(OwnPolicy, "Pendulum-v1", learning_starts=50, batch_size=16, seed=0).learn(800)
         assert model.policy.actor.n_calls > 800
-        assert model._diagnostics._n_updates > 0
+        assert model._trainer.diagnostics._n_updates > 0
 
     def test_forward_is_called(self):
         """What hangs on the actor's forward() sees the observations of its step."""
@@ -334,7 +334,7 @@ class TestActor:
     def test_critic_takes_no_gradient(self):
         """The actor's step leaves nothing behind in the critic (pitfall of stale gradients)."""
         policy = make_policy(**BATCH_NORM)
-        learner = EagerLearner(policy, tau=0.1)
+        learner = EagerLearner(policy, UpdateSettings(tau=0.1))
         policy.set_training_mode(True)
         learner.update(make_batch())
         after_critic = [p.grad.clone() for p in policy.critic.parameters()]
@@ -506,10 +506,7 @@ class TestPaper:
 
 
 WRONG = [
-    *[
-        (dict([(name, "group")]), "'none', 'layer', 'batch', 'batch-renorm'")
-        for name in ("actor_norm", "critic_norm", "input_norm")
-    ],
+    *[(dict([(name, "group")]), "none, layer, batch, batch-renorm") for name in ("actor_norm", "critic_norm", "input_norm")],
     (dict(norm_after_action=1), "True or False"),
     (dict(residual="yes"), "True or False"),
     (dict(inverting_gradients=None), "True or False"),

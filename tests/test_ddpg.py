@@ -503,14 +503,14 @@ def test_log_is_written(tmp_path):
 def test_logged_loss_is_the_mean_since_the_last_log():
     """Over all updates in between, however often the logger is asked, and whoever dumps it."""
     model = DDPG("MlpPolicy", "Pendulum-v1", seed=0, **SMALL).learn(150, log_interval=None)
-    losses, update = [], model._learner.update
+    losses, update = [], model._trainer.learner.update
 
     def noted(batch):
         result = update(batch)
         losses.append(result["critic_loss"].item())
         return result
 
-    model._learner.update = noted
+    model._trainer.learner.update = noted
     for n_updates, dump in ((55, model.dump_logs), (60, model.logger.dump)):
         losses.clear()
         dump()
@@ -553,8 +553,8 @@ def test_callbacks_read_losses_and_dump_them():
 def test_train_has_sb3s_defaults():
     """``model.train(n)`` takes minibatches of 100."""
     model = DDPG("MlpPolicy", "Pendulum-v1", seed=0, **SMALL).learn(120)
-    sizes, update = [], model._learner.update
-    model._learner.update = lambda batch: sizes.append(len(batch.rewards)) or update(batch)
+    sizes, update = [], model._trainer.learner.update
+    model._trainer.learner.update = lambda batch: sizes.append(len(batch.rewards)) or update(batch)
     model.train(2)
     assert sizes == [100, 100]
 

@@ -16,6 +16,7 @@ from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.buffers import Episode, HindsightReplayBuffer, read_episodes, write_episodes
 from sb3_ddpg_ext.buffers.episodes import _transposed
 from sb3_ddpg_ext.demonstrations import record_episodes
+from sb3_ddpg_ext.learners import EagerLearner
 
 RULES = ((4, "terminated"), (3, "truncated"), (5, "both"))
 SMALL = dict(learning_starts=20, batch_size=16, buffer_size=300, seed=0, device="cpu", policy_kwargs=dict(net_arch=[8]))
@@ -350,7 +351,7 @@ class TestCloning:
             replay_buffer_kwargs=dict(demonstrations=episodes),
             policy_kwargs=dict(net_arch=[8], behaviour_cloning=0.7, q_filter=q_filter),
         ).learn(40)
-        assert model._learner.name == "eager"
+        assert type(model._trainer.learner) is EagerLearner
         batch, policy = model.replay_buffer.sample(32), model.policy
         actions = policy.actor(batch.observations)
         q = policy.critic(batch.observations, actions)[0]

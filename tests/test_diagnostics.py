@@ -130,8 +130,8 @@ def test_looking_changes_nothing(policy_kwargs, monkeypatch):
         model.gradient_steps = 50  # in training mode at each look
         models.append(model.learn(900))
     states = [model.policy.state_dict() for model in models]
-    assert models[0]._diagnostics._batch is not None
-    assert models[1]._diagnostics._batch is None
+    assert models[0]._trainer.diagnostics._batch is not None
+    assert models[1]._trainer.diagnostics._batch is None
     assert all(th.equal(value, states[1][name]) for name, value in states[0].items())
 
 

@@ -11,6 +11,7 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 
 from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.batch import Batch
+from sb3_ddpg_ext.learners import UpdateSettings
 
 OBS_DIM, ACTION_DIM, GAMMA, TAU, LR, QF_LR = 3, 1, 0.97, 0.02, 1e-3, 2e-3
 
@@ -125,7 +126,7 @@ def test_update_equals_its_derivation_in_numpy():
         optimizer.param_groups[0]["lr"] = lr
     for _ in range(20):
         batch = Batch.from_samples(make_samples(rng), GAMMA)
-        losses = model._learner.update(batch)
+        losses = model._trainer.learner.update(batch)
         critic_loss, actor_loss = numpy_update(*nets, batch)
         assert losses["critic_loss"].item() == pytest.approx(critic_loss, abs=1e-9)
         assert losses["actor_loss"].item() == pytest.approx(actor_loss, abs=1e-9)
@@ -140,7 +141,7 @@ def test_same_batches_give_the_parameters_of_sb3(n_critics):
     """Fed 2,000 batches from one initial state in float64, ours and SB3's hold the same parameters."""
     kwargs = dict(policy_kwargs=dict(net_arch=[32, 32], n_critics=n_critics))
     ours, theirs = make_model(**kwargs), make_model(SB3DDPG, **kwargs)
-    ours._diagnostics.is_due = lambda n_updates: False  # which would take a batch of its own
+    ours._trainer.diagnostics.is_due = lambda n_updates: False  # which would take a batch of its own
     for model in (ours, theirs):
         rng = np.random.default_rng(1)
         model.set_logger(Logger(None, []))
@@ -157,7 +158,7 @@ def test_actor_step_leaves_no_gradient_in_the_critic():
     with th.no_grad():
         target = model.critic_target.backup(batch, model.actor_target(batch.next_observations))
     expected = th.autograd.grad(model.critic.loss(batch, target)[0], list(model.critic.parameters()))
-    model._learner.update(batch)
+    model._trainer.learner.update(batch)
     for parameter, gradient in zip(model.critic.parameters(), expected, strict=True):
         assert th.equal(parameter.grad, gradient)
 
@@ -167,7 +168,7 @@ def test_tau_at_its_ends(tau, moves):
     """tau = 0 leaves the targets alone, tau = 1 makes them copies."""
     model = make_model(tau=tau)
     before = [p.clone() for p in model.actor_target.parameters()]
-    model._learner.update(Batch.from_samples(make_samples(np.random.default_rng(3)), GAMMA))
+    model._trainer.learner.update(Batch.from_samples(make_samples(np.random.default_rng(3)), GAMMA))
     expected = before if moves == "not" else list(model.actor.parameters())
     assert all(th.equal(p, q) for p, q in zip(model.actor_target.parameters(), expected, strict=True))
 
@@ -177,10 +178,10 @@ def test_buffers_of_the_targets_are_copies():
     model = make_model()
     for actor in (model.actor, model.actor_target):
         actor.mu = th.nn.Sequential(th.nn.BatchNorm1d(OBS_DIM), *actor.mu).double()
-    model._learner = type(model._learner)(model.policy, TAU)
+    model._trainer.learner = type(model._trainer.learner)(model.policy, UpdateSettings(tau=TAU))
     model.actor.train()
     model.actor_target.eval()
-    model._learner.update(Batch.from_samples(make_samples(np.random.default_rng(4)), GAMMA))
+    model._trainer.learner.update(Batch.from_samples(make_samples(np.random.default_rng(4)), GAMMA))
     assert model.actor.mu[0].running_mean.abs().max() > 0
     assert th.equal(model.actor_target.mu[0].running_mean, model.actor.mu[0].running_mean)
     assert th.equal(model.actor_target.mu[0].running_var, model.actor.mu[0].running_var)
@@ -192,12 +193,12 @@ def test_training_never_waits_for_the_device():
     the look at each 200 updates waits.
     """
     model = make_model()
-    model._diagnostics.is_due = lambda n_updates: False
+    model._trainer.diagnostics.is_due = lambda n_updates: False
     model.set_logger(Logger(None, []))
     model.policy.to("meta")
     for net in (model.actor, model.critic):
         net.optimizer = th.optim.Adam(net.parameters())
-    model._learner = type(model._learner)(model.policy, TAU)
+    model._trainer.learner = type(model._trainer.learner)(model.policy, UpdateSettings(tau=TAU))
     samples = ReplayBufferSamples(*(x.to("meta") for x in make_samples(np.random.default_rng(5))[:5]))
     model.replay_buffer = SimpleNamespace(sample=lambda batch_size, env: samples)
     model.train(3, 16)

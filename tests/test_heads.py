@@ -146,7 +146,7 @@ class TestScalar:
     @pytest.mark.parametrize(("loss", "expected"), [("mse", (0.25 + 9) / 2), ("huber", (0.125 + 2.5) / 2)])
     def test_loss(self, loss, expected):
         """Squares, or half squares that go on straight beyond 1."""
-        head = make_head("scalar", {}, loss, None)
+        head = make_head("scalar", loss)
         assert head.losses(th.tensor([[0.5], [3.0]]), th.zeros(2, 1)).mean().item() == pytest.approx(expected)
 
     def test_backup(self):
@@ -169,7 +169,7 @@ class TestScalar:
 @pytest.mark.parametrize(
     ("kind", "arguments", "message"),
     [
-        ("c51", {}, "scalar.*categorical.*quantile"),
+        ("c51", {}, "scalar.*quantile.*categorical"),
         ("", {}, "kind ''"),
         ("categorical", dict(atoms=3), "'atoms'.*n_atoms"),
         ("quantile", dict(popart=None), "'popart'.*n_quantiles"),
@@ -179,9 +179,9 @@ class TestScalar:
 def test_unknown_heads(kind, arguments, message):
     """The error names what is unknown and what there is."""
     with pytest.raises(ValueError, match=message):
-        make_head(kind, arguments, "mse", None)
+        make_head(dict(kind=kind, **arguments))
 
 
 def test_huber_is_torch_s():
     """With its bend at 1."""
-    assert make_head("scalar", {}, "huber", None).error is F.huber_loss
+    assert make_head("scalar", "huber").error is F.huber_loss

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import io
 import itertools
 import os
@@ -21,8 +22,9 @@ from torch import nn
 
 from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.batch import Batch
-from sb3_ddpg_ext.learners import CudaGraphLearner, EagerLearner, FusedLearner, choose_learner, settings
-from sb3_ddpg_ext.learners.settings import TorchSettings, warn_if_oversubscribed
+from sb3_ddpg_ext.learners import CudaGraphLearner, EagerLearner, FusedLearner, UpdateSettings, choose_learner
+from sb3_ddpg_ext.learners import torch_settings as settings
+from sb3_ddpg_ext.learners.torch_settings import TorchSettings, warn_if_oversubscribed
 from sb3_ddpg_ext.policies import DDPGPolicy
 
 OBS_DIM, ACTION_DIM = 3, 1
@@ -121,7 +123,7 @@ def fitting(model, batch):
 
 def train(model, learner_class, n_updates=50, batch_size=16, first=0, **kwargs):
     """Updates with batches and smoothing noise that depend on ``first`` alone."""
-    learner = learner_class(model.policy, 0.02, **kwargs)
+    learner = learner_class(model.policy, UpdateSettings(tau=0.02, **kwargs))
     learner.n_updates = first
     generator = th.Generator().manual_seed(first)
     th.manual_seed(first)
@@ -164,7 +166,7 @@ def compare(learner_class, layer_norm=False, policy_kwargs=None, batch_size=16, 
 
 
 @pytest.mark.usefixtures("keep_float64")
-@pytest.mark.parametrize("learner_class", FAST, ids=lambda cls: cls.name)
+@pytest.mark.parametrize("learner_class", FAST, ids=lambda cls: cls.__name__)
 class TestAgreement:
     """In float64, after 50 updates, losses, parameters, targets, moments and steps are those of the eager learner."""
 
@@ -227,7 +229,7 @@ class TestAgreement:
     )  # fmt: skip
     @pytest.mark.parametrize("max_grad_norm", [None, 0.01])
     def test_options(self, learner_class, policy_kwargs, max_grad_norm):
-        assert FusedLearner.refusal(make_model(policy_kwargs=policy_kwargs).policy, "float32") is None
+        assert FusedLearner.reason_against(make_model(policy_kwargs=policy_kwargs).policy, UpdateSettings()) is None
         compare(learner_class, policy_kwargs=policy_kwargs, max_grad_norm=max_grad_norm)
 
     @pytest.mark.parametrize(
@@ -238,7 +240,7 @@ class TestAgreement:
     def test_dicts_of_vectors(self, learner_class, policy_kwargs, monkeypatch, dict_pendulum):
         """Are one vector to the networks; the recipe for goals is among what is fast."""
         monkeypatch.setitem(globals(), "make_model", partial(make_model, policy="MultiInputPolicy", env=dict_pendulum))
-        assert FusedLearner.refusal(make_model(policy_kwargs=policy_kwargs).policy, "float32") is None
+        assert FusedLearner.reason_against(make_model(policy_kwargs=policy_kwargs).policy, UpdateSettings()) is None
         compare(learner_class, policy_kwargs=policy_kwargs)
 
     def test_dicts_of_other_types(self, learner_class, monkeypatch, dict_pendulum):
@@ -271,7 +273,7 @@ class TestAgreement:
     def test_batch_size_changes_between_updates(self, learner_class):
         models = [make_model() for _ in range(2)]
         for model, cls in zip(models, (EagerLearner, learner_class), strict=True):
-            learner, generator = cls(model.policy, 0.02), th.Generator().manual_seed(0)
+            learner, generator = cls(model.policy, UpdateSettings(tau=0.02)), th.Generator().manual_seed(0)
             for n in (16, 5, 16, 32, 1, 5):
                 learner.update(make_batch(generator, n))
         assert_equal_states(*models)
@@ -300,7 +302,10 @@ class TestAgreement:
     def test_what_is_changed_outside_is_seen(self, learner_class):
         """Loading parameters and optimisers into a live policy, and new memory for its modules."""
         model, alone = make_model(), make_model()
-        learner, eager = learner_class(model.policy, 0.02), EagerLearner(alone.policy, 0.02)
+        learner, eager = (
+            learner_class(model.policy, UpdateSettings(tau=0.02)),
+            EagerLearner(alone.policy, UpdateSettings(tau=0.02)),
+        )
         generators = [th.Generator().manual_seed(0) for _ in range(2)]
         saved = [copy.deepcopy((m.policy.state_dict(), m.critic.optimizer.state_dict())) for m in (model, alone)]
         for step in range(12):
@@ -329,9 +334,9 @@ BEYOND_FUSED = [
     (dict(net_arch=[8, 8], residual=True), "ResidualBlock"),
     (dict(inverting_gradients=True), "InvertingGradients"),
     (dict(output_norm=1.0), "OutputNormalisation"),
-    (dict(preactivation_penalty=0.1), "penalty"),
-    (dict(dqda_clip=0.1), "clipped gradients"),
-    (dict(n_critics=2, objective="mean"), "mean of several critics"),
+    (dict(preactivation_penalty=0.1), "preactivation_penalty"),
+    (dict(dqda_clip=0.1), "dqda_clip"),
+    (dict(n_critics=2, objective="mean"), "objective"),
     (dict(target_networks=False), "JointCritic"),
 ]
 
@@ -340,8 +345,8 @@ BEYOND_FUSED = [
 def test_what_fused_leaves_to_others(policy_kwargs, reason):
     """It says which option it is, and "auto" takes the eager learner."""
     model = make_model(policy_kwargs=policy_kwargs, dtype=th.float32)
-    assert reason in FusedLearner.refusal(model.policy, "float32")
-    assert type(model._learner) is EagerLearner
+    assert reason in FusedLearner.reason_against(model.policy, UpdateSettings())
+    assert type(model._trainer.learner) is EagerLearner
     with pytest.raises(ValueError, match=reason):
         make_model(policy_kwargs=policy_kwargs, learner="fused")
 
@@ -359,7 +364,7 @@ class OwnLoss(DDPGPolicy):
 def test_a_loss_of_ones_own_is_used():
     """What a subclass descends is what is trained on, so the written-out gradients are not taken."""
     model = DDPG(OwnLoss, "Pendulum-v1", **SMALL).learn(150)
-    assert type(model._learner) is EagerLearner
+    assert type(model._trainer.learner) is EagerLearner
     assert OwnLoss.n_calls == model._n_updates
 
 
@@ -379,7 +384,7 @@ def test_graphs_of_all_options_agree(policy_kwargs):
 def test_hard_copies(learner_class):
     """With tau=1 the targets are the online networks after each interval, and stay between."""
     model = make_model()
-    learner = learner_class(model.policy, 1.0, target_update_interval=4)
+    learner = learner_class(model.policy, UpdateSettings(tau=1.0, target_update_interval=4))
     generator = th.Generator().manual_seed(0)
     online, target = model.policy.critic.parameters, model.policy.critic_target.parameters
     kept = [p.detach().clone() for p in target()]
@@ -396,7 +401,7 @@ def test_hard_copies(learner_class):
 def test_gradients_are_clipped_to_their_norm(learner_class):
     """Each network's after its step have the norm asked for, or their own smaller one."""
     model = make_model()
-    learner = learner_class(model.policy, 0.02, max_grad_norm=1e-3)
+    learner = learner_class(model.policy, UpdateSettings(tau=0.02, max_grad_norm=1e-3))
     learner.update(make_batch(th.Generator().manual_seed(0), 8))
     for net in (model.policy.actor, model.policy.critic):
         norm = th.linalg.vector_norm(th.cat([p.grad.flatten() for p in net.parameters()])).item()
@@ -416,7 +421,7 @@ def test_training_agrees_to_rounding():
             for name in ("eager", "fused")
         ]
         assert [m._n_updates for m in models] == [200, 200]
-        assert [m._learner.name for m in models] == ["eager", "fused"]
+        assert [type(m._trainer.learner) for m in models] == [EagerLearner, FusedLearner]
         states = [m.policy.state_dict() for m in models]
         distances.append(max((value - states[1][key]).abs().max().item() for key, value in states[0].items()))
     assert np.median(distances) < 5e-5
@@ -426,12 +431,13 @@ def test_training_agrees_to_rounding():
 def test_graphs_are_recorded_once_for_each_kind_of_update():
     """With the actor and without, and again when a constant or the memory changes; learning rates may change freely."""
     model, alone = make_model(), make_model()
-    learners = Replayed(model.policy, 0.02, policy_delay=2), EagerLearner(alone.policy, 0.02, policy_delay=2)
+    of_updates = UpdateSettings(policy_delay=2)
+    learners = Replayed(model.policy, of_updates), EagerLearner(alone.policy, of_updates)
     generators = [th.Generator().manual_seed(0) for _ in range(2)]
     recorded = []
     for step in range(40):
         for m, learner, generator in zip((model, alone), learners, generators, strict=True):
-            learner.tau = 0.02 if step < 20 else 0.1
+            learner.settings = dataclasses.replace(of_updates, tau=0.02 if step < 20 else 0.1)
             for net in (m.policy.actor, m.policy.critic):
                 net.optimizer.param_groups[0]["lr"] = 1e-3 / (1 + step)
                 if step == 30:  # new moments, which what was recorded does not know
@@ -529,11 +535,11 @@ def test_fused_says_why_not(kwargs, change, reason):
     model = DDPG("MlpPolicy", "Pendulum-v1", buffer_size=100, device="cpu", **kwargs)
     if change is not None:
         change(model)
-    chosen, refused = choose_learner("auto", model.policy, "float32")
-    assert chosen is EagerLearner
-    assert reason in refused["fused"]
+    chosen = choose_learner("auto", model.policy, UpdateSettings())
+    assert (chosen.name, chosen.make.func) == ("eager", EagerLearner)
+    assert reason in chosen.reasons["fused"]
     with pytest.raises(ValueError, match=f"learner='fused' cannot train this model: .*{reason}"):
-        choose_learner("fused", model.policy, "float32")
+        choose_learner("fused", model.policy, UpdateSettings())
 
 
 def reset_last_layer(model):
@@ -560,7 +566,7 @@ def test_changes_are_seen(change, moment):
     models = []
     for learner in ("eager", "auto"):
         model = DDPG("MlpPolicy", "Pendulum-v1", learning_starts=10, learner=learner, **SMALL).learn(30)
-        assert type(model._learner) is (EagerLearner if learner == "eager" else FusedLearner)
+        assert type(model._trainer.learner) is (EagerLearner if learner == "eager" else FusedLearner)
 
         def callback(locals_, globals_, model=model):
             if model.num_timesteps == 40:
@@ -596,7 +602,7 @@ def test_nan_is_not_hidden(learner, width):
     """A network that has diverged shows it, whatever its width."""
     model = DDPG("MlpPolicy", "Pendulum-v1", **SMALL | dict(policy_kwargs=dict(net_arch=[width])), learner=learner)
     model.critic.qf0[0].weight.data.fill_(np.nan)
-    losses = model._learner.update(make_batch(th.Generator().manual_seed(0), 8, th.float32))
+    losses = model._trainer.learner.update(make_batch(th.Generator().manual_seed(0), 8, th.float32))
     assert all(loss.isnan() for loss in losses.values())
     assert all(p.isnan().any() for p in model.actor.parameters())
 
@@ -633,7 +639,7 @@ def test_model_of_another_machine_can_predict(tmp_path):
         DDPG.load(tmp_path / "model", env=gym.make("Pendulum-v1"), device="cpu", learner="auto").learn(10).num_timesteps == 10
     )
     loaded.learner = "fuse"
-    with pytest.raises(ValueError, match="learner='fuse' must be one of"):
+    with pytest.raises(ValueError, match=r"learner='fuse': the kind 'fuse' is unknown; it must be .*eager, cuda_graph, fused"):
         loaded.learn(10)
 
 
@@ -684,7 +690,7 @@ def test_bf16_is_close_to_float32(learner):
 
 def test_bf16_without_amx_is_warned_of(monkeypatch):
     """Where it brings nothing."""
-    monkeypatch.setattr("sb3_ddpg_ext.ddpg.has_amx", lambda: False)
+    monkeypatch.setattr("sb3_ddpg_ext.learners.torch_settings.has_amx", lambda: False)
     with pytest.warns(UserWarning, match="precision='bf16' brings nothing"):
         DDPG("MlpPolicy", "Pendulum-v1", precision="bf16", **SMALL)
 
@@ -712,7 +718,7 @@ def test_flags_of_torch_are_left_alone(learner, onednn, monkeypatch):
     assert flags() == before
     assert th.get_float32_matmul_precision() == precision
     inside = []
-    monkeypatch.setattr(model._learner, "update", lambda batch: inside.append(flags()) or 1 / 0)
+    monkeypatch.setattr(model._trainer.learner, "update", lambda batch: inside.append(flags()) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         model.train(1, 64)
     assert flags() == before
@@ -786,7 +792,7 @@ def test_eager_keeps_to_sb3(monkeypatch):
         th.set_num_threads(2)
         for learner, expected in (("eager", (2, nullcontext)), ("auto", (1, settings.OneDNN))):
             model = DDPG("MlpPolicy", "Pendulum-v1", buffer_size=10, device="cpu", learner=learner)
-            inside = model._torch_settings(256)
+            inside = model._trainer.torch_settings(256)
             assert (inside.threads.n, type(inside.products)) == expected
     finally:
         th.set_num_threads(before)
@@ -802,7 +808,7 @@ def test_only_large_products_use_several_threads(monkeypatch):
     vecdot = th.linalg.vecdot
     monkeypatch.setattr(th.linalg, "vecdot", lambda *a, **k: others.add(th.get_num_threads()) or vecdot(*a, **k))
     with settings.Threads(2):
-        model._learner.update(make_batch(th.Generator().manual_seed(0), 256, th.float32))
+        model._trainer.learner.update(make_batch(th.Generator().manual_seed(0), 256, th.float32))
         assert th.get_num_threads() == 2
     assert th.get_num_threads() == before
     assert {n for size, n in seen.items() if np.prod(size) > 2e6} == {2}

@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize, VecTrans
 from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.networks import Normalised, PopArt
 from sb3_ddpg_ext.networks.running import RunningMoments
-from sb3_ddpg_ext.noise.stack import ActorStack
+from sb3_ddpg_ext.noise.perturbed_actors import PerturbedActors
 
 SMALL = dict(learning_starts=20, batch_size=16, buffer_size=500, seed=0, device="cpu")
 
@@ -89,7 +89,7 @@ def test_predict(learner):
     assert model.policy.plain_actor() is not None
     assert np.allclose(model.predict(obs)[0], expected, atol=1e-5)
     assert np.allclose(model.predict(obs[0])[0], expected[0], atol=1e-5)
-    stack = ActorStack(model.policy, 6)
+    stack = PerturbedActors(model.policy, 6)
     for i in range(6):
         stack.perturb(i, np.zeros(1, np.float32))
     assert np.allclose(2 * stack(obs), expected, atol=1e-5)

@@ -16,6 +16,7 @@ from sb3_ddpg_ext.cli.figures import pyplot
 from sb3_ddpg_ext.cli.noise_theory import Training, coloured, lagged_products, theory
 from sb3_ddpg_ext.cli.report import Evaluation, append_row
 from sb3_ddpg_ext.noise import (
+    NOISES,
     AdaptiveParameterNoise,
     ColouredNoise,
     CombinedNoise,
@@ -28,7 +29,6 @@ from sb3_ddpg_ext.noise import (
 )
 from sb3_ddpg_ext.noise.coloured import coloured_sequence
 from sb3_ddpg_ext.schedules import Exponential, Linear
-from sb3_ddpg_ext.specs import NOISES
 
 
 def run_plot(monkeypatch, *arguments):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from sb3_ddpg_ext import DDPG, CnnPolicy, DDPGPolicy, MultiInputPolicy
 from sb3_ddpg_ext.batch import Batch
-from sb3_ddpg_ext.learners import EagerLearner
+from sb3_ddpg_ext.learners import EagerLearner, UpdateSettings
 
 VECTOR = spaces.Box(-1, 1, (3,))
 IMAGE = spaces.Box(0, 255, (1, 36, 36), np.uint8)
@@ -183,7 +183,7 @@ def test_target_of_the_features_extractor_moves_by_tau_once(share_features_extra
     weight = policy.actor.features_extractor.linear.weight
     target = policy.actor_target.features_extractor.linear.weight
     before = target.detach().clone()
-    EagerLearner(policy, tau).update(make_batch())
+    EagerLearner(policy, UpdateSettings(tau=tau)).update(make_batch())
     assert not th.allclose(weight, before)
     th.testing.assert_close(target, (1 - tau) * before + tau * weight, rtol=0, atol=1e-12)
 

@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.buffers import SequenceReplayBuffer, TransitionReplayBuffer
 from sb3_ddpg_ext.policies.recurrent import RecurrentPolicy
-from sb3_ddpg_ext.recurrent import RecurrentDDPG, _flat
+from sb3_ddpg_ext.recurrent import RecurrentDDPG
 from sb3_ddpg_ext.wrappers import PreviousReward
 
 RULES = ((4, "terminated"), (9, "truncated"), (6, "both"))
@@ -348,9 +348,9 @@ class TestState:
         once, twice = (make_model(counting(rules=((40, "truncated"),)), learning_starts=10**6) for _ in range(2))
         once.learn(30)
         twice.learn(12).learn(18, reset_num_timesteps=False)
-        np.testing.assert_array_equal(_flat(once._states), _flat(twice._states))
+        np.testing.assert_array_equal(once._histories.as_rows(), twice._histories.as_rows())
         twice.learn(0)
-        assert not _flat(twice._states).any()
+        assert not twice._histories.as_rows().any()
 
     def test_an_error_in_the_environment(self):
         """What was not stored was not remembered either: a new episode follows, with the states of a new episode."""

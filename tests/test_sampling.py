@@ -10,11 +10,10 @@ from gymnasium import spaces
 
 from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.batch import Batch
-from sb3_ddpg_ext.buffers import LossAdjusted, Prioritized, Sampling, TransitionReplayBuffer, Uniform
+from sb3_ddpg_ext.buffers import LossAdjusted, Prioritized, Sampling, TransitionReplayBuffer, Uniform, make_sampling
 from sb3_ddpg_ext.buffers.sum_tree import SumTree
-from sb3_ddpg_ext.learners import EagerLearner, FusedLearner
+from sb3_ddpg_ext.learners import EagerLearner, FusedLearner, UpdateSettings
 from sb3_ddpg_ext.schedules import Constant, Linear
-from sb3_ddpg_ext.specs import make_sampling
 
 OBS, ACTIONS = spaces.Box(-np.inf, np.inf, (1,), np.float32), spaces.Box(-1, 1, (1,), np.float32)
 SMALL = dict(learning_starts=40, batch_size=16, buffer_size=300, seed=0, device="cpu", policy_kwargs=dict(net_arch=[8]))
@@ -276,7 +275,7 @@ class TestLearners:
         each = [e.square() if loss == "mse" else th.where(e.abs() < 1, e.square() / 2, e.abs() - 0.5) for e in errors]
         total = sum((batch.weights * part).mean() for part in each)
         gradients = th.autograd.grad(total, list(policy.critic.parameters()))
-        own = learner(policy, 0.01)
+        own = learner(policy, UpdateSettings(tau=0.01))
         losses = own.update(batch)
         assert losses["critic_loss"].item() == pytest.approx(total.item(), rel=1e-12)
         for parameter, gradient in zip(policy.critic.parameters(), gradients, strict=True):
@@ -289,7 +288,7 @@ class TestLearners:
         for learner in (EagerLearner, FusedLearner):
             model = DDPG("MlpPolicy", "Pendulum-v1", device="cpu", seed=0, policy_kwargs=dict(net_arch=[8]))
             model.policy.double()
-            own = learner(model.policy, 0.01)
+            own = learner(model.policy, UpdateSettings(tau=0.01))
             own.update(batch_of(model, None)._replace(indices=None))
             assert own.errors is None
 

@@ -6,6 +6,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.utils import ConstantSchedule
 
 from sb3_ddpg_ext.noise import (
+    NOISES,
     AdaptiveParameterNoise,
     ColouredNoise,
     CombinedNoise,
@@ -14,9 +15,9 @@ from sb3_ddpg_ext.noise import (
     GaussianNoise,
     OrnsteinUhlenbeckNoise,
     UniformMixing,
+    make_action_noise,
 )
-from sb3_ddpg_ext.schedules import Constant, Exponential, Linear, Piecewise
-from sb3_ddpg_ext.specs import NOISES, make_action_noise, make_schedule
+from sb3_ddpg_ext.schedules import Constant, Exponential, Linear, Piecewise, make_schedule
 
 
 def attributes(noise):
@@ -106,7 +107,7 @@ def test_noise_object_is_taken_as_it_is(noise):
 @pytest.mark.parametrize(
     ("spec", "error", "words"),
     [
-        ("gaussian_0.1", ValueError, ["'gaussian' is unknown", "normal, ou, pink"]),
+        ("gaussian_0.1", ValueError, ["'gaussian' is unknown", "pink, normal", "adaptive-param"]),
         ("normal", ValueError, ["'normal' must be"]),
         ("normal_", ValueError, ["'normal_' must be"]),
         ("normal_much", ValueError, ["'much' is unknown", "lin, exp"]),

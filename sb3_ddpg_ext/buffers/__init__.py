@@ -4,12 +4,13 @@ from sb3_ddpg_ext.buffers.choice import check_buffer_kwargs, choose_buffer, n_st
 from sb3_ddpg_ext.buffers.episodes import Episode, read_episodes, store, write_episodes
 from sb3_ddpg_ext.buffers.her import HindsightReplayBuffer
 from sb3_ddpg_ext.buffers.others import check_same_spaces, transitions_of
-from sb3_ddpg_ext.buffers.sampling import LossAdjusted, Prioritized, Sampling, Uniform
+from sb3_ddpg_ext.buffers.sampling import SAMPLINGS, LossAdjusted, Prioritized, Sampling, Uniform, make_sampling
 from sb3_ddpg_ext.buffers.saving import BufferFile, is_buffer_file, write_buffer
-from sb3_ddpg_ext.buffers.sequence import SequenceReplayBuffer, Sequences
+from sb3_ddpg_ext.buffers.sequence import SequenceReplayBuffer
 from sb3_ddpg_ext.buffers.transitions import TransitionReplayBuffer
 
 __all__ = [
+    "SAMPLINGS",
     "BufferFile",
     "Episode",
     "HindsightReplayBuffer",
@@ -17,13 +18,13 @@ __all__ = [
     "Prioritized",
     "Sampling",
     "SequenceReplayBuffer",
-    "Sequences",
     "TransitionReplayBuffer",
     "Uniform",
     "check_buffer_kwargs",
     "check_same_spaces",
     "choose_buffer",
     "is_buffer_file",
+    "make_sampling",
     "n_step_kwargs",
     "read_episodes",
     "store",

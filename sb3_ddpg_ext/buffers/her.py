@@ -65,6 +65,12 @@ class HindsightReplayBuffer(EpisodicReplayBuffer):
                 f"{type(self).__name__} needs observations with the key {sorted(missing)[0]!r}: {observation_space}"
             )
 
+    def set_env(self, env: VecEnv | None) -> None:
+        """:param env: whose ``compute_reward`` says what another goal is worth"""
+        self.env = env
+        if self.demonstrations is not None:
+            self.demonstrations.set_env(env)
+
     def state(self) -> dict[str, Any]:
         return super().state() | {"has_infos": self.copy_info_dict}
 

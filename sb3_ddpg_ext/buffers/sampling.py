@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sb3_ddpg_ext.buffers.sum_tree import SumTree
-from sb3_ddpg_ext.schedules import Linear, Schedule, evaluate
+from sb3_ddpg_ext.kinds import Kinds
+from sb3_ddpg_ext.schedules import Linear, Schedule, evaluate, number_or_schedule
 from sb3_ddpg_ext.validation import check_instance, check_real
 
 BOUNDS = 1e-100, 1e100  # of priorities, so that their sum and the least of them are numbers that can be divided by
@@ -43,6 +44,24 @@ class Sampling(ABC):
         """Take note of how far the training is."""
 
 
+SAMPLINGS: Kinds[Sampling] = Kinds(
+    '"uniform", "prioritized", "lap", these two also with their alpha as in "prioritized_0.6", a dict(kind=..., ...) with the '
+    "arguments of its class, or a Sampling of sb3_ddpg_ext.buffers",
+    accepts=lambda spec: isinstance(spec, Sampling),
+    readers=dict(beta=number_or_schedule),
+)
+
+
+def make_sampling(spec: Any) -> Sampling:
+    """
+    :param spec: a ``Sampling`` (returned as it is), a string or a dict
+    :raises ValueError: for an unknown kind or number
+    :raises TypeError: for anything else
+    """
+    return SAMPLINGS.make("replay_buffer_kwargs['sampling']", spec)
+
+
+@SAMPLINGS.register("uniform")
 class Uniform(Sampling):
     """
     Each transition with the same probability, Lin (1992).
@@ -79,6 +98,7 @@ def _distinct(n: int, n_rows: int) -> np.ndarray:
     return np.random.permutation(np.concatenate((np.tile(np.arange(n_rows), whole), few)))
 
 
+@SAMPLINGS.register("prioritized")
 class Prioritized(Sampling):
     """
     Proportional prioritised replay, Schaul et al. (2016), https://arxiv.org/abs/1511.05952, section 3.3 and Algorithm 1:
@@ -156,6 +176,7 @@ class Prioritized(Sampling):
         return evaluate(self.beta, progress_remaining, num_timesteps, high=1) if callable(self.beta) else self.beta
 
 
+@SAMPLINGS.register("lap")
 class LossAdjusted(Prioritized):
     """
     Loss-adjusted prioritised replay, LAP, Fujimoto et al. (2020), https://arxiv.org/abs/2007.06049, section 5:

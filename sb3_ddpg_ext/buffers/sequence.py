@@ -1,46 +1,15 @@
 """Replay of sequences, for recurrent policies."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch as th
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_ddpg_ext.batch import Prefix, Sequences
 from sb3_ddpg_ext.buffers.episodic import EpisodicReplayBuffer
 from sb3_ddpg_ext.buffers.sampling import Prioritized
 from sb3_ddpg_ext.validation import check_instance, check_integer, check_real
-
-
-class Prefix(NamedTuple):
-    """Up to B steps before each sequence, aligned at their ends."""
-
-    observations: Any  # (B, n, *obs_shape), or a dict of such
-    previous_actions: th.Tensor  # (B, n, action_dim)
-    previous_rewards: th.Tensor  # (B, n, 1)
-    inside: th.Tensor  # (B, n), whether the step is there
-
-
-class Sequences(NamedTuple):
-    """
-    n sequences of at most T steps, and the observation after the last of each.
-
-    What is behind the end of a shorter one repeats its last observation. ``returns``, ``dones`` and ``discounts`` are of
-    n-step windows that begin at each step, ``follows`` is the index of the observation behind each window.
-    """
-
-    observations: Any  # (T + 1, n, *obs_shape), or a dict of such
-    previous_actions: th.Tensor  # (T + 1, n, action_dim), 0 at the beginning of an episode
-    previous_rewards: th.Tensor  # (T + 1, n, 1), likewise
-    actions: th.Tensor  # (T, n, action_dim)
-    rewards: th.Tensor  # (T, n, 1)
-    dones: th.Tensor  # (T, n, 1)
-    discounts: th.Tensor  # (T, n, 1)
-    follows: th.Tensor  # (T, n)
-    mask: th.Tensor  # (T, n), whether the step belongs to its sequence
-    prefix: Prefix | None  # to warm up the state
-    states: th.Tensor | None  # (n, state_size), those at the beginning, of the prefix where there is one; None for zeros
-    weights: th.Tensor | None = None  # (n, 1)
-    indices: np.ndarray | None = None  # the first row of its sequence for each step of the mask
 
 
 class SequenceReplayBuffer(EpisodicReplayBuffer):

@@ -2,14 +2,14 @@
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from sb3_ddpg_ext.batch import Samples
+from sb3_ddpg_ext.batch import Batch, constant
 from sb3_ddpg_ext.buffers.persistent import PersistentStorage
 from sb3_ddpg_ext.buffers.sampling import Prioritized, Sampling, Uniform
 from sb3_ddpg_ext.validation import check_instance, check_integer, check_real
@@ -35,6 +35,14 @@ class TransitionReplayBuffer(PersistentStorage):
         combined experience replay, Zhang & Sutton (2017), https://arxiv.org/abs/1712.01275
     :param kwargs: arguments of :class:`~sb3_ddpg_ext.buffers.persistent.PersistentStorage`, ``path`` among them
     """
+
+    is_ours: ClassVar[bool] = True  # unlike a buffer of Stable-Baselines3
+    copies: ClassVar[bool] = True  # whether add() leaves nothing of what it is given for others to change
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        if "add" in vars(cls):  # which may keep what it is given
+            cls.copies = False
 
     def __init__(
         self,
@@ -79,7 +87,18 @@ class TransitionReplayBuffer(PersistentStorage):
         if self.n_written:
             self.sampling.added(slice(0, self.n_written))
 
-    def sample(self, batch_size: int, env: VecNormalize | None = None) -> Samples:  # type: ignore[override]
+    def batch(self, batch_size: int, env: VecNormalize | None, gamma: float) -> Any:
+        """
+        :meth:`sample` for a model.
+
+        :param batch_size: number of transitions, or sequences
+        :param env: normalises observations and rewards with its present statistics
+        :param gamma: discount factor of the model, which becomes that of the buffer
+        """
+        self.gamma = gamma
+        return self.sample(batch_size, env)
+
+    def sample(self, batch_size: int, env: VecNormalize | None = None) -> Batch:  # type: ignore[override]
         """
         Actions, rewards and dones of a sample are views of one tensor, so ``reshape`` works on them where ``view`` does not.
 
@@ -95,10 +114,11 @@ class TransitionReplayBuffer(PersistentStorage):
         if n == 0:
             return self._sample(batch_size, env)
         demonstrations = self.demonstrations._sample(n, env)
-        own = self._sample(batch_size - n, env) if n < batch_size else None
-        return demonstrations.behind(own, self._n_rows)
+        if n == batch_size:
+            return demonstrations.as_demonstrations(self._n_rows)
+        return self._sample(batch_size - n, env).with_demonstrations(demonstrations, self._n_rows)
 
-    def _sample(self, batch_size: int, env: VecNormalize | None) -> Samples:
+    def _sample(self, batch_size: int, env: VecNormalize | None) -> Batch:
         n_filled = self.buffer_size if self.full else self.pos
         if n_filled == 0:
             raise ValueError("the replay buffer is empty: nothing can be sampled from it")
@@ -138,6 +158,13 @@ class TransitionReplayBuffer(PersistentStorage):
             if buffer is not None:
                 buffer.sampling.advance(progress_remaining, num_timesteps)
 
+    def set_env(self, env: VecEnv | None) -> None:
+        """
+        For subclasses that ask the environments for rewards.
+
+        :param env: the training environments
+        """
+
     def keep(self, demonstrations: "TransitionReplayBuffer", share: float) -> None:
         """
         Let each batch have a share of demonstrations, which stay, behind the other transitions.
@@ -147,7 +174,7 @@ class TransitionReplayBuffer(PersistentStorage):
         """
         self.demonstrations, self.demonstration_share = demonstrations, check_real("demonstration_share", share, 0, 1)
 
-    def samples_of(self, rows: np.ndarray, env: VecNormalize | None = None) -> Samples:
+    def samples_of(self, rows: np.ndarray, env: VecNormalize | None = None) -> Batch:
         """
         :param rows: of shape (n,)
         :param env: as in :meth:`sample`
@@ -163,7 +190,6 @@ class TransitionReplayBuffer(PersistentStorage):
             observations = self._normalized(observations, env)
             rewards = env.normalize_reward(rest[:, -2].numpy(force=True)).astype(np.float32)
             rest[:, -2] = th.from_numpy(rewards).to(rest.device)
-        discounts = None
         if n_steps > 1:
             powers = self.gamma ** np.arange(n_steps + 1, dtype=np.float32)
             factors = th.from_numpy(powers[:n_steps, None] * inside).to(rest.device)
@@ -177,7 +203,9 @@ class TransitionReplayBuffer(PersistentStorage):
             before, after = ({key: obs[half] for key, obs in observations.items()} for half in (slice(n), slice(n, None)))
         else:
             before, after = observations[""].split(n)  # type: ignore[assignment]
-        return Samples(before, actions, after, dones, rewards, discounts)
+        if n_steps == 1:
+            discounts = constant(self.gamma, rewards)
+        return Batch(before, actions, after, dones, rewards, discounts)
 
     def _windows(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The rows of the steps from each of ``rows`` on, and whether they belong to its return: two arrays (n_steps, n)."""

@@ -76,4 +76,4 @@ def seconds_each(function: Callable[[], Any], n_units: int, wait: Callable[[], N
 
 def learner_name(agent: Agent) -> str | None:
     """Of ours: the one that ``learner="auto"`` has chosen."""
-    return getattr(getattr(getattr(agent, "model", None), "_learner", None), "name", None)
+    return getattr(getattr(agent, "model", None), "learner_name", None)

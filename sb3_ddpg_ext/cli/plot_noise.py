@@ -13,8 +13,7 @@ import torch as th
 from sb3_ddpg_ext.cli import figures
 from sb3_ddpg_ext.cli.noise_theory import Theory, Training, lagged_products, theory
 from sb3_ddpg_ext.ddpg import DDPG
-from sb3_ddpg_ext.noise import AdaptiveParameterNoise, CombinedNoise, Noise
-from sb3_ddpg_ext.specs import SCHEDULED, make_action_noise
+from sb3_ddpg_ext.noise import AdaptiveParameterNoise, CombinedNoise, Noise, make_action_noise
 
 N_TRACES = 3
 N_BINS = 61  # odd, so that the mean lies within one
@@ -181,7 +180,7 @@ def simulate(source: ActionSource | ActorSource, training: Training) -> np.ndarr
 def schedules(noise: Noise, training: Training) -> list[str]:
     """What changes in the training that is shown, e.g. ``sigma 0.5 to 0.05 over the 100 episodes``."""
     parts = noise.parts if isinstance(noise, CombinedNoise) else [noise]
-    scheduled = [(name, getattr(part, name)) for part in parts for name in SCHEDULED if callable(getattr(part, name, None))]
+    scheduled = [(name, value) for part in parts for name, value in vars(part).items() if callable(value) and name[0] != "_"]
     values = [(name, training.values(value)) for name, value in scheduled]
     return [f"{name} {value[0, 0]:.3g} to {value[-1, -1]:.3g} over the {len(value)} episodes" for name, value in values]
 

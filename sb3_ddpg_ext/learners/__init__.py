@@ -1,12 +1,12 @@
 """Learners: one gradient step each, ``update(batch)``. Which one, and with which settings of torch around it."""
 
-from sb3_ddpg_ext.learners.base import Learner
-from sb3_ddpg_ext.learners.choice import LEARNERS, choose_learner
+from sb3_ddpg_ext.learners.base import LEARNERS, Learner, UpdateSettings
+from sb3_ddpg_ext.learners.choose import check_learner, choose_learner
 from sb3_ddpg_ext.learners.cuda_graph import CudaGraphLearner
 from sb3_ddpg_ext.learners.eager import EagerLearner
 from sb3_ddpg_ext.learners.fused import FusedLearner
 from sb3_ddpg_ext.learners.loss_log import LossLog
-from sb3_ddpg_ext.learners.settings import TorchSettings, has_amx, warn_if_oversubscribed
+from sb3_ddpg_ext.learners.torch_settings import TorchSettings, has_amx, warn_if_bf16_is_slow, warn_if_oversubscribed
 
 __all__ = [
     "LEARNERS",
@@ -16,7 +16,10 @@ __all__ = [
     "Learner",
     "LossLog",
     "TorchSettings",
+    "UpdateSettings",
+    "check_learner",
     "choose_learner",
     "has_amx",
+    "warn_if_bf16_is_slow",
     "warn_if_oversubscribed",
 ]

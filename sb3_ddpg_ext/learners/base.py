@@ -3,13 +3,68 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import torch as th
 
-from sb3_ddpg_ext.batch import Batch
+from sb3_ddpg_ext.batch import Batch, Sequences
+from sb3_ddpg_ext.kinds import Kinds
 from sb3_ddpg_ext.networks import Snapshot
 from sb3_ddpg_ext.policies import DDPGPolicy
+from sb3_ddpg_ext.validation import check_choice, check_integer, check_real
+
+
+@dataclass(frozen=True)
+class UpdateSettings:
+    """
+    What an update goes by beside its batch. The defaults are DDPG's; :class:`~sb3_ddpg_ext.DDPG` has an argument of each name.
+
+    :param tau: coefficient of the soft target update, 0 (targets stay) to 1 (targets are copies)
+    :param policy_delay: updates of the critic for each of the actor; 1 is DDPG
+    :param target_policy_noise: standard deviation of the noise on the target actions; 0 is DDPG
+    :param target_noise_clip: bound of that noise
+    :param target_update_interval: updates of the critic for each of the targets; None for ``policy_delay``
+    :param max_grad_norm: largest norm of the gradient of each network; None for no bound
+    :param precision: ``"float32"``, or ``"bf16"`` for matrix products in bfloat16
+    :raises ValueError: for a value outside what is allowed
+    :raises TypeError: for a value of the wrong type
+    """
+
+    tau: float = 0.005
+    policy_delay: int = 1
+    target_policy_noise: float = 0.0
+    target_noise_clip: float = 0.5
+    target_update_interval: int | None = None
+    max_grad_norm: float | None = None
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        checked: dict[str, Any] = dict(
+            tau=check_real("tau", self.tau, 0, 1),
+            policy_delay=check_integer("policy_delay", self.policy_delay, at_least=1),
+            target_policy_noise=check_real("target_policy_noise", self.target_policy_noise, 0),
+            target_noise_clip=check_real("target_noise_clip", self.target_noise_clip, 0),
+        )
+        if self.target_update_interval is not None:
+            interval = check_integer("target_update_interval", self.target_update_interval, at_least=1)
+            checked["target_update_interval"] = interval
+        if self.max_grad_norm is not None:
+            checked["max_grad_norm"] = check_real("max_grad_norm", self.max_grad_norm, low=0, above=True)
+        check_choice("precision", self.precision, ["float32", "bf16"])
+        self.__dict__.update(checked)
+
+    @classmethod
+    def of(cls, owner: Any) -> "UpdateSettings":
+        """:param owner: an object that has them as attributes"""
+        return cls(**{name: getattr(owner, name) for name in SETTINGS})
+
+    def are_of(self, owner: Any) -> bool:
+        """:return: whether ``owner`` has these values, which takes less time than :meth:`of`"""
+        return all(getattr(owner, name) == mine for name, mine in self.__dict__.items())
+
+
+SETTINGS = tuple(field.name for field in fields(UpdateSettings))
 
 
 class Learner(ABC):
@@ -20,78 +75,67 @@ class Learner(ABC):
     a change of learner need nothing from it.
 
     :param policy: holds actor, critic, their targets and optimisers; changed in place
-    :param tau: coefficient of the soft target update, 0 (targets stay) to 1 (targets are copies)
-    :param policy_delay: updates of the critic for each of the actor; 1 is DDPG
-    :param target_update_interval: updates of the critic for each of the targets; None for ``policy_delay``
-    :param target_policy_noise: standard deviation of the noise on the target actions; 0 is DDPG
-    :param target_noise_clip: bound of that noise
-    :param max_grad_norm: largest norm of the gradient of each network; None for no bound
-    :param precision: ``"float32"``, or ``"bf16"`` for matrix products in bfloat16
+    :param settings: of the updates; they may be replaced between two updates
     """
 
-    name: ClassVar[str]
     needs_modes: ClassVar[bool] = True  # whether its networks may behave differently in training and evaluation
 
-    def __init__(
-        self,
-        policy: DDPGPolicy,
-        tau: float,
-        policy_delay: int = 1,
-        target_policy_noise: float = 0.0,
-        target_noise_clip: float = 0.5,
-        target_update_interval: int | None = None,
-        max_grad_norm: float | None = None,
-        precision: str = "float32",
-    ):
+    def __init__(self, policy: DDPGPolicy, settings: UpdateSettings | None = None):
         self.policy = policy
-        self.tau = tau
-        self.policy_delay = policy_delay
-        self.target_policy_noise = target_policy_noise
-        self.target_noise_clip = target_noise_clip
-        self.target_update_interval = target_update_interval
-        self.max_grad_norm = max_grad_norm
-        self.precision = precision
-        casts = precision == "bf16" and policy.device.type != "cpu"  # where TorchSettings does it, in less time
-        self.autocast: Any = th.autocast(policy.device.type, th.bfloat16) if casts else nullcontext()
+        self.settings = UpdateSettings() if settings is None else settings
         self.n_updates = 0
         self.errors: th.Tensor | None = None  # of the last batch, shape (batch,), for the priorities of its transitions
 
+    @property
+    def autocast(self) -> Any:
+        """A context for matrix products in bfloat16 on a GPU. On the CPU ``TorchSettings`` does it, in less time."""
+        casts = self.settings.precision == "bf16" and self.policy.device.type != "cpu"
+        return th.autocast(self.policy.device.type, th.bfloat16) if casts else nullcontext()
+
     @classmethod
     @abstractmethod
-    def refusal(cls, policy: DDPGPolicy, precision: str) -> str | None:
-        """Why this learner cannot train ``policy``, or None if it can."""
+    def reason_against(cls, policy: DDPGPolicy, settings: UpdateSettings) -> str | None:
+        """Say why this learner cannot train ``policy``; None if it can."""
 
     @abstractmethod
-    def update(self, batch: Batch) -> dict[str, th.Tensor]:
+    def update(self, batch: Batch | Sequences) -> dict[str, th.Tensor]:
         """
-        :param batch: N transitions (s_i, a_i, r_i, s_i+1)
+        :param batch: N transitions (s_i, a_i, r_i, s_i+1), or sequences for a recurrent policy
         :return: the losses, as scalar tensors on the policy's device; ``actor_loss`` only where the actor was updated
         """
 
     @property
     def updates_actor(self) -> bool:
         """Whether the present update, the ``n_updates``-th, has the actor's step."""
-        return self.n_updates % self.policy_delay == 0
+        return self.n_updates % self.settings.policy_delay == 0
 
     @property
     def updates_targets(self) -> bool:
         """Whether it moves the targets."""
-        return self.n_updates % (self.target_update_interval or self.policy_delay) == 0
+        return self.n_updates % (self.settings.target_update_interval or self.settings.policy_delay) == 0
 
     def clip(self, parameters: Iterable[th.Tensor]) -> None:
         """Scale the gradients of one network down to ``max_grad_norm``."""
-        if self.max_grad_norm is not None:
-            th.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+        if self.settings.max_grad_norm is not None:
+            th.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm)
 
     def smooth(self, next_actions: th.Tensor) -> th.Tensor:
         """Target policy smoothing: clipped noise on mu'(s'), Fujimoto et al. (2018), eq. 14. The identity by default."""
-        if self.target_policy_noise == 0 or self.target_noise_clip == 0:
+        std, bound = self.settings.target_policy_noise, self.settings.target_noise_clip
+        if std == 0 or bound == 0:
             return next_actions
-        noise = th.empty_like(next_actions, memory_format=th.contiguous_format).normal_(0, self.target_policy_noise)
-        return (next_actions + noise.clamp_(-self.target_noise_clip, self.target_noise_clip)).clamp_(-1, 1)
+        noise = th.empty_like(next_actions, memory_format=th.contiguous_format).normal_(0, std)
+        return (next_actions + noise.clamp_(-bound, bound)).clamp_(-1, 1)
 
 
-class Tensors:
+LEARNERS: Kinds[Learner] = Kinds(
+    '"auto", the name of a learner, or a subclass of Learner',
+    accepts=lambda spec: isinstance(spec, type) and issubclass(spec, Learner),
+    by_the_library=("policy", "settings"),
+)
+
+
+class PolicyTensors:
     """
     The parameters and buffers of a policy's networks, and those of the targets in the same order.
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch as th
 
 from sb3_ddpg_ext.batch import Batch
+from sb3_ddpg_ext.learners.base import LEARNERS, UpdateSettings
 from sb3_ddpg_ext.learners.eager import EagerLearner
 from sb3_ddpg_ext.policies import DDPGPolicy
 
@@ -15,6 +16,7 @@ Losses = dict[str, th.Tensor]
 Results = tuple[Losses, th.Tensor | None]  # with the errors, for priorities
 
 
+@LEARNERS.register("cuda_graph")
 class CudaGraphLearner(EagerLearner):
     """
     :class:`EagerLearner` on a GPU without the time that Python takes to launch its some two hundred kernels.
@@ -23,10 +25,8 @@ class CudaGraphLearner(EagerLearner):
     without (``policy_delay``), and for each shape of the batch. A batch is copied to where the recorded kernels read it.
     """
 
-    name = "cuda_graph"
-
-    def __init__(self, policy: DDPGPolicy, tau: float, **kwargs: Any):
-        super().__init__(policy, tau, **kwargs)
+    def __init__(self, policy: DDPGPolicy, settings: UpdateSettings | None = None):
+        super().__init__(policy, settings)
         self.optimizers = (policy.actor.optimizer, policy.critic.optimizer)
         self.learning_rates: list[th.Tensor] = []  # of each parameter group
         self.recorded: dict[Any, tuple[Batch, Callable[[], Results]]] = {}
@@ -34,7 +34,7 @@ class CudaGraphLearner(EagerLearner):
         self.memory: list[int] = []
 
     @classmethod
-    def refusal(cls, policy: DDPGPolicy, precision: str) -> str | None:
+    def reason_against(cls, policy: DDPGPolicy, settings: UpdateSettings) -> str | None:
         if policy.device.type != "cuda":
             return f"the model is on {policy.device}, not on a GPU"
         if type(policy).unrolled is not DDPGPolicy.unrolled:
@@ -46,7 +46,7 @@ class CudaGraphLearner(EagerLearner):
                 return "BatchRenorm1d looks at the number of its updates on the processor"
         return None
 
-    def update(self, batch: Batch) -> Losses:
+    def update(self, batch: Batch) -> Losses:  # type: ignore[override]  # sequences are for a policy that it refuses
         memory = self._memory()
         if memory != self.memory:  # what was recorded writes to the old one
             self.memory = memory
@@ -78,15 +78,14 @@ class CudaGraphLearner(EagerLearner):
 
     def _kind(self, batch: Batch) -> tuple[Any, ...]:
         """What makes an update another sequence of kernels, or one with other constants."""
-        interval = self.target_update_interval or self.policy_delay
-        parts = tuple((self.n_updates + 1) % every == 0 for every in (self.policy_delay, interval))
-        constants = (self.tau, self.target_policy_noise, self.target_noise_clip, self.max_grad_norm)
+        interval = self.settings.target_update_interval or self.settings.policy_delay
+        parts = tuple((self.n_updates + 1) % every == 0 for every in (self.settings.policy_delay, interval))
         options = tuple(
             str(value) for group in self._groups() for name, value in group.items() if name not in ("params", "lr")
         )
         learning = tuple(parameter.requires_grad for parameter in self.tensors.all_parameters)
         priorities = (batch.weights is None, batch.indices is None, batch.n_demonstrations)
-        return (parts, len(batch.rewards), constants, options, learning, priorities)
+        return (parts, len(batch.rewards), self.settings, options, learning, priorities)
 
     def _groups(self) -> list[dict[str, Any]]:
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]

@@ -1,35 +1,32 @@
 """The DDPG update, to be read beside Algorithm 1 of Lillicrap et al. (2016), arXiv 1509.02971."""
 
-from typing import Any
-
 import torch as th
 
-from sb3_ddpg_ext.batch import Batch
-from sb3_ddpg_ext.learners.base import Learner, Tensors, settle_optimizer
+from sb3_ddpg_ext.batch import Batch, Sequences
+from sb3_ddpg_ext.learners.base import LEARNERS, Learner, PolicyTensors, UpdateSettings, settle_optimizer
 from sb3_ddpg_ext.networks import evaluating
 from sb3_ddpg_ext.policies import DDPGPolicy
 
 
+@LEARNERS.register("eager")
 class EagerLearner(Learner):
     """The update as the paper states it, by autograd, for any policy on any device: what the other learners must equal."""
 
-    name = "eager"
-
-    def __init__(self, policy: DDPGPolicy, tau: float, **kwargs: Any):
-        super().__init__(policy, tau, **kwargs)
+    def __init__(self, policy: DDPGPolicy, settings: UpdateSettings | None = None):
+        super().__init__(policy, settings)
         settle_optimizer(policy.actor.optimizer)
         settle_optimizer(policy.critic.optimizer)
-        self.tensors = Tensors(policy)
+        self.tensors = PolicyTensors(policy)
 
     @classmethod
-    def refusal(cls, policy: DDPGPolicy, precision: str) -> str | None:
+    def reason_against(cls, policy: DDPGPolicy, settings: UpdateSettings) -> str | None:
         return None
 
-    def update(self, batch: Batch) -> dict[str, th.Tensor]:
+    def update(self, batch: Batch | Sequences) -> dict[str, th.Tensor]:
         critic, critic_target, actor_target = self.policy.critic, self.policy.critic_target, self.policy.actor_target
         self.n_updates += 1
         if not self.tensors.snapshot.is_current():  # layers may have been replaced
-            self.tensors = Tensors(self.policy)
+            self.tensors = PolicyTensors(self.policy)
         with self.autocast:
             batch = self.policy.unrolled(batch)
             # y_i = r_i + gamma Q'(s_i+1, mu'(s_i+1)), without the second term after a termination
@@ -62,9 +59,9 @@ class EagerLearner(Learner):
     @th.no_grad()
     def update_targets(self) -> None:
         """theta' <- tau theta + (1 - tau) theta'. Buffers, such as BatchNorm's running statistics, are copied."""
-        tensors = self.tensors
+        tensors, tau = self.tensors, self.settings.tau
         if tensors.parameters:  # none without targets
-            th._foreach_mul_(tensors.target_parameters, 1 - self.tau)
-            th._foreach_add_(tensors.target_parameters, tensors.parameters, alpha=self.tau)
+            th._foreach_mul_(tensors.target_parameters, 1 - tau)
+            th._foreach_add_(tensors.target_parameters, tensors.parameters, alpha=tau)
         if tensors.buffers:
             th._foreach_copy_(tensors.target_buffers, tensors.buffers)

@@ -49,7 +49,7 @@ class FlatAdam:
 
     The moments are views of two flat tensors too, and stay in ``optimizer.state``, where the optimiser itself can go on from.
 
-    :param optimizer: see :meth:`refusal` for what it must be
+    :param optimizer: see :meth:`reason_against` for what it must be
     :param flat: the memory that holds its parameters
     :param parameters: its parameters, group after group, which follow each other there
     """
@@ -86,7 +86,7 @@ class FlatAdam:
         self._views = [(parameter, optimizer.state[parameter]) for parameter in parameters]
 
     @staticmethod
-    def refusal(optimizer: th.optim.Optimizer, parameters: list[Parameter]) -> str | None:
+    def reason_against(optimizer: th.optim.Optimizer, parameters: list[Parameter]) -> str | None:
         """Why one call cannot replace this optimiser of all these parameters, or None."""
         if type(optimizer) not in (th.optim.Adam, th.optim.AdamW):
             return f"the optimiser is {type(optimizer).__name__}, not Adam or AdamW"

@@ -1,6 +1,8 @@
 """The same update with its gradients written out, for plain multilayer perceptrons on the CPU."""
 
 import warnings
+from collections.abc import Callable
+from dataclasses import fields
 from functools import reduce
 from itertools import chain
 from typing import Any
@@ -9,17 +11,18 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from torch import nn
+from torch.nn import functional as F
 
 from sb3_ddpg_ext.batch import Batch
-from sb3_ddpg_ext.learners.base import Learner
+from sb3_ddpg_ext.learners.base import LEARNERS, Learner, UpdateSettings
 from sb3_ddpg_ext.learners.eager import EagerLearner
 from sb3_ddpg_ext.learners.flat import Flat, FlatAdam
 from sb3_ddpg_ext.learners.mlp import FusedMLP, Products
-from sb3_ddpg_ext.learners.settings import Threads
+from sb3_ddpg_ext.learners.torch_settings import Threads
 from sb3_ddpg_ext.networks import Normalised, NotPlain, Snapshot, normalise, plain_layers
 from sb3_ddpg_ext.policies import Actor, Critic, DDPGPolicy
 from sb3_ddpg_ext.policies.acting import is_preprocessed, joins
-from sb3_ddpg_ext.policies.heads import Scalar
+from sb3_ddpg_ext.policies.heads import Head, Scalar
 from sb3_ddpg_ext.policies.options import PENALTIES
 
 
@@ -33,16 +36,29 @@ def _squares(error: th.Tensor, weights: th.Tensor | None) -> th.Tensor:
 
 def _huber(error: th.Tensor, weights: th.Tensor | None) -> th.Tensor:
     """The same of Huber's loss, which is linear beyond 1."""
-    losses = th.nn.functional.huber_loss(error, th.zeros_like(error), reduction="none")
+    losses = F.huber_loss(error, th.zeros_like(error), reduction="none")
     error.clamp_(-1, 1).div_(len(error))
     if weights is not None:
         losses, _ = losses * weights, error.mul_(weights)
     return losses.sum()
 
 
-DERIVATIVES = {"mse": _squares, "huber": _huber}
+# The losses of a scalar critic that are written out.
+DERIVATIVES: dict[Any, Callable[[th.Tensor, th.Tensor | None], th.Tensor]] = {
+    F.mse_loss: _squares,
+    F.huber_loss: _huber,
+}
+# The options whose gradients are written out whatever their value is: they change the layers, the initial weights, the target
+# or the optimiser, all of which this learner looks at as they are.
+WRITTEN_OUT = frozenset(
+    ("actor_norm", "critic_norm", "target_statistics", "input_norm", "norm_after_action", "init", "last_init", "residual",
+     "action_layer", "action_branch", "action_join", "critic_dropout", "normalize_observations", "scale_returns", "popart",
+     "critic", "critic_loss", "backup", "target_q_range", "target_networks", "critic_weight_decay", "decoupled_weight_decay",
+     "inverting_gradients", "output_norm", "action_l2", "q_filter")
+)  # fmt: skip
 
 
+@LEARNERS.register("fused")
 class FusedLearner(Learner):
     """
     :class:`EagerLearner` without autograd: about fifty calls into torch, writing into memory that is allocated once.
@@ -51,16 +67,15 @@ class FusedLearner(Learner):
     so that each Adam step and the soft update are one call.
     """
 
-    name = "fused"
     needs_modes = False
 
-    def __init__(self, policy: DDPGPolicy, tau: float, **kwargs: Any):
-        super().__init__(policy, tau, **kwargs)
+    def __init__(self, policy: DDPGPolicy, settings: UpdateSettings | None = None):
+        super().__init__(policy, settings)
         self.memory: tuple[Flat | FlatAdam, ...] = ()  # none before the first update
         self.eager: EagerLearner | None = None  # takes over when something has come that this one cannot do
 
     @classmethod
-    def refusal(cls, policy: DDPGPolicy, precision: str) -> str | None:
+    def reason_against(cls, policy: DDPGPolicy, settings: UpdateSettings) -> str | None:
         if policy.device.type != "cpu":
             return f"the model is on {policy.device}, not on the CPU"
         if is_preprocessed(policy.observation_space, policy.normalize_images):
@@ -78,10 +93,11 @@ class FusedLearner(Learner):
                 return f"parameters of {type(net).__name__} are frozen"
             if any(p.is_shared() for p in net.parameters()):
                 return f"parameters of {type(net).__name__} are shared with other processes"
-        if type(policy).actor_loss is not DDPGPolicy.actor_loss:
-            return f"{type(policy).__name__} has an actor_loss of its own"
-        if unsupported := _unsupported(policy):
-            return unsupported
+        for name in ("actor_loss", "unrolled"):
+            if getattr(type(policy), name) is not getattr(DDPGPolicy, name):
+                return f"{type(policy).__name__} has its own {name}"
+        if (reason := _of_head(policy.critic.head) or _of_options(policy)) is not None:
+            return reason
         try:
             layers = [plain_layers(net) for net in _sequentials(policy)]
         except NotPlain as reason:
@@ -90,7 +106,7 @@ class FusedLearner(Learner):
             return "the actor does not end in Tanh"
         if not Snapshot(*(net for net, _ in own)).is_current() or any(map(_has_hooks, policy.parameters())):
             return "modules or parameters have hooks"
-        reasons = [FlatAdam.refusal(net.optimizer, list(net.parameters())) for net in (policy.actor, policy.critic)]
+        reasons = [FlatAdam.reason_against(net.optimizer, list(net.parameters())) for net in (policy.actor, policy.critic)]
         return reasons[0] or reasons[1]
 
     def _link(self) -> None:
@@ -117,7 +133,7 @@ class FusedLearner(Learner):
         space = policy.observation_space
         self.keys = list(space.spaces) if isinstance(space, spaces.Dict) else None
         self.action_l2 = policy.actor.penalties[PENALTIES.index("action_l2")]
-        self.derive = DERIVATIVES[policy.options.critic_loss]
+        self.derive = DERIVATIVES[policy.critic.head.error]  # type: ignore[index]
 
     def _allocate(self, n: int, obs_dim: int, action_dim: int) -> None:
         """Memory for batches of ``n``. The critics' input holds that of the actor, and takes its output."""
@@ -139,9 +155,9 @@ class FusedLearner(Learner):
             and self.snapshot.is_current()
         )
 
-    def update(self, batch: Batch) -> dict[str, th.Tensor]:
+    def update(self, batch: Batch) -> dict[str, th.Tensor]:  # type: ignore[override]  # sequences are for a policy that it refuses
         if not self._is_linked():
-            reason = self.refusal(self.policy, self.precision)
+            reason = self.reason_against(self.policy, self.settings)
             if reason is not None:
                 return self._update_by_eager(batch, reason)
             self._link()
@@ -152,13 +168,9 @@ class FusedLearner(Learner):
     def _update_by_eager(self, batch: Batch, reason: str) -> dict[str, th.Tensor]:
         if self.eager is None:
             warnings.warn(f"the eager learner takes over from the fused one: {reason}", stacklevel=4)
-            self.eager = EagerLearner(self.policy, self.tau)
+            self.eager = EagerLearner(self.policy)
         self.policy.set_training_mode(True)
-        for name in (
-            "tau", "policy_delay", "target_policy_noise", "target_noise_clip", "target_update_interval", "max_grad_norm",
-            "n_updates",
-        ):  # fmt: skip
-            setattr(self.eager, name, getattr(self, name))
+        self.eager.settings, self.eager.n_updates = self.settings, self.n_updates
         losses = self.eager.update(batch)
         self.n_updates, self.errors = self.eager.n_updates, self.eager.errors
         return losses
@@ -185,7 +197,7 @@ class FusedLearner(Learner):
         if self.updates_actor:
             losses["actor_loss"] = self._update_actor(n)
         if self.updates_targets:
-            self.target.values.lerp_(self.online.values, self.tau)
+            self.target.values.lerp_(self.online.values, self.settings.tau)
         return losses
 
     def _update_actor(self, n: int) -> th.Tensor:
@@ -203,8 +215,9 @@ class FusedLearner(Learner):
         return loss
 
     def _clip(self, adam: FlatAdam) -> None:
-        if self.max_grad_norm is not None:
-            adam.gradients.mul_((self.max_grad_norm / (th.linalg.vector_norm(adam.gradients) + 1e-6)).clamp_(max=1))
+        largest = self.settings.max_grad_norm
+        if largest is not None:
+            adam.gradients.mul_((largest / (th.linalg.vector_norm(adam.gradients) + 1e-6)).clamp_(max=1))
 
     def _take(self, batch: Batch) -> None:
         """Copy the batch to where the networks read it, in their type."""
@@ -233,17 +246,23 @@ def _sequentials(policy: DDPGPolicy) -> list[nn.Module]:
     return [policy.actor.mu, policy.actor_target.mu, *policy.critic.q_networks, *policy.critic_target.q_networks]
 
 
-def _unsupported(policy: DDPGPolicy) -> str | None:
-    """The first option, if any, whose gradients are not written out."""
-    options, head = policy.options, policy.critic.head
-    if type(head) is not Scalar or head.popart is not None:
-        return f"the critic's outputs are those of {'PopArt' if type(head) is Scalar else type(head).__name__}"
-    if policy.critic.n_critics > 1 and options.objective != "first":
-        return f"the actor climbs the {options.objective} of several critics"
-    if options.behaviour_cloning:
-        return "the actor clones demonstrations"
-    if policy.actor.clip is not None or policy.options.preactivation_penalty:
-        return "the actor's loss has a penalty before tanh or clipped gradients"
+def _of_head(head: Head) -> str | None:
+    """Why these outputs of a critic are not for it."""
+    if type(head) is not Scalar:
+        return f"the critic's outputs are those of {type(head).__name__}"
+    if head.popart is not None:
+        return "the critic's outputs are those of PopArt"
+    return None if head.error in DERIVATIVES else f"the critic's loss is {head.error}, which has no derivative there"
+
+
+def _of_options(policy: DDPGPolicy) -> str | None:
+    """The first option, if any, that would be left out."""
+    options = policy.options
+    for field in fields(options):
+        value = getattr(options, field.name)
+        is_irrelevant = field.name == "objective" and policy.critic.n_critics == 1
+        if field.name not in WRITTEN_OUT and value != field.default and not is_irrelevant:
+            return f"policy_kwargs[{field.name!r}]={value!r} has no gradients there"
     return None
 
 

@@ -1,41 +1,55 @@
 """Initial weights of linear and convolutional layers."""
 
-import inspect
 import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import torch as th
 from torch import nn
 
+from sb3_ddpg_ext.kinds import Kinds
 from sb3_ddpg_ext.networks.layers import output_layer
 from sb3_ddpg_ext.validation import check_real
 
-Initialiser = Callable[[nn.Module], None]
+Initialiser = Callable[[nn.Module], None]  # of the weights and biases of one layer
+INITIALISERS: Kinds[Initialiser] = Kinds(
+    'a kind, a dict such as dict(kind="orthogonal", gain=0.01) or dict(kind="normal", std=0.1), or a function of a layer',
+    accepts=callable,
+)
 
 
+@INITIALISERS.register("torch")
 def torch() -> Initialiser:
     """What torch has drawn when it made the layer."""
     return lambda layer: None
 
 
+@INITIALISERS.register("orthogonal")
 def orthogonal(gain: float = math.sqrt(2)) -> Initialiser:
     """Orthogonal weights times ``gain`` (Saxe et al. 2014), biases 0."""
+    check_real("gain", gain, low=0)
     return _weights_and_zeros(lambda weight: nn.init.orthogonal_(weight, gain))
 
 
+@INITIALISERS.register("xavier")
 def xavier(gain: float = 1.0) -> Initialiser:
     """Uniform with variance 2 gain^2 / (fan-in + fan-out) (Glorot & Bengio 2010), biases 0."""
+    check_real("gain", gain, low=0)
     return _weights_and_zeros(lambda weight: nn.init.xavier_uniform_(weight, gain))
 
 
+@INITIALISERS.register("normal")
 def normal(std: float = 0.1) -> Initialiser:
     """N(0, std^2), biases 0."""
+    check_real("std", std, low=0)
     return _weights_and_zeros(lambda weight: nn.init.normal_(weight, 0, std))
 
 
+@INITIALISERS.register("uniform")
 def uniform(limit: float = 3e-3) -> Initialiser:
     """Weights and biases uniform in [-limit, limit]; Lillicrap et al. (2016), section 7, for the last layer."""
+    check_real("limit", limit, low=0)
 
     def initialise(layer: nn.Module) -> None:
         for parameter in layer.parameters(recurse=False):
@@ -44,6 +58,7 @@ def uniform(limit: float = 3e-3) -> Initialiser:
     return initialise
 
 
+@INITIALISERS.register("fan_in")
 def fan_in() -> Initialiser:
     """Weights and biases uniform in [-1/sqrt(f), 1/sqrt(f)] with f inputs to a unit; the same, for the other layers."""
     return lambda layer: uniform(1 / math.sqrt(layer.weight[0].numel()))(layer)  # type: ignore[arg-type, index]
@@ -58,27 +73,13 @@ def _weights_and_zeros(fill: Callable[[th.Tensor], Any]) -> Initialiser:
     return initialise
 
 
-KINDS: dict[str, Callable[..., Initialiser]] = {
-    make.__name__: make for make in (torch, orthogonal, xavier, normal, uniform, fan_in)
-}
-FORMS = f'one of {sorted(KINDS)}, or a dict such as dict(kind="orthogonal", gain=0.01)'
-
-
 def make_initialiser(name: str, spec: Any) -> Initialiser:
     """
     :param name: the argument's name, for the error
-    :param spec: a kind, a dict with a kind and its argument, or a number, the limit of ``uniform``
+    :param spec: a kind, a dict with a kind and its argument, a number, the limit of ``uniform``, or a function of a layer
     """
-    if isinstance(spec, int | float) and not isinstance(spec, bool):
-        spec = dict(kind="uniform", limit=spec)
-    arguments = dict(spec) if isinstance(spec, dict) else {"kind": spec}
-    kind = arguments.pop("kind", None)
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise ValueError(f"{name}={spec!r} must be {FORMS}")
-    allowed = list(inspect.signature(KINDS[kind]).parameters)
-    if unknown := sorted(set(arguments) - set(allowed)):
-        raise ValueError(f"{name}={spec!r}: {kind!r} has no argument {unknown[0]!r}; it has {allowed}")
-    return KINDS[kind](**{key: check_real(f"{name}: {key}", value, low=0) for key, value in arguments.items()})
+    is_number = isinstance(spec, Real) and not isinstance(spec, bool)
+    return INITIALISERS.make(name, dict(kind="uniform", limit=spec) if is_number else spec, whole=spec)
 
 
 def initialise(network: nn.Module, every: Initialiser, last: Initialiser | None = None) -> None:

@@ -2,23 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch as th
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-
-def batch_renorm(n_features: int) -> nn.Module:
-    """
-    sb3-contrib's ``BatchRenorm1d`` (Ioffe 2017), as CrossQ uses it: momentum 0.01, plain BatchNorm for 100,000 updates.
-
-    :param n_features: of its input
-    """
-    from sb3_contrib.common.torch_layers import BatchRenorm1d
-
-    return BatchRenorm1d(n_features)
-
+from sb3_ddpg_ext.kinds import Kinds
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -27,12 +18,38 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "silu": nn.SiLU,
     "mish": nn.Mish,
 }
-NORMS: dict[str, Callable[[int], nn.Module] | None] = {
-    "none": None,
-    "layer": nn.LayerNorm,
-    "batch": nn.BatchNorm1d,
-    "batch-renorm": batch_renorm,
-}
+
+MakeNorm = Callable[[int], nn.Module]  # from a number of features to the module that normalises them
+NORMS: Kinds[MakeNorm | None] = Kinds(
+    'a kind, dict(kind="layer", eps=1e-3) with the arguments of torch\'s class, or a function from a number of features to a '
+    "module, such as a class of torch",
+    accepts=callable,
+)
+
+
+@NORMS.register("none")
+def no_norm() -> None:
+    """No normalisation."""
+
+
+@NORMS.register("layer")
+def layer_norm(eps: float = 1e-5) -> MakeNorm:
+    """LayerNorm, Ba et al. (2016)."""
+    return partial(nn.LayerNorm, eps=eps)
+
+
+@NORMS.register("batch")
+def batch_norm(eps: float = 1e-5, momentum: float = 0.1) -> MakeNorm:
+    """BatchNorm, Ioffe & Szegedy (2015)."""
+    return partial(nn.BatchNorm1d, eps=eps, momentum=momentum)
+
+
+@NORMS.register("batch-renorm")
+def batch_renorm() -> MakeNorm:
+    """sb3-contrib's ``BatchRenorm1d`` (Ioffe 2017), as CrossQ uses it: momentum 0.01, plain BatchNorm for 100,000 updates."""
+    from sb3_contrib.common.torch_layers import BatchRenorm1d
+
+    return BatchRenorm1d
 
 
 class ResidualBlock(nn.Module):

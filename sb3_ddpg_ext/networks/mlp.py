@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from stable_baselines3.common.torch_layers import create_mlp
 from torch import nn
@@ -17,7 +18,8 @@ class MLP:
 
     :param net_arch: units of each hidden layer; with ``residual`` of each block, all alike
     :param activation_fn: class of the activation
-    :param norm: ``"none"``, ``"layer"``, ``"batch"`` or ``"batch-renorm"``, between each hidden layer and its activation
+    :param norm: between each hidden layer and its activation, a kind of :data:`~sb3_ddpg_ext.networks.NORMS` or what makes
+        one
     :param input_norm: the same, of the observations' features
     :param residual: residual blocks behind a first linear layer, and a normalisation behind them
     :param dropout: share of hidden units that are left out in training, before the normalisation as in DroQ (Hiraoka et al.
@@ -26,8 +28,8 @@ class MLP:
 
     net_arch: list[int]
     activation_fn: type[nn.Module] = nn.ReLU
-    norm: str = "none"
-    input_norm: str = "none"
+    norm: Any = "none"
+    input_norm: Any = "none"
     residual: bool = False
     dropout: float = 0.0
 
@@ -54,7 +56,7 @@ class MLP:
             one more layer of the actions' own, as wide as it
         """
         norm = self.norm if norm_after else "none"
-        if layer == 0 and not branch and self.input_norm == "none" and norm == self.norm:
+        if layer == 0 and not branch and self.input_norm == "none" and norm is self.norm:
             return self.build(n_features + action_dim, n_outputs)
         before, after = self.net_arch[:layer], self.net_arch[layer:]
         first = replace(self, net_arch=before).build(n_features, 0)
@@ -71,19 +73,19 @@ class MLP:
         return LateAction(first, rest, own, action_dim, sums)
 
     def _input_norm(self, n_inputs: int) -> list[nn.Module]:
-        norm = NORMS[self.input_norm]
+        norm = NORMS.make("input_norm", self.input_norm)
         return [] if norm is None else [norm(n_inputs)]
 
     def _layers(self, n_inputs: int, n_outputs: int) -> list[nn.Module]:
         if self.residual and self.net_arch:
             return self._blocks(n_inputs, n_outputs)
-        dropout = partial(_dropout, self.dropout)
-        between: list[Callable] = [make for make in (dropout if self.dropout else None, NORMS[self.norm]) if make is not None]
+        dropout, norm = partial(_dropout, self.dropout), NORMS.make("norm", self.norm)
+        between: list[Callable] = [make for make in (dropout if self.dropout else None, norm) if make is not None]
         return create_mlp(n_inputs, n_outputs, self.net_arch, self.activation_fn, post_linear_modules=between)  # type: ignore[arg-type]
 
     def _blocks(self, n_inputs: int, n_outputs: int) -> list[nn.Module]:
         units = self.net_arch[0]
-        norm = NORMS[self.norm] or nn.LayerNorm
+        norm = NORMS.make("norm", self.norm) or nn.LayerNorm
         blocks = [ResidualBlock(units, self.activation_fn, norm, self.dropout) for _ in self.net_arch]
         return [nn.Linear(n_inputs, units), *blocks, norm(units), *([nn.Linear(units, n_outputs)] if n_outputs else [])]
 

@@ -2,18 +2,26 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from stable_baselines3.common.noise import ActionNoise
 
-from sb3_ddpg_ext.schedules import evaluate
+from sb3_ddpg_ext.kinds import Kinds
+from sb3_ddpg_ext.schedules import evaluate, number_or_schedule
 from sb3_ddpg_ext.validation import check_integer, check_real
 
-if TYPE_CHECKING:
-    from sb3_ddpg_ext.noise.parameter import ParameterNoise
-
 Scheduled = float | Callable[..., float]  # a number, a Schedule, or a function of the progress remaining
+
+
+class PerturbedActor(Protocol):
+    """A noise that acts by an actor of its own; see :class:`~sb3_ddpg_ext.noise.parameter.ParameterNoise`."""
+
+    def act(self, policy: Any, observations: Any) -> np.ndarray:
+        """From observations, one for each environment, to actions of shape (n_envs, action_dim) on the [-1, 1] scale."""
+
+    def after_update(self, n_updates: int, policy: Any, observations: Any) -> None:
+        """Take note of an update, the ``n_updates``-th, on a batch with these observations."""
 
 
 class Noise(ActionNoise):
@@ -27,7 +35,7 @@ class Noise(ActionNoise):
 
     action_dim: int
     n_envs: int = 0  # until it is prepared
-    parameter_noise: "ParameterNoise | None" = None
+    parameter_noise: PerturbedActor | None = None
     wants_episode_length: bool = False
     _stream_key = 0  # a different one for each noise whose streams must not be those of another beside it
     _hidden: tuple[str, ...] = ("action_dim", "n_envs", "parameter_noise", "wants_episode_length")  # from its repr
@@ -109,6 +117,16 @@ class Noise(ActionNoise):
         shown = [(name, value) for name, value in vars(self).items() if name[0] != "_" and name not in self._hidden]
         arguments = (f"{name}={value!r}" for name, value in shown)
         return f"{type(self).__name__}({', '.join(arguments)})"
+
+
+NOISES: Kinds[Noise] = Kinds(
+    'None or "KIND_NUMBER" such as "normal_0.1", "KIND_SCHEDULE" such as "normal_lin_0.5_0.05", several of them with commas '
+    "between, a dict(kind=..., ...) with the arguments of its class, or a noise of sb3_ddpg_ext.noise, alone also an "
+    "ActionNoise of Stable-Baselines3",
+    accepts=lambda spec: isinstance(spec, Noise),
+    read=lambda text: [number_or_schedule("the number", text or "")],
+    readers=dict.fromkeys(("sigma", "scale", "epsilon", "target"), number_or_schedule),
+)
 
 
 class AdditiveNoise(Noise):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from sb3_ddpg_ext.noise.base import AdditiveNoise, Scheduled
+from sb3_ddpg_ext.noise.base import NOISES, AdditiveNoise, Scheduled
 from sb3_ddpg_ext.validation import check_integer, check_real
 
 
@@ -35,6 +35,9 @@ def coloured_sequence(generator: np.random.Generator, beta: float, length: int, 
     return np.fft.irfft(amplitude[:, None] * (real + 1j * imaginary), n=length, axis=0) / np.sqrt(variance)
 
 
+@NOISES.register("pink", beta=1.0)
+@NOISES.register("red", beta=2.0)
+@NOISES.register("coloured")
 class ColouredNoise(AdditiveNoise):
     """
     Noise between white (no memory) and red (the spectrum of a random walk); pink noise, Eberhard et al. (2023), "Pink Noise Is

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sb3_ddpg_ext.noise.base import AdditiveNoise, Scheduled
+from sb3_ddpg_ext.noise.base import NOISES, AdditiveNoise, Scheduled
 from sb3_ddpg_ext.validation import check_real
 
 
+@NOISES.register("normal")
 class GaussianNoise(AdditiveNoise):
     """
     Independent Gaussian noise in each step and dimension, as in Fujimoto et al. (2018), section 6.1.
@@ -36,6 +37,7 @@ class GaussianNoise(AdditiveNoise):
         return noise if self.clip is None else np.clip(noise, -self.clip, self.clip)
 
 
+@NOISES.register("correlated")
 class CorrelatedNoise(AdditiveNoise):
     """
     Gaussian noise whose dimensions are correlated, for joints that should explore together.

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from sb3_ddpg_ext.noise.base import AdditiveNoise, Blocks, Noise, Scheduled
+from sb3_ddpg_ext.noise.base import NOISES, AdditiveNoise, Blocks, Noise, Scheduled
 from sb3_ddpg_ext.schedules import evaluate
 from sb3_ddpg_ext.validation import check_instance, check_real
 
 
+@NOISES.register("epsilon")
 class UniformMixing(Noise):
     """
     Replaces an action by a uniform random one now and then, in each environment by its own chance, as Andrychowicz et al.

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from sb3_ddpg_ext.noise.base import AdditiveNoise, Scheduled, check_numbers
+from sb3_ddpg_ext.noise.base import NOISES, AdditiveNoise, Scheduled, check_numbers
 from sb3_ddpg_ext.validation import check_real
 
 
+@NOISES.register("ou")
 class OrnsteinUhlenbeckNoise(AdditiveNoise):
     """
     The Ornstein-Uhlenbeck process of Lillicrap et al. (2016), section 7, begun anew in each episode.

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch as th
 
-from sb3_ddpg_ext.noise.base import Noise, Scheduled
-from sb3_ddpg_ext.noise.stack import ActorStack
+from sb3_ddpg_ext.noise.base import NOISES, Noise, Scheduled
+from sb3_ddpg_ext.noise.perturbed_actors import PerturbedActors
 from sb3_ddpg_ext.schedules import evaluate
 from sb3_ddpg_ext.validation import check_instance, check_integer, check_real
 
@@ -39,8 +39,8 @@ class ParameterNoise(Noise):
         super().__init__()
         check_instance("shared", shared, bool, "a bool")
         self.shared = shared
-        self._stack: ActorStack | None = None  # of those that act
-        self._probe: ActorStack | None = None  # of what is measured
+        self._stack: PerturbedActors | None = None  # of those that act
+        self._probe: PerturbedActors | None = None  # of what is measured
         self._copies: np.ndarray | th.Tensor | None = None  # an array while it is saved
 
     @property
@@ -62,7 +62,7 @@ class ParameterNoise(Noise):
         :return: the actions of the copies, on the [-1, 1] scale, of shape (n_envs, action_dim)
         """
         if self._stack is None or not self._stack.is_current(policy):
-            self._stack = ActorStack(policy, self.n_envs)
+            self._stack = PerturbedActors(policy, self.n_envs)
             if not self._stack.take(self._copies):
                 self._is_old[:] = True
             self._copies = self._stack.copies
@@ -92,6 +92,7 @@ class ParameterNoise(Noise):
         return self.__dict__ | dict(_stack=None, _probe=None, _copies=copies)
 
 
+@NOISES.register("param")
 class FixedParameterNoise(ParameterNoise):
     """
     :class:`ParameterNoise` with a sigma that is given.
@@ -111,6 +112,7 @@ class FixedParameterNoise(ParameterNoise):
         return {"parameter_sigma": self._sigma}
 
 
+@NOISES.register("adaptive-param")
 class AdaptiveParameterNoise(ParameterNoise):
     """
     :class:`ParameterNoise` whose sigma follows a wanted distance between the actions, Plappert et al. (2018), section 3,
@@ -190,7 +192,7 @@ class AdaptiveParameterNoise(ParameterNoise):
     def distance(self, policy: "DDPGPolicy", observations: Any) -> float:
         """The distance between the actions of the actor and of a new perturbed copy."""
         if self._probe is None or not self._probe.is_current(policy):
-            self._probe = ActorStack(policy, 1)
+            self._probe = PerturbedActors(policy, 1)
         self._probe.perturb(0, self._draw(self._probe_generator, self._probe.n_perturbed))
         was_training = policy.actor.training
         policy.actor.set_training_mode(False)

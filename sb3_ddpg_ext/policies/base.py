@@ -1,9 +1,8 @@
 """Actor, critic, their target copies and their optimisers."""
 
-from dataclasses import fields
 from io import BufferedIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch as th
@@ -13,6 +12,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.td3.policies import TD3Policy
 from torch import nn
 
+from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.files import written_whole
 from sb3_ddpg_ext.networks import Normalised, NotPlain, PopArt, ReturnScaler, initialise, is_norm, output_layer
 from sb3_ddpg_ext.networks.running import make_normaliser, update_normaliser
@@ -23,10 +23,6 @@ from sb3_ddpg_ext.policies.heads import make_head
 from sb3_ddpg_ext.policies.options import Options, check_activation, make_if_chosen
 from sb3_ddpg_ext.validation import check_integer, check_net_arch
 
-if TYPE_CHECKING:
-    from sb3_ddpg_ext.batch import Batch
-
-OPTIONS = [field.name for field in fields(Options)]
 SB3_KWARGS = (
     "features_extractor_class", "features_extractor_kwargs", "normalize_images", "optimizer_class", "optimizer_kwargs",
     "share_features_extractor",
@@ -48,14 +44,16 @@ class DDPGPolicy(TD3Policy):
     :param n_critics: number of Q networks; 1, the default, is DDPG, 2 adds clipped double Q-learning
     :param activation_fn: ``"relu"`` (the default), ``"tanh"``, ``"elu"``, ``"silu"``, ``"mish"``, a class of torch modules,
         or a function that makes one, such as ``partial(nn.LeakyReLU, 0.2)``
-    :param kwargs: the fields of :class:`~sb3_ddpg_ext.policies.options.Options`, and further arguments of Stable-Baselines3's
-        ``TD3Policy``: ``features_extractor_class``, ``features_extractor_kwargs``, ``normalize_images``, ``optimizer_class``,
-        ``optimizer_kwargs``, ``share_features_extractor``
+    :param kwargs: the fields of ``options_class``, which is :class:`~sb3_ddpg_ext.policies.options.Options`, and further
+        arguments of Stable-Baselines3's ``TD3Policy``: ``features_extractor_class``, ``features_extractor_kwargs``,
+        ``normalize_images``, ``optimizer_class``, ``optimizer_kwargs``, ``share_features_extractor``
     :raises ValueError: for a value that is unknown, outside what is allowed, or contradicts another
     :raises TypeError: for a value of the wrong type, or an unknown argument
     """
 
-    defaults: ClassVar[dict[str, Any]] = {}  # of a subclass, in place of those of Options and net_arch
+    defaults: ClassVar[dict[str, Any]] = {}  # of a subclass, in place of those of its options and net_arch
+    options_class: ClassVar[type[Options]] = Options  # a subclass may add fields, which are then in policy_kwargs
+    options: Any
     action_space: spaces.Box
     critic: Critic
     critic_target: Critic
@@ -77,13 +75,14 @@ class DDPGPolicy(TD3Policy):
         given = dict(n_critics=n_critics, activation_fn=activation_fn)
         kwargs = self.defaults | kwargs | {name: value for name, value in given.items() if value is not None}
         n_critics, activation_fn = kwargs.pop("n_critics", 1), kwargs.pop("activation_fn", nn.ReLU)
-        if unknown := sorted(set(kwargs) - {*OPTIONS, *SB3_KWARGS, "net_arch"}):
-            allowed = sorted([*OPTIONS, *SB3_KWARGS, "net_arch", "n_critics", "activation_fn"])
+        names = self.options_class.names()
+        if unknown := sorted(set(kwargs) - {*names, *SB3_KWARGS, "net_arch"}):
+            allowed = sorted([*names, *SB3_KWARGS, "net_arch", "n_critics", "activation_fn"])
             raise TypeError(f"policy_kwargs has no argument {unknown[0]!r}; it has {allowed}")
         default_arch = kwargs.pop("net_arch", None)
         net_arch = check_net_arch("policy_kwargs['net_arch']", default_arch if net_arch is None else net_arch)
         n_critics = check_integer("policy_kwargs['n_critics']", n_critics, at_least=1)
-        self.options = Options(**{name: kwargs.pop(name) for name in OPTIONS if name in kwargs})
+        self.options = self.options_class(**{name: kwargs.pop(name) for name in names if name in kwargs})
         self._acting: PlainActor | Literal[False] | None = None  # None: not looked at yet
         super().__init__(
             observation_space, action_space, lr_schedule, net_arch,
@@ -197,16 +196,20 @@ class DDPGPolicy(TD3Policy):
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> Critic:
         options = self.options
-        head = make_head(*options.critic_kind, options.critic_loss, self._popart)
+        head = make_head(options.critic, options.critic_loss, self._popart)
         make = Critic if options.target_networks else JointCritic
         kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)
         return make(**kwargs, options=options, head=head, return_scaler=self.return_scaler).to(self.device)
 
-    def unrolled(self, batch: "Batch") -> "Batch":
-        """Transitions as the networks want them: as they are, but for recurrent policies."""
+    def unrolled(self, batch: Any) -> Batch:
+        """
+        A minibatch as the networks take it. For these policies it is so already; recurrent ones encode histories here.
+
+        :param batch: a :class:`~sb3_ddpg_ext.batch.Batch`, for a recurrent policy :class:`~sb3_ddpg_ext.batch.Sequences`
+        """
         return batch
 
-    def actor_loss(self, batch: "Batch") -> th.Tensor:
+    def actor_loss(self, batch: Batch) -> th.Tensor:
         """
         What the actor descends; an actor of a subclass's own, without a loss, -1/N sum_i Q(s_i, mu(s_i)).
 
@@ -220,7 +223,7 @@ class DDPGPolicy(TD3Policy):
             loss = loss + self.options.behaviour_cloning * self._cloning_loss(batch)
         return loss
 
-    def _cloning_loss(self, batch: "Batch") -> th.Tensor:
+    def _cloning_loss(self, batch: Batch) -> th.Tensor:
         """The mean squared distance of mu(s) from the demonstrated actions, where these are better by the critic."""
         those, observations = slice(-batch.n_demonstrations, None), batch.observations
         obs: Any = {k: v[those] for k, v in observations.items()} if isinstance(observations, dict) else observations[those]
@@ -230,6 +233,13 @@ class DDPGPolicy(TD3Policy):
             with th.no_grad():
                 distances = distances * (self.critic.value(obs, demonstrated) > self.critic.value(obs, actions))
         return distances.mean()
+
+    def not_finite(self) -> str | None:
+        """:return: ``"actor"`` or ``"critic"`` where a parameter of it is not finite, else None"""
+        for name in ("actor", "critic"):
+            if not all(th.isfinite(parameter).all() for parameter in getattr(self, name).parameters()):
+                return name
+        return None
 
     @property
     def observes(self) -> bool:
@@ -289,7 +299,7 @@ class DDPGPolicy(TD3Policy):
             super().save(file)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return super()._get_constructor_parameters() | {name: getattr(self.options, name) for name in OPTIONS}
+        return super()._get_constructor_parameters() | {name: getattr(self.options, name) for name in self.options.names()}
 
 
 class CnnPolicy(DDPGPolicy):

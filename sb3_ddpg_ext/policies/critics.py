@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch as th
 from gymnasium import spaces
@@ -12,12 +12,10 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
+from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.networks import ReturnScaler, SavedAlone, evaluating, initialise
 from sb3_ddpg_ext.policies.heads import Head, Scalar
 from sb3_ddpg_ext.policies.options import Options
-
-if TYPE_CHECKING:
-    from sb3_ddpg_ext.batch import Batch
 
 
 class Critic(SavedAlone, ContinuousCritic):
@@ -101,11 +99,11 @@ class Critic(SavedAlone, ContinuousCritic):
     def _means(self, outputs: list[th.Tensor]) -> list[th.Tensor]:
         return [self.head.mean(self.head.predict(output)) for output in outputs]
 
-    def backup(self, batch: "Batch", next_actions: th.Tensor) -> th.Tensor:
+    def backup(self, batch: Batch, next_actions: th.Tensor) -> th.Tensor:
         """The target y = r + gamma^m (1 - d) Q(s', a'), of shape (batch, n_outputs). To be called on the target critic."""
         return self.target(batch, self.outputs(batch.next_observations, next_actions))
 
-    def target(self, batch: "Batch", next_outputs: Sequence[th.Tensor]) -> th.Tensor:
+    def target(self, batch: Batch, next_outputs: Sequence[th.Tensor]) -> th.Tensor:
         """The same from what the networks gave out for the next observations and actions."""
         discounts = (1 - batch.dones) * batch.discounts
         clamp = self.options.target_q_range
@@ -114,7 +112,7 @@ class Critic(SavedAlone, ContinuousCritic):
             clamp = low * self.return_scaler.factor, high * self.return_scaler.factor
         return self.head.backup(self._rewards(batch), discounts, self._combine(next_outputs), clamp)
 
-    def loss(self, batch: "Batch", target: th.Tensor) -> tuple[th.Tensor, th.Tensor | None]:
+    def loss(self, batch: Batch, target: th.Tensor) -> tuple[th.Tensor, th.Tensor | None]:
         """
         The Bellman error, the mean squared one unless the options say otherwise, summed over the networks; and where the
         batch has ``indices``, what each transition contributes to priorities, of shape (batch,).
@@ -131,7 +129,7 @@ class Critic(SavedAlone, ContinuousCritic):
         return reduce(th.minimum, means) if self.options.objective == "min" else sum(means) / len(means)  # type: ignore[return-value]
 
     @th.no_grad()
-    def td_errors(self, batch: "Batch", target_critic: "Critic", next_actions: th.Tensor) -> th.Tensor:
+    def td_errors(self, batch: Batch, target_critic: "Critic", next_actions: th.Tensor) -> th.Tensor:
         """
         y - Q(s, a) of the first network for each transition, of shape (batch, 1), of expectations where returns are
         distributed. All networks are evaluated: by running statistics, whatever those of the update, and without dropout.
@@ -144,10 +142,10 @@ class Critic(SavedAlone, ContinuousCritic):
             target = self.head.mean(target_critic.target(batch, target_critic.outputs(batch.next_observations, next_actions)))
             return target - self.q1_forward(batch.observations, batch.actions)  # type: ignore[arg-type]
 
-    def _rewards(self, batch: "Batch") -> th.Tensor:
+    def _rewards(self, batch: Batch) -> th.Tensor:
         return batch.rewards if self.return_scaler is None else self.return_scaler(batch.rewards)
 
-    def _loss(self, batch: "Batch", outputs: list[th.Tensor], target: th.Tensor) -> tuple[th.Tensor, th.Tensor | None]:
+    def _loss(self, batch: Batch, outputs: list[th.Tensor], target: th.Tensor) -> tuple[th.Tensor, th.Tensor | None]:
         losses = [self.head.losses(output, target) for output in outputs]
         if batch.weights is not None:
             losses = [batch.weights * each for each in losses]
@@ -177,11 +175,11 @@ class JointCritic(Critic):
         and Simplicity", section 3.2.
     """
 
-    def backup(self, batch: "Batch", next_actions: th.Tensor) -> th.Tensor:
+    def backup(self, batch: Batch, next_actions: th.Tensor) -> th.Tensor:
         """The next actions: the target comes out of the same pass as the estimate, in :meth:`loss`."""
         return next_actions
 
-    def loss(self, batch: "Batch", target: th.Tensor) -> tuple[th.Tensor, th.Tensor | None]:
+    def loss(self, batch: Batch, target: th.Tensor) -> tuple[th.Tensor, th.Tensor | None]:
         """:param target: what :meth:`backup` gave"""
         observations: Any = batch.observations
         if isinstance(observations, dict):

@@ -1,6 +1,6 @@
 """What the outputs of a critic's network mean: a value, or a distribution of returns."""
 
-import inspect
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -9,10 +9,17 @@ import torch as th
 from torch import nn
 from torch.nn import functional as F
 
+from sb3_ddpg_ext.kinds import Kinds
 from sb3_ddpg_ext.networks import PopArt
 from sb3_ddpg_ext.validation import check_integer, check_real
 
 Range = tuple[Any, Any] | None  # numbers or scalar tensors
+Loss = Callable[..., th.Tensor]  # of outputs and targets of one shape, with reduction="none"; as in torch.nn.functional
+LOSSES: Kinds[Loss] = Kinds(
+    'a kind, or a function loss(outputs, target, reduction="none") as torch.nn.functional has them', accepts=callable
+)
+LOSSES.register("mse")(lambda: F.mse_loss)
+LOSSES.register("huber")(lambda: F.huber_loss)
 
 
 class Head(nn.Module, ABC):
@@ -61,15 +68,23 @@ class Head(nn.Module, ABC):
         return self.losses(outputs, target)
 
 
+HEADS: Kinds[Head] = Kinds(
+    "the kind of a critic, a dict(kind=..., ...) with the arguments of its class, or a Head of sb3_ddpg_ext.policies.heads",
+    accepts=lambda spec: isinstance(spec, Head),
+    by_the_library=("loss", "popart"),
+)
+
+
+@HEADS.register("scalar")
 class Scalar(Head):
     """
     The expected return itself.
 
-    :param loss: of elements: ``F.mse_loss`` or ``F.huber_loss`` (beyond 1 linear)
+    :param loss: of elements, such as ``F.mse_loss`` or ``F.huber_loss``, which is linear beyond 1
     :param popart: the scale of the outputs; None for that of returns
     """
 
-    def __init__(self, loss: Callable[..., th.Tensor] = F.mse_loss, popart: PopArt | None = None):
+    def __init__(self, loss: Loss = F.mse_loss, popart: PopArt | None = None):
         super().__init__(1)
         self.error, self.popart = loss, popart
 
@@ -94,6 +109,7 @@ class Scalar(Head):
         return (outputs - (target if self.popart is None else self.popart.normalise(target))).abs()
 
 
+@HEADS.register("quantile")
 class Quantile(Scalar):
     """
     Quantiles of the return at (2i + 1) / 2n, learnt by the quantile Huber loss, Dabney et al. (2018), "Distributional
@@ -125,6 +141,7 @@ class Quantile(Scalar):
     errors = Head.errors
 
 
+@HEADS.register("categorical")
 class Categorical(Head):
     """
     Probabilities of returns on a fixed grid of atoms, learnt by cross-entropy, Bellemare et al. (2017), "A Distributional
@@ -180,23 +197,21 @@ class Categorical(Head):
         return (self.losses(outputs, target) - th.special.entr(target).sum(dim=1, keepdim=True)).clamp_(min=0)
 
 
-LOSSES: dict[str, Callable[..., th.Tensor]] = {"mse": F.mse_loss, "huber": F.huber_loss}
-KINDS: dict[str, type[Head]] = {"scalar": Scalar, "categorical": Categorical, "quantile": Quantile}
+def make_head(spec: Any, loss: Any = "mse", popart: PopArt | None = None) -> Head:
+    """
+    :param spec: a kind of critic, a dict with a kind and its arguments, or a :class:`Head`, of which a copy is made
+    :param loss: of a head that takes one: a kind of :data:`LOSSES`, or a function
+    :param popart: the scale of the outputs of a head that takes it
+    """
+    loss = LOSSES.make("policy_kwargs['critic_loss']", loss)
+    head = HEADS.make("policy_kwargs['critic']", spec, loss=loss, popart=popart)
+    return copy.deepcopy(head) if head is spec else head
 
 
-def make_head(kind: str, arguments: dict[str, Any], loss: str, popart: PopArt | None) -> Head:
+def head_takes(spec: Any, argument: str) -> bool:
     """
-    :param kind: ``"scalar"``, ``"categorical"`` or ``"quantile"``
-    :param arguments: of its class, as a user gave them
-    :param loss: of a scalar critic
-    :param popart: the scale of the outputs
+    :param spec: a kind of critic, or a dict with a kind; never an object, which has all that it needs
+    :param argument: ``"loss"`` or ``"popart"``
     """
-    name = "policy_kwargs['critic']"
-    if kind not in KINDS:
-        raise ValueError(f"{name}: the kind {kind!r} is unknown; it must be one of {list(KINDS)}")
-    allowed = [key for key in inspect.signature(KINDS[kind]).parameters if key not in ("loss", "popart")]
-    if unknown := sorted(set(arguments) - set(allowed)):
-        raise ValueError(f"{name}: {kind!r} has no argument {unknown[0]!r}; it has {allowed}")
-    if kind == "scalar":
-        return Scalar(LOSSES[loss], popart)
-    return Categorical(**arguments) if kind == "categorical" else Quantile(**arguments, popart=popart)
+    kind = HEADS.kind_of(spec)
+    return kind is not None and argument in HEADS.all_arguments_of(kind)

@@ -9,6 +9,7 @@ from torch import nn
 
 from sb3_ddpg_ext.networks import ACTIVATIONS, MLP, NORMS
 from sb3_ddpg_ext.networks.initialise import Initialiser, make_initialiser
+from sb3_ddpg_ext.policies.heads import LOSSES, head_takes
 from sb3_ddpg_ext.validation import check_choice, check_instance, check_integer, check_layers, check_real
 
 Made = TypeVar("Made")
@@ -23,15 +24,16 @@ class Options:
     Networks:
 
     :param actor_norm: between each hidden layer of the actor and its activation: ``"none"``, ``"layer"`` (Ba et al. 2016),
-        ``"batch"`` (Ioffe & Szegedy 2015) or ``"batch-renorm"`` (Ioffe 2017). BatchNorm's running statistics are used to act,
-        to evaluate, in the targets, which have a copy of them, and for the critic in the actor's step.
+        ``"batch"`` (Ioffe & Szegedy 2015) or ``"batch-renorm"`` (Ioffe 2017), ``dict(kind="layer", eps=1e-3)`` with the
+        arguments of torch's class, or a function from a number of features to a module. BatchNorm's running statistics are
+        used to act, to evaluate, in the targets, which have a copy of them, and for the critic in the actor's step.
     :param critic_norm: the same for the critic
     :param target_statistics: what BatchNorm in the targets normalises by: ``"running"``, copies of the online networks'
         running statistics, or ``"batch"``, the statistics of the minibatch, which fit the targets' own, older weights
     :param input_norm: the same for what goes into both, the actions excepted
     :param norm_after_action: with ``critic_norm``, normalise the critic's layers from the action on, and its own, too
     :param init: initial weights, of features extractors too: ``"torch"``, ``"orthogonal"``, ``"xavier"``, ``"normal"``,
-        ``"uniform"``, ``"fan_in"``, or a dict with its argument, ``dict(kind="normal", std=0.1)``
+        ``"uniform"``, ``"fan_in"``, a dict with its argument, ``dict(kind="normal", std=0.1)``, or a function of a layer
     :param last_init: of the last layers, in the same forms, or the limit of a uniform distribution: 3e-3 in DDPG's paper; None
         for ``init``
     :param residual: residual blocks with LayerNorm (SimBa, Lee et al. 2025) in place of layers: one for each number in
@@ -55,8 +57,9 @@ class Options:
 
     :param critic: ``"scalar"``, ``"categorical"`` (C51, Bellemare et al. 2017; D4PG, Barth-Maron et al. 2018) or
         ``"quantile"`` (QR-DQN, Dabney et al. 2018); a dict for the arguments, ``dict(kind="categorical", n_atoms=51,
-        v_min=-10, v_max=10)``, ``dict(kind="quantile", n_quantiles=32)``
-    :param critic_loss: ``"mse"`` or ``"huber"`` of a scalar critic
+        v_min=-10, v_max=10)``, ``dict(kind="quantile", n_quantiles=32)``; or a
+        :class:`~sb3_ddpg_ext.policies.heads.Head` of your own, of which each critic gets a copy
+    :param critic_loss: of a scalar critic: ``"mse"``, ``"huber"``, or a function such as ``torch.nn.functional.l1_loss``
     :param backup: of several critics: ``"min"`` (clipped double Q-learning, TD3) or ``"mean"``
     :param objective: what the actor climbs of several critics: ``"first"`` (TD3), ``"mean"`` or ``"min"``
     :param target_q_range: ``(low, high)``, to which targets are clamped, on the scale of the rewards as they came
@@ -85,13 +88,13 @@ class Options:
     :raises TypeError: for a value of the wrong type
     """
 
-    actor_norm: str = "none"
-    critic_norm: str = "none"
+    actor_norm: Any = "none"
+    critic_norm: Any = "none"
     target_statistics: str = "running"
-    input_norm: str = "none"
+    input_norm: Any = "none"
     norm_after_action: bool = True
-    init: str | dict[str, Any] = "torch"
-    last_init: float | str | dict[str, Any] | None = None
+    init: Any = "torch"
+    last_init: Any = None
     residual: bool = False
     action_layer: int = 0
     action_branch: tuple[int, ...] | list[int] = ()
@@ -100,8 +103,8 @@ class Options:
     normalize_observations: bool | dict[str, Any] = False
     scale_returns: bool | dict[str, Any] = False
     popart: bool | dict[str, Any] = False
-    critic: str | dict[str, Any] = "scalar"
-    critic_loss: str = "mse"
+    critic: Any = "scalar"
+    critic_loss: Any = "mse"
     backup: str = "min"
     objective: str = "first"
     target_q_range: tuple[float, float] | None = None
@@ -118,7 +121,7 @@ class Options:
 
     def __post_init__(self) -> None:
         for name in ("actor_norm", "critic_norm", "input_norm"):
-            check_choice(_full(name), getattr(self, name), list(NORMS))
+            NORMS.make(_full(name), getattr(self, name))
         for field in fields(self):
             if field.type is bool:
                 check_instance(_full(field.name), getattr(self, field.name), bool, "True or False")
@@ -129,7 +132,7 @@ class Options:
         check_integer(_full("action_layer"), self.action_layer, at_least=0)
         check_layers(_full("action_branch"), self.action_branch)
         check_choice(_full("action_join"), self.action_join, ["concat", "sum"])
-        check_choice(_full("critic_loss"), self.critic_loss, ["mse", "huber"])
+        LOSSES.make(_full("critic_loss"), self.critic_loss)
         check_choice(_full("target_statistics"), self.target_statistics, ["running", "batch"])
         check_choice(_full("backup"), self.backup, ["min", "mean"])
         check_choice(_full("objective"), self.objective, ["first", "mean", "min"])
@@ -144,6 +147,11 @@ class Options:
         self._check_together()
         self.initialisers()
 
+    @classmethod
+    def names(cls) -> list[str]:
+        """:return: of all options"""
+        return [field.name for field in fields(cls)]
+
     def _check_range(self) -> None:
         if self.target_q_range is None:
             return
@@ -156,21 +164,20 @@ class Options:
             raise ValueError(f"{name}={self.target_q_range!r} must have low < high")
 
     def _check_together(self) -> None:
-        kind = self.critic_kind[0]
-        check_instance(_full("critic"), kind, str, "the kind of a critic, or a dict with that and its arguments")
         if self.residual and not self.norm_after_action:
             raise ValueError(f"{_full('norm_after_action')} must be True with residual=True, whose blocks are normalised")
         if self.action_join == "sum" and self.action_layer == 0:
             raise ValueError(f"{_full('action_layer')} must be at least 1 with action_join='sum', which adds to a layer")
         if self.decoupled_weight_decay and not self.critic_weight_decay:
             raise ValueError(f"{_full('decoupled_weight_decay')}=True needs a critic_weight_decay > 0")
-        if kind != "scalar" and self.critic_loss != "mse":
+        if self.critic_loss != "mse" and not head_takes(self.critic, "loss"):
             raise ValueError(
-                f"{_full('critic_loss')}={self.critic_loss!r} is for a scalar critic; a {kind} one has its own loss"
+                f"{_full('critic_loss')}={self.critic_loss!r} is for a scalar critic; critic={self.critic!r} has its own loss"
             )
-        if kind == "categorical" and self.popart:
+        if self.popart and not head_takes(self.critic, "popart"):
             raise ValueError(
-                f"{_full('popart')} moves the scale of returns, but the atoms of a categorical critic are fixed on it"
+                f"{_full('popart')} moves the scale of returns, which critic={self.critic!r} has fixed, as the atoms of a "
+                "categorical one are"
             )
         if self.popart and not self.target_networks:
             raise ValueError(
@@ -178,12 +185,6 @@ class Options:
             )
         if self.inverting_gradients and self.output_norm is not None:
             raise ValueError(f"{_full('output_norm')} is for what goes into tanh, which inverting_gradients=True takes away")
-
-    @property
-    def critic_kind(self) -> tuple[str, dict[str, Any]]:
-        """The kind of critic, and its arguments."""
-        arguments = dict(self.critic) if isinstance(self.critic, dict) else {"kind": self.critic}
-        return arguments.pop("kind", ""), arguments
 
     def initialisers(self) -> tuple[Initialiser, Initialiser | None]:
         """Of all layers, and of the last."""

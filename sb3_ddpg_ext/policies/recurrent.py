@@ -1,8 +1,6 @@
 """Actor and critic that remember, each with a recurrent encoder of its own."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch as th
@@ -10,6 +8,7 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
 
+from sb3_ddpg_ext.batch import Batch, Sequences
 from sb3_ddpg_ext.networks.recurrent import CELLS, RecurrentEncoder, State
 from sb3_ddpg_ext.policies.actor import Actor
 from sb3_ddpg_ext.policies.base import DDPGPolicy
@@ -17,18 +16,13 @@ from sb3_ddpg_ext.policies.critics import Critic
 from sb3_ddpg_ext.policies.heads import make_head
 from sb3_ddpg_ext.validation import check_choice, check_instance, check_integer
 
-if TYPE_CHECKING:
-    from sb3_ddpg_ext.batch import Batch
-    from sb3_ddpg_ext.buffers.sequence import Sequences
 
+class Encoded(NamedTuple):
+    """Histories as the actor and as the critic see them."""
 
-@dataclass
-class Encoded:
-    """Histories as the actor and as the critic see them, each of shape (n, features)."""
-
-    actor: th.Tensor
-    critic: th.Tensor
-    critic_again: Callable[[], th.Tensor] | None = None  # by the parameters of now
+    actor: th.Tensor  # (n, features)
+    critic: th.Tensor  # (n, features)
+    sequences: Sequences | None = None  # which they were encoded from
 
 
 class RecurrentActor(Actor):
@@ -117,7 +111,7 @@ class RecurrentPolicy(DDPGPolicy):
         return RecurrentActor(**self._on_encoded(self.actor_kwargs, self._make_encoder())).to(self.device)
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> Critic:
-        head = make_head(*self.options.critic_kind, self.options.critic_loss, self._popart)
+        head = make_head(self.options.critic, self.options.critic_loss, self._popart)
         kwargs = self._on_encoded(self.critic_kwargs, self._make_encoder())
         return RecurrentCritic(**kwargs, head=head, return_scaler=self.return_scaler).to(self.device)
 
@@ -217,38 +211,37 @@ class RecurrentPolicy(DDPGPolicy):
         """There is no shorter way."""
         return
 
-    def unrolled(self, batch: "Sequences") -> "Batch":  # type: ignore[override]
+    def unrolled(self, batch: Any) -> Batch:
         """
         The steps of sequences, side by side, with histories in place of observations. Steps behind the end of a shorter
         sequence are left out, so that losses are means over true ones. Targets see the same histories by their own encoders.
 
         :param batch: n sequences
         """
-        from sb3_ddpg_ext.batch import Batch
-
-        now = Encoded(self._steps(self.actor, batch), self._steps(self.critic, batch), lambda: self._steps(self.critic, batch))
+        sequences: Sequences = batch
+        now = Encoded(self._steps(self.actor, sequences), self._steps(self.critic, sequences), sequences)
         with th.no_grad():
-            after = Encoded(self._follows(self.actor_target, batch), self._follows(self.critic_target, batch))
-        mask = batch.mask
-        weights = None if batch.weights is None else batch.weights.T.expand(len(mask), -1)[mask][:, None]
+            after = Encoded(self._follows(self.actor_target, sequences), self._follows(self.critic_target, sequences))
+        mask = sequences.mask
+        weights = None if sequences.weights is None else sequences.weights.T.expand(len(mask), -1)[mask][:, None]
         actions, dones, rewards, discounts = (
-            part[mask] for part in (batch.actions, batch.dones, batch.rewards, batch.discounts)
+            part[mask] for part in (sequences.actions, sequences.dones, sequences.rewards, sequences.discounts)
         )
-        return Batch(now, actions, after, dones, rewards, discounts, weights, batch.indices)  # type: ignore[arg-type]
+        return Batch(now, actions, after, dones, rewards, discounts, weights, sequences.indices)  # type: ignore[arg-type]
 
-    def actor_loss(self, batch: "Batch") -> th.Tensor:
+    def actor_loss(self, batch: Batch) -> th.Tensor:
         """
         As :meth:`DDPGPolicy.actor_loss`, by the critic of now, which has been updated since the batch was unrolled.
 
         :param batch: what :meth:`unrolled` gave
         """
         histories: Encoded = batch.observations  # type: ignore[assignment]
-        assert histories.critic_again is not None
+        assert histories.sequences is not None
         with th.no_grad():
-            critic = histories.critic_again()
+            critic = self._steps(self.critic, histories.sequences)
         return super().actor_loss(batch._replace(observations=Encoded(histories.actor, critic)))  # type: ignore[arg-type]
 
-    def _histories(self, net: Any, batch: "Sequences") -> th.Tensor:
+    def _histories(self, net: Any, batch: Sequences) -> th.Tensor:
         """Of shape (T + 1, n, features)."""
         encoder = net.encoder
         state = encoder.initial_state(batch.mask.shape[1])
@@ -268,7 +261,7 @@ class RecurrentPolicy(DDPGPolicy):
         return tuple(parts[:, i].transpose(0, 1).contiguous() for i in range(len(own)))
 
     @staticmethod
-    def _warmed_up(encoder: RecurrentEncoder, batch: "Sequences", state: State) -> State:
+    def _warmed_up(encoder: RecurrentEncoder, batch: Sequences, state: State) -> State:
         prefix = batch.prefix
         assert prefix is not None
         for t, inside in enumerate(prefix.inside):
@@ -278,10 +271,10 @@ class RecurrentPolicy(DDPGPolicy):
             state = tuple(th.where(inside[None, :, None], a, b) for a, b in zip(new, state, strict=True))
         return state
 
-    def _steps(self, net: Any, batch: "Sequences") -> th.Tensor:
+    def _steps(self, net: Any, batch: Sequences) -> th.Tensor:
         return self._histories(net, batch)[:-1][batch.mask]
 
-    def _follows(self, net: Any, batch: "Sequences") -> th.Tensor:
+    def _follows(self, net: Any, batch: Sequences) -> th.Tensor:
         """Histories behind the window of each step."""
         histories = self._histories(net, batch)
         return histories[batch.follows, th.arange(histories.shape[1], device=histories.device)][batch.mask]

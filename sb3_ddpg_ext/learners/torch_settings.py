@@ -131,6 +131,15 @@ def has_amx() -> bool:
     return MATMUL is not None and "amx_bf16" in cpu_info()
 
 
+def warn_if_bf16_is_slow(precision: str, device: th.device) -> None:
+    """
+    :param precision: of the updates
+    :param device: of the networks
+    """
+    if precision == "bf16" and device.type == "cpu" and not has_amx():
+        warnings.warn("precision='bf16' brings nothing on this processor, which has no AMX", stacklevel=3)
+
+
 @functools.cache
 def prefers_onednn() -> bool:
     """

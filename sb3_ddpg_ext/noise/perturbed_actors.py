@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sb3_ddpg_ext.policies.acting import PlainActor
 
 
-class ActorStack:
+class PerturbedActors:
     """
     Copies of a policy's actor whose parameters lie side by side in one tensor, ``copies``, of shape (n, parameters).
 

@@ -1,0 +1,107 @@
+"""What the arguments of a model must be together, and how they are read from a file of Stable-Baselines3."""
+
+from typing import Any
+
+from gymnasium import spaces
+from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
+from stable_baselines3.td3 import policies as sb3_policies
+
+from sb3_ddpg_ext.buffers import LossAdjusted
+from sb3_ddpg_ext.networks import uses_batch_statistics
+from sb3_ddpg_ext.policies import CnnPolicy, DDPGPolicy, MultiInputPolicy
+from sb3_ddpg_ext.policies.heads import head_takes
+from sb3_ddpg_ext.policies.paper import PaperCnn
+from sb3_ddpg_ext.policies.recurrent import RecurrentPolicy
+
+Aliases = dict[str, type[BasePolicy]]
+N_IMAGE_AXES = 3
+
+# The policies in a zip saved by Stable-Baselines3's DDPG or TD3, and ours with the same parameters.
+EQUIVALENT_POLICIES: dict[type[BasePolicy], type[DDPGPolicy]] = {
+    sb3_policies.TD3Policy: DDPGPolicy,
+    sb3_policies.CnnPolicy: CnnPolicy,
+    sb3_policies.MultiInputPolicy: MultiInputPolicy,
+}
+# Attributes in such a zip that mean nothing here.
+TD3_ATTRIBUTES = tuple(f"{net}_batch_norm_stats{suffix}" for net in ("actor", "critic") for suffix in ("", "_target"))
+
+
+def check_policy(policy: Any, aliases: Aliases, base: type[DDPGPolicy]) -> None:
+    """
+    :param policy: the argument
+    :param aliases: the names of policies
+    :param base: of which another one must be a subclass
+    :raises ValueError: for an unknown name
+    :raises TypeError: for another class
+    """
+    allowed = f"one of {sorted(aliases)} or a subclass of {base.__name__}"
+    if isinstance(policy, str):
+        if policy not in aliases:
+            raise ValueError(f"policy={policy!r} is unknown; it must be {allowed}")
+        return
+    own = EQUIVALENT_POLICIES.get(policy, policy) if isinstance(policy, type) else None
+    if own is None or not issubclass(own, base):
+        raise TypeError(f"policy={policy!r} must be {allowed} (a subclass of SB3's TD3Policy: derive it from {base.__name__})")
+    if issubclass(own, RecurrentPolicy) and base is not RecurrentPolicy:
+        raise TypeError(f"policy={policy!r} is for RecurrentDDPG")
+
+
+def convert_from_sb3(attributes: dict[str, Any]) -> None:
+    """
+    From the policy class of Stable-Baselines3, and what else a zip of its DDPG or TD3 has brought, to ours.
+
+    :param attributes: of a model; changed in place
+    """
+    if attributes["policy_class"] not in EQUIVALENT_POLICIES:
+        return
+    attributes["policy_class"] = EQUIVALENT_POLICIES[attributes["policy_class"]]
+    if "policy_delay" in attributes:  # a zip: one by DDPG says n_critics=1, one by TD3 means its policy's default
+        attributes["policy_kwargs"].setdefault("n_critics", 2)
+        if attributes["replay_buffer_class"] is NStepReplayBuffer and attributes["n_steps"] > 1:
+            attributes["replay_buffer_kwargs"] = {}  # where SB3 has written n_steps and gamma; ours come from the model
+        if attributes["replay_buffer_class"] in (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer):
+            attributes["replay_buffer_class"] = None  # SB3's choice, which is made anew here
+    for name in TD3_ATTRIBUTES:
+        attributes.pop(name, None)
+
+
+def check_space_of_policy(policy_class: type[BasePolicy], aliases: Aliases, space: spaces.Space) -> None:
+    """
+    :param policy_class: one of the aliases, or a user's own, which is left alone
+    :param aliases: the names of policies
+    :param space: of the observations
+    :raises ValueError: if they do not go together
+    """
+    name = next((alias for alias, policy in aliases.items() if policy is policy_class), None)
+    if name is None:
+        return
+    extractor = policy_class.defaults.get("features_extractor_class")  # type: ignore[attr-defined]
+    is_dict = isinstance(space, spaces.Dict)
+    if extractor is CombinedExtractor and not is_dict:
+        raise ValueError(f"policy={name!r} needs a Dict observation space, not {space}")
+    if extractor in (NatureCNN, PaperCnn) and len(space.shape or ()) != N_IMAGE_AXES:
+        raise ValueError(f"policy={name!r} needs images as observations, not {space}")
+    if extractor is None and is_dict:
+        multi = [alias for alias in aliases if alias.startswith("MultiInput")]
+        raise ValueError(f"policy={name!r} must be one of {multi} with Dict observations {space}")
+
+
+def check_together(policy: DDPGPolicy, replay_buffer: ReplayBuffer, batch_size: int, may_lack_demonstrations: bool) -> None:
+    """
+    :param policy: the policy
+    :param replay_buffer: the replay buffer
+    :param batch_size: transitions in a minibatch
+    :param may_lack_demonstrations: whether it is no error if they are missing
+    :raises ValueError: if one of them contradicts another
+    """
+    options = policy.options
+    is_lap = isinstance(getattr(replay_buffer, "sampling", None), LossAdjusted)
+    if is_lap and head_takes(options.critic, "loss") and options.critic_loss != "huber":
+        raise ValueError("replay_buffer_kwargs['sampling']='lap' needs policy_kwargs['critic_loss']='huber'")
+    has_demonstrations = getattr(replay_buffer, "demonstrations", None) is not None
+    if options.behaviour_cloning and not (has_demonstrations or may_lack_demonstrations):
+        raise ValueError("policy_kwargs['behaviour_cloning'] needs replay_buffer_kwargs['demonstrations']")
+    if batch_size == 1 and uses_batch_statistics(policy):
+        raise ValueError("batch_size=1 must be at least 2 with BatchNorm, which needs the spread of a minibatch")

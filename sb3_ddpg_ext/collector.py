@@ -1,0 +1,97 @@
+"""Environment steps, and what is looked at before it is stored."""
+
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, VecTransposeImage, is_vecenv_wrapped
+
+from sb3_ddpg_ext.policies.options import Options
+from sb3_ddpg_ext.validation import check_finite, check_shape
+
+IMMUTABLE = frozenset((bool, int, float, str, type(None), np.bool_, np.float32, np.float64, np.int32, np.int64))
+
+
+def step(env: VecEnv, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+    """``env.step(actions)``, for SB3's own ``DummyVecEnv`` without its deep copies of what cannot change."""
+    if type(env) is not DummyVecEnv or not env.__dict__.keys().isdisjoint(("step", "step_async", "step_wait")):
+        return env.step(actions)  # type: ignore[return-value]
+    env.actions = actions
+    for i, (single, action) in enumerate(zip(env.envs, actions, strict=True)):
+        obs, env.buf_rews[i], terminated, truncated, info = single.step(action)
+        env.buf_infos[i] = info
+        env.buf_dones[i] = terminated or truncated
+        info["TimeLimit.truncated"] = truncated and not terminated
+        if env.buf_dones[i]:
+            info["terminal_observation"] = obs
+            obs, env.reset_infos[i] = single.reset()
+        env._save_obs(i, obs)
+    new_obs = env.buf_obs[None].copy() if env.keys == [None] else env._obs_from_buf()  # type: ignore[index]
+    return new_obs, env.buf_rews.copy(), env.buf_dones.copy(), [_copy_info(info) for info in env.buf_infos]
+
+
+def _copy_info(info: dict[str, Any]) -> dict[str, Any]:
+    return {key: value if type(value) in IMMUTABLE else deepcopy(value) for key, value in info.items()}
+
+
+class Collector:
+    """
+    Checks what environments return, so that the replay buffer and the model stay as good as they were.
+
+    :param env: the training environments
+    :param observation_space: of the model
+    :param vec_normalize: the ``VecNormalize`` around the environments, if there is one
+    """
+
+    def __init__(self, env: VecEnv, observation_space: spaces.Space, vec_normalize: VecNormalize | None):
+        self.env, self.observation_space, self.vec_normalize = env, observation_space, vec_normalize
+
+    def check_normalisation(self, options: Options) -> None:
+        """
+        Normalising twice would hide from the second what the first learns.
+
+        :param options: of the policy
+        :raises ValueError: if both would do it, or if ``VecNormalize`` gets images with their channels last
+        """
+        vec_normalize = self.vec_normalize
+        if vec_normalize is None:
+            return
+        if is_vecenv_wrapped(self.env, VecTransposeImage) and not is_vecenv_wrapped(vec_normalize, VecTransposeImage):
+            raise ValueError(
+                "VecNormalize, whose observations are stored, must get images with their channels first: "
+                "VecNormalize(VecTransposeImage(env)), or an environment that has them so"
+            )
+        for name, wrapped in (("normalize_observations", "norm_obs"), ("scale_returns", "norm_reward")):
+            if getattr(vec_normalize, wrapped) and getattr(options, name):
+                raise ValueError(
+                    f"policy_kwargs[{name!r}] must be False where VecNormalize has {wrapped}=True; choose one of the two"
+                )
+
+    def check_observation(self, observation: Any) -> None:
+        """
+        :param observation: one of each environment
+        :raises ValueError: if a shape is not that of the space, or a number is not finite
+        """
+        check_shape(observation, self.observation_space, leading=(self.env.num_envs,))
+        check_finite("observation", observation)
+
+    def check_step(self, new_obs: Any, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
+        """
+        What a step returned.
+
+        :param new_obs: observations
+        :param rewards: of shape (n_envs,)
+        :param dones: likewise
+        :param infos: one of each environment
+        :raises ValueError: as :meth:`check_observation`, and for a reward that is not finite
+        """
+        self.check_observation(new_obs)
+        check_finite("reward", rewards)
+        if self.vec_normalize is not None:  # which clips what is infinite
+            check_finite("observation", self.vec_normalize.get_original_obs())
+            check_finite("reward", self.vec_normalize.get_original_reward())
+        if np.count_nonzero(dones):
+            for env in np.flatnonzero(dones):
+                if infos[env].get("terminal_observation") is not None:
+                    check_finite("terminal_observation", infos[env]["terminal_observation"])

@@ -1,0 +1,171 @@
+"""How a training acts: at random at first, then by the policy, with noise."""
+
+from collections import deque
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+import numpy as np
+from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_ddpg_ext.noise import Noise, as_noise, make_action_noise
+from sb3_ddpg_ext.noise.base import PerturbedActor
+from sb3_ddpg_ext.policies import DDPGPolicy
+
+N_RECENT = 1000  # steps whose actions the log counts at the bounds
+
+
+class WarmUp(NamedTuple):
+    """
+    The beginning of a training.
+
+    :param n_steps: so many steps act at random; 0 for none
+    :param has_noise: whether the noise is added to these actions, too
+    """
+
+    n_steps: int
+    has_noise: bool
+
+
+class Explorer:
+    """
+    Chooses the actions of a training, all on the [-1, 1] scale.
+
+    It knows the noise and the last actions. What the policy does, and how far the training is, are given to it.
+    """
+
+    def __init__(self) -> None:
+        self._given: ActionNoise | None = None
+        self._noise: Noise | None = None
+        self._recent_actions: deque[np.ndarray] = deque(maxlen=N_RECENT)
+
+    def noise_of(self, action_noise: ActionNoise | None) -> Noise | None:
+        """
+        :param action_noise: of the model, one of Stable-Baselines3 too
+        :return: the same as one of ours
+        """
+        if action_noise is not self._given:
+            self._given, self._noise = action_noise, as_noise(action_noise)
+        return self._noise
+
+    def explore(
+        self,
+        act: Callable[[PerturbedActor | None], np.ndarray],
+        draw: Callable[[], np.ndarray],
+        noise: Noise | None,
+        warm_up: WarmUp,
+        progress: tuple[float, int],
+    ) -> np.ndarray:
+        """
+        :param act: gives the policy's actions, (n_envs, \\*action_shape), by the perturbed actor where it is given one
+        :param draw: gives uniform random actions of the same shape
+        :param noise: None for none
+        :param warm_up: see :class:`WarmUp`
+        :param progress: the progress remaining, 1 to 0, and the environment steps until now
+        :return: the actions, clipped to [-1, 1]
+        """
+        if noise is not None:
+            noise.set_progress(*progress)
+        if progress[1] < warm_up.n_steps:
+            actions, noise = draw(), noise if warm_up.has_noise else None
+        else:
+            actions = act(None if noise is None else noise.parameter_noise)
+        if noise is not None:
+            noisy = noise.apply(actions.reshape(len(actions), -1)).reshape(actions.shape)
+            actions = np.minimum(np.maximum(noisy, -1), 1)
+        self._recent_actions.append(actions)
+        return actions
+
+    def end_episode(self, action_noise: ActionNoise | None, env: int) -> None:
+        """
+        :param action_noise: of the model
+        :param env: the number of the environment whose episode has ended
+        """
+        noise = self.noise_of(action_noise)
+        if noise is not None:
+            noise.reset(indices=[env])
+
+    def statistics(self, action_noise: ActionNoise | None) -> dict[str, float]:
+        """
+        What is to be logged: the scale of the noise now, and the share of actions at the bounds since the last time, in at
+        most 1000 steps. A share for each dimension has its number behind it.
+
+        :param action_noise: of the model
+        """
+        noise = self.noise_of(action_noise)
+        numbers = {} if noise is None else dict(noise.statistics())
+        if self._recent_actions:
+            is_at_bound = np.abs(np.concatenate(self._recent_actions)) >= 1
+            self._recent_actions.clear()
+            shares = is_at_bound.reshape(len(is_at_bound), -1).mean(axis=0)
+            numbers["at_bounds"] = float(shares.mean())
+            numbers |= {f"at_bounds_{dim}": float(share) for dim, share in enumerate(shares if len(shares) > 1 else ())}
+        return numbers
+
+
+def check_actions(actions: np.ndarray, policy: DDPGPolicy, action_noise: Any, n_updates: int, learning_rate: Any) -> None:
+    """
+    :param actions: on the [-1, 1] scale
+    :param policy: that gave them
+    :param action_noise: that was added
+    :param n_updates: until now
+    :param learning_rate: of these
+    :raises ValueError: if they are not finite; it says why
+    """
+    if np.count_nonzero(np.isfinite(actions)) == actions.size:
+        return
+    name = policy.not_finite()
+    if name is None:
+        raise ValueError(f"policy and action_noise={action_noise!r} gave {actions=} on the [-1, 1] scale; they must be finite")
+    raise ValueError(
+        f"the parameters of the {name} are not finite after {n_updates} updates, nor are the actions. Usual reasons are a "
+        f"learning rate that is too high (here learning_rate={learning_rate}) and large rewards or observations; "
+        "policy_kwargs=dict(normalize_observations=True, scale_returns=True) and max_grad_norm=1.0 may help"
+    )
+
+
+def needs_preparing(action_noise: Any) -> bool:
+    """
+    :param action_noise: what stands in the place of a model's noise
+    :return: whether a user has put it there since the model was made
+    """
+    if isinstance(action_noise, Noise):
+        return action_noise.n_envs == 0
+    return action_noise is not None and not isinstance(action_noise, ActionNoise)
+
+
+def prepare_noise(
+    spec: Any, action_shape: Any, env: VecEnv | None, n_envs: int, seed: int | None, num_timesteps: int, is_loading: bool
+) -> ActionNoise | None:
+    """
+    A noise for these environments. One of ours is copied: who has given it may give it to another model.
+
+    :param spec: what a user has given, or what was in a file, which goes on where it was
+    :param action_shape: of one action
+    :param env: the environments, or None
+    :param n_envs: their number
+    :param seed: of the model
+    :param num_timesteps: environment steps until now
+    :param is_loading: whether the model comes from a file
+    """
+    if isinstance(spec, VectorizedActionNoise) and spec.n_envs != n_envs:
+        spec = spec.base_noise  # loaded with another number of environments
+    action_dim = int(np.prod(action_shape or ()))
+    noise = make_action_noise(spec, action_dim)
+    if not isinstance(noise, Noise):
+        return noise
+    if not (is_loading and noise is spec and noise.n_envs > 0):
+        return deepcopy(noise).prepare(action_dim, n_envs, seed, _episode_length(noise, env))
+    if noise.n_envs != n_envs:
+        moved_seed = None if seed is None else seed + num_timesteps  # not the random numbers of its beginning again
+        noise.move_to(n_envs, moved_seed, _episode_length(noise, env))
+    return noise
+
+
+def _episode_length(noise: Noise, env: VecEnv | None) -> int | None:
+    """Of the longest episode, where the noise asks for it and all environments say it."""
+    attribute = "_max_episode_steps"  # of gymnasium's TimeLimit; an environment's spec may not go through a pipe
+    if not noise.wants_episode_length or env is None or not env.has_attr(attribute):
+        return None
+    return max(env.get_attr(attribute))

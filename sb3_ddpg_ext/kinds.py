@@ -1,0 +1,172 @@
+"""Strings, dicts and objects from a YAML file, a command line or Python, turned into objects. The only parser."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+Made = TypeVar("Made")
+Make = TypeVar("Make", bound=Callable[..., Any])
+Reader = Callable[[str, Any], Any]  # from the name of an argument and its value to what the class gets
+
+
+def number_of(text: str) -> float | None:
+    """The number that a string is, as YAML makes one of 1e-3; but not Python's 1_000, which reads like two words."""
+    try:
+        return None if "_" in text else float(text)
+    except ValueError:
+        return None
+
+
+def read_numbers(text: str | None) -> list[float]:
+    """
+    :param text: numbers with ``_`` between them; None for no number
+    :raises ValueError: if a part is not a number
+    """
+    return [] if text is None else [float(word) for word in text.split("_")]
+
+
+class Kinds(Mapping[str, Callable[..., Made]], Generic[Made]):
+    """
+    A family of objects, each kind of which has a name.
+
+    An object of the family is made from ``"KIND"``, from ``"KIND_NUMBER"`` where the kind has arguments, or from
+    ``dict(kind="KIND", ...)``. An object that a user has made is taken as it is. A new kind is one line beside its class::
+
+        @NOISES.register("normal")
+        class GaussianNoise(AdditiveNoise): ...
+
+    :param forms: what may be given, in words, for errors
+    :param accepts: whether something already is an object of the family
+    :param read: from what follows ``KIND_`` in a string, or None, to the first arguments of the kind
+    :param readers: for arguments by their name, what makes their value of a string or a dict
+    :param by_the_library: arguments that the library gives and a user does not
+    """
+
+    def __init__(
+        self,
+        forms: str,
+        accepts: Callable[[Any], bool],
+        read: Callable[[str | None], list[Any]] = read_numbers,
+        readers: Mapping[str, Reader] | None = None,
+        by_the_library: tuple[str, ...] = (),
+    ):
+        self._forms, self.accepts, self._read = forms, accepts, read
+        self._readers, self._by_the_library = dict(readers or {}), by_the_library
+        self._kinds: dict[str, Callable[..., Made]] = {}
+
+    def register(self, kind: str, **fixed: Any) -> Callable[[Make], Make]:
+        """
+        A decorator that gives a class, or a function that makes an object, the name ``kind``.
+
+        :param kind: the name in strings and dicts
+        :param fixed: arguments that belong to the name
+        """
+
+        def named(make: Make) -> Make:
+            self._kinds[kind] = partial(make, **fixed) if fixed else make
+            return make
+
+        return named
+
+    def __getitem__(self, kind: str) -> Callable[..., Made]:
+        return self._kinds[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kinds)
+
+    def __len__(self) -> int:
+        return len(self._kinds)
+
+    @property
+    def forms(self) -> str:
+        """What may be given, in words."""
+        return f"{self._forms}; the kinds are {', '.join(self)}"
+
+    def all_arguments_of(self, kind: str) -> list[str]:
+        """:return: the names of what this kind takes"""
+        return list(inspect.signature(self[kind]).parameters)
+
+    def arguments_of(self, kind: str) -> list[str]:
+        """:return: the names of what a user may give to this kind"""
+        return [name for name in self.all_arguments_of(kind) if name not in self._by_the_library]
+
+    def kind_of(self, spec: Any) -> str | None:
+        """
+        :param spec: what a user has given
+        :return: the name of its kind; None for an object, or where there is no such kind
+        """
+        kind = spec.get("kind") if isinstance(spec, dict) else spec
+        found = [name for name in self if isinstance(kind, str) and f"{kind}_".startswith(f"{name}_")]
+        return max(found, key=len, default=None)
+
+    def kind_and_arguments(self, name: str, spec: Any) -> tuple[str, dict[str, Any]]:
+        """
+        For a family whose objects are made later.
+
+        :param name: the argument that ``spec`` was given for, for errors
+        :param spec: the name of a kind, or a dict
+        :return: the kind, and the arguments in the dict
+        :raises ValueError: for an unknown kind or argument
+        :raises TypeError: for anything but a string or a dict
+        """
+        if isinstance(spec, dict):
+            return self._checked(name, f"{name}={spec!r}", spec)
+        if not isinstance(spec, str):
+            raise TypeError(f"{name}={spec!r} must be {self.forms}")
+        self._check_kind(f"{name}={spec!r}", spec)
+        return spec, {}
+
+    def make(self, name: str, spec: Any, whole: Any = None, **given: Any) -> Made:
+        """
+        :param name: the argument that ``spec`` was given for, for errors
+        :param spec: a string, a dict or an object
+        :param whole: what ``spec`` is a part of, for errors; None for itself
+        :param given: arguments by the library; a kind that does not name one of them does without
+        :raises ValueError: for an unknown kind or argument, and for a value that the kind refuses
+        :raises TypeError: for something else, and for an argument of the wrong type
+        """
+        shown = f"{name}={(spec if whole is None else whole)!r}"
+        if self.accepts(spec):
+            return spec
+        if isinstance(spec, dict):
+            return self._of_dict(name, shown, spec, given)
+        if isinstance(spec, str):
+            return self._of_string(shown, spec, given)
+        raise TypeError(f"{shown}{'' if whole is None else f': {spec!r}'} must be {self.forms}")
+
+    def _checked(self, name: str, shown: str, spec: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        arguments = dict(spec)
+        kind = arguments.pop("kind", None)
+        self._check_kind(shown, kind)
+        allowed = self.arguments_of(kind)
+        if unknown := sorted(set(arguments) - set(allowed), key=str):
+            raise ValueError(f"{shown}: {kind!r} has no argument {unknown[0]!r}; it has {allowed}")
+        for key, read in self._readers.items():
+            if isinstance(arguments.get(key), str | dict):
+                arguments[key] = read(f"{name}: {key}", arguments[key])
+        return kind, arguments
+
+    def _of_dict(self, name: str, shown: str, spec: dict[str, Any], given: dict[str, Any]) -> Made:
+        kind, arguments = self._checked(name, shown, spec)
+        try:
+            return self._called(kind, [], arguments, given)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{shown}: {error}") from None
+
+    def _of_string(self, shown: str, spec: str, given: dict[str, Any]) -> Made:
+        spec = spec.strip()
+        kind = self.kind_of(spec) or spec.partition("_")[0]
+        self._check_kind(shown, kind)
+        try:
+            return self._called(kind, self._read(None if spec == kind else spec[len(kind) + 1 :]), {}, given)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{shown}: {spec!r} must be {self.forms} ({error})") from None
+
+    def _check_kind(self, shown: str, kind: Any) -> None:
+        if not (isinstance(kind, str) and kind in self):
+            raise ValueError(f"{shown}: the kind {kind!r} is unknown; it must be {self.forms}")
+
+    def _called(self, kind: str, positional: list[Any], arguments: dict[str, Any], given: dict[str, Any]) -> Made:
+        named = self.all_arguments_of(kind)
+        return self[kind](*positional, **arguments, **{key: value for key, value in given.items() if key in named})

@@ -1,0 +1,368 @@
+"""The replay buffer of a model: how it is made, and how a saved one takes its place."""
+
+import inspect
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.save_util import open_path
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize, unwrap_vec_wrapper
+from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
+
+from sb3_ddpg_ext.batch import Batch
+from sb3_ddpg_ext.buffers import (
+    BufferFile,
+    HindsightReplayBuffer,
+    SequenceReplayBuffer,
+    TransitionReplayBuffer,
+    check_buffer_kwargs,
+    check_same_spaces,
+    choose_buffer,
+    make_sampling,
+    n_step_kwargs,
+    read_episodes,
+    store,
+    transitions_of,
+)
+from sb3_ddpg_ext.validation import check_instance, check_integer
+
+OF_DEMONSTRATIONS: dict[str, Any] = dict(combined=False, path=None)  # what their buffer has otherwise
+DEFAULT_SHARE = 0.25  # of demonstrations in a batch
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """
+    What a replay buffer is made from.
+
+    :param buffer_class: one of ours, of Stable-Baselines3, or of a user
+    :param buffer_size: transitions, over all environments
+    :param observation_space: observation space
+    :param action_space: action space
+    :param device: where samples go
+    :param n_envs: number of environments
+    :param optimize_memory_usage: for the class
+    :param kwargs: further arguments of the class
+    :param demonstrations: recorded episodes that stay in the buffer, see :func:`~sb3_ddpg_ext.buffers.read_episodes`; or None
+    :param demonstration_share: of each batch; None for a quarter
+    """
+
+    buffer_class: type[ReplayBuffer]
+    buffer_size: int
+    observation_space: spaces.Space
+    action_space: spaces.Space
+    device: th.device
+    n_envs: int
+    optimize_memory_usage: bool
+    kwargs: dict[str, Any]
+    demonstrations: Any = None
+    demonstration_share: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        buffer_class: type[ReplayBuffer],
+        given: dict[str, Any],
+        env: VecEnv | None,
+        vec_normalize: VecNormalize | None,
+        n_steps: int,
+        gamma: float,
+        needs_env: bool = True,
+        **fixed: Any,
+    ) -> "Recipe":
+        """
+        :param buffer_class: see :func:`~sb3_ddpg_ext.buffers.choose_buffer`
+        :param given: the user's ``replay_buffer_kwargs``
+        :param env: the environments, or None for a model without any
+        :param vec_normalize: the ``VecNormalize`` around them, if there is one
+        :param n_steps: of the model
+        :param gamma: of the model
+        :param needs_env: whether goals must be relabelled at once
+        :param fixed: the other fields
+        :raises ValueError: for what the class does not take, or what contradicts the model
+        :raises TypeError: for an argument that is unknown or of the wrong type
+        """
+        kwargs = dict(given)
+        check_buffer_kwargs(buffer_class, kwargs, fixed["observation_space"])
+        kwargs |= n_step_kwargs(buffer_class, kwargs, n_steps, gamma)
+        is_ours = issubclass(buffer_class, TransitionReplayBuffer)
+        if issubclass(buffer_class, HerReplayBuffer | HindsightReplayBuffer):
+            _check_has_goals(buffer_class, env if needs_env or not is_ours else ..., fixed["observation_space"])
+            kwargs["env"] = env  # here, not in replay_buffer_kwargs, which are pickled with the model
+        if is_ours and vec_normalize is not None and _takes(buffer_class, "keep_float64"):
+            kwargs.setdefault("keep_float64", True)  # it normalises before it rounds
+        n_frames = _stacked_frames(env, fixed["observation_space"])
+        if is_ours and n_frames > 1 and _takes(buffer_class, "frame_stack"):
+            kwargs.setdefault("frame_stack", n_frames)
+        if kwargs.get("sampling") is not None:
+            if not is_ours:
+                raise ValueError(
+                    f"replay_buffer_kwargs['sampling'] is for our own replay buffers, not {buffer_class.__name__}"
+                )
+            kwargs["sampling"] = make_sampling(kwargs["sampling"])
+        demonstrations, share = kwargs.pop("demonstrations", None), kwargs.pop("demonstration_share", None)
+        if demonstrations is None and share is not None:
+            raise ValueError(f"replay_buffer_kwargs['demonstration_share']={share!r} needs demonstrations")
+        if demonstrations is not None and not is_ours:
+            raise ValueError(
+                f"replay_buffer_kwargs['demonstrations'] is for our own replay buffers, not {buffer_class.__name__}"
+            )
+        return cls(buffer_class=buffer_class, kwargs=kwargs, demonstrations=demonstrations, demonstration_share=share, **fixed)
+
+    def make(self, buffer_size: int | None = None, n_envs: int | None = None, **changes: Any) -> ReplayBuffer:
+        """
+        An empty buffer, without demonstrations.
+
+        :param buffer_size: in place of the recipe's
+        :param n_envs: likewise
+        :param changes: of the arguments
+        """
+        arguments = self.kwargs | dict(
+            n_envs=self.n_envs if n_envs is None else n_envs, optimize_memory_usage=self.optimize_memory_usage
+        )
+        size = self.buffer_size if buffer_size is None else buffer_size
+        return self.buffer_class(size, self.observation_space, self.action_space, device=self.device, **(arguments | changes))
+
+    @property
+    def in_memory(self) -> dict[str, Any]:
+        """The change that leaves the folder of a buffer alone."""
+        return {} if self.kwargs.get("path") is None else {"path": None}
+
+    def make_first(self, asked_frames: int = 1) -> ReplayBuffer:
+        """
+        The buffer of a new model. A warning says what it begins with, and what it leaves undone.
+
+        :param asked_frames: the user's ``frame_stack``
+        """
+        buffer = self.make()
+        if isinstance(buffer, TransitionReplayBuffer):
+            if buffer.is_on_disk and buffer.n_written:
+                path = self.kwargs["path"]
+                _warn(
+                    f"replay_buffer_kwargs['path']={path!r} has {buffer.n_written} transitions, which this model begins with"
+                )
+            if asked_frames > 1 and not buffer.stacks_frames:
+                _warn(
+                    f"replay_buffer_kwargs['frame_stack']={asked_frames} saves nothing: it divides no channels and is "
+                    f"no first axis of {self.observation_space}"
+                )
+        self._add_demonstrations(buffer)
+        return buffer
+
+    def make_for_loaded(self, may_train: bool) -> ReplayBuffer:
+        """
+        The buffer of a loaded model: in memory where the model is only to act, or where its folder is of no use here.
+
+        :param may_train: whether the model has an environment
+        """
+        buffer = self._in_its_folder() if may_train else self.make(**self.in_memory)
+        try:
+            self._add_demonstrations(buffer)
+        except (FileNotFoundError, ImportError):
+            _warn(f"demonstrations={self.demonstrations!r} cannot be read here: the model can act, and learns without them")
+        return buffer
+
+    def _in_its_folder(self) -> ReplayBuffer:
+        try:
+            return self.make()
+        except (OSError, ValueError) as error:
+            if not self.in_memory:
+                raise
+            _warn(f"{error}: the loaded model has an empty one in memory")
+            return self.make(**self.in_memory)
+
+    def _add_demonstrations(self, buffer: ReplayBuffer) -> None:
+        if self.demonstrations is None:
+            return
+        episodes = read_episodes(self.demonstrations)
+        own = self.make(sum(len(episode.rewards) for episode in episodes), 1, **OF_DEMONSTRATIONS)
+        store(own, episodes)
+        share = DEFAULT_SHARE if self.demonstration_share is None else self.demonstration_share
+        buffer.keep(own, share)  # type: ignore[attr-defined]
+
+    def read(self, saved: BufferFile, present: ReplayBuffer) -> ReplayBuffer:
+        """
+        What :meth:`DDPG.save_replay_buffer` has saved, replayed as this recipe says.
+
+        :param saved: the file
+        :param present: the buffer of the model, which lends its demonstrations and its folder
+        :return: a new buffer, or the present one with other contents where it is in a folder
+        :raises ValueError: if the file does not fit; the present buffer is as it was
+        """
+        if not isinstance(present, TransitionReplayBuffer):
+            raise ValueError(f"the replay buffer in {saved.name} is one of ours; it must fit {type(present).__name__}")
+        size = saved.header["buffer_size"]
+        saved.check_fits(present)
+        self._check_size_of_folder(present, saved.name, size)
+        if present.is_on_disk:
+            saved.verify()
+            present.reset()
+            loaded = present
+        else:
+            loaded = self.make(size * self.n_envs, **self.in_memory)  # type: ignore[assignment]
+            if isinstance(loaded, SequenceReplayBuffer):
+                loaded.hold_states(present.state_size)  # type: ignore[attr-defined]
+        saved.restore(loaded)
+        if saved.demonstrations is not None:
+            own: Any = self.make(saved.demonstrations["buffer_size"], 1, **OF_DEMONSTRATIONS)
+            saved.restore(own, "demonstrations/")
+            loaded.keep(own, saved.header["share"])
+        elif present.demonstrations is not None and loaded is not present:
+            loaded.keep(present.demonstrations, present.demonstration_share)
+        return loaded
+
+    def _check_size_of_folder(self, present: TransitionReplayBuffer, name: str, size: int) -> None:
+        if present.is_on_disk and size != present.buffer_size:
+            raise ValueError(
+                f"the replay buffer in {name} has buffer_size={size * self.n_envs}; it must be that of the folder, "
+                f"{present.buffer_size * self.n_envs}"
+            )
+
+    def take_over(self, other: ReplayBuffer, present: ReplayBuffer, name: str) -> ReplayBuffer:
+        """
+        A buffer from a pickle, one of ours where the model has one of ours.
+
+        :param other: from the file
+        :param present: the buffer of the model
+        :param name: of the file, for errors
+        :return: ``other``, a new one with its transitions, or the present one with them where it is in a folder
+        :raises ValueError: if it does not fit; the present buffer is as it was
+        """
+        if other.n_envs != self.n_envs:
+            raise ValueError(
+                f"the replay buffer in {name} has n_envs={other.n_envs}; it must be the model's n_envs={self.n_envs}"
+            )
+        if isinstance(present, SequenceReplayBuffer):
+            raise ValueError(f"the replay buffer in {name} is a {type(other).__name__}; it must fit RecurrentDDPG")
+        if not isinstance(present, TransitionReplayBuffer) or isinstance(other, TransitionReplayBuffer):
+            return other
+        check_same_spaces(other, present, name)
+        self._check_size_of_folder(present, name, other.buffer_size)
+        own: Any = self.make(other.buffer_size * other.n_envs, other.n_envs, **self.in_memory)
+        for transition in transitions_of(other):
+            own.add(*transition)
+        if present.is_on_disk:  # as it was until here
+            present.reset()
+            present.restore(own.state(), {key: np.concatenate(parts) for key, parts in own.contents().items()})
+            present.renew_sampling()
+            return present
+        if present.demonstrations is not None:
+            own.keep(present.demonstrations, present.demonstration_share)
+        return own
+
+
+class SB3Replay:
+    """
+    A replay buffer of Stable-Baselines3, or a user's own, as the model uses one of ours.
+
+    :param buffer: the buffer
+    """
+
+    is_ours = False
+    copies = False  # whether add() leaves nothing of what it is given for others to change
+
+    def __init__(self, buffer: ReplayBuffer):
+        self.buffer = buffer
+
+    def interrupt(self) -> None:
+        """Its transitions do not know which one they follow."""
+
+    def set_env(self, env: VecEnv | None) -> None:
+        """Stable-Baselines3 gives it the environment where it needs one."""
+
+    def advance(self, progress_remaining: float, num_timesteps: int) -> None:
+        """It has no schedules."""
+
+    def batch(self, batch_size: int, env: VecNormalize | None, gamma: float) -> Batch:
+        """
+        :param batch_size: number of transitions
+        :param env: normalises observations and rewards with its present statistics
+        :param gamma: discount factor of the model
+        """
+        return Batch.from_samples(self.buffer.sample(batch_size, env=env), gamma)
+
+    def update_priorities(self, rows: np.ndarray, errors: th.Tensor) -> None:
+        """Of a user's own that asks for them by ``indices``."""
+        self.buffer.update_priorities(rows, errors)  # type: ignore[attr-defined]
+
+
+def as_replay(buffer: ReplayBuffer | None) -> Any:
+    """
+    :param buffer: of a model
+    :return: itself where it is ours, else :class:`SB3Replay`
+    """
+    return buffer if isinstance(buffer, TransitionReplayBuffer) else SB3Replay(buffer)  # type: ignore[arg-type]
+
+
+def buffer_class_of(given: Any, n_steps: int, kwargs: dict[str, Any]) -> type[ReplayBuffer]:
+    """
+    :param given: the user's ``replay_buffer_class``
+    :param n_steps: of the model
+    :param kwargs: the user's ``replay_buffer_kwargs``, which may have other ``n_steps``
+    :raises TypeError: for one that is none, or is for sequences
+    """
+    longest = max(n_steps, check_integer("replay_buffer_kwargs['n_steps']", kwargs.get("n_steps", 1), at_least=1))
+    chosen = choose_buffer(given, longest)
+    if issubclass(chosen, SequenceReplayBuffer):
+        raise TypeError(f"replay_buffer_class={chosen.__name__} is for RecurrentDDPG")
+    return chosen
+
+
+def resolved(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """
+    :param kwargs: a user's ``replay_buffer_kwargs``
+    :return: the same with the whole path of a folder, which is then the same wherever the model is loaded
+    :raises TypeError: if it is no path
+    """
+    path = kwargs.get("path")
+    if path is None:
+        return kwargs
+    check_instance("replay_buffer_kwargs['path']", path, (str, os.PathLike), "the path of a folder, or None")
+    return kwargs | {"path": str(Path(path).resolve())}
+
+
+@contextmanager
+def opened(path: str | Path | BufferedIOBase, verbose: int) -> Iterator[Any]:
+    """
+    :param path: a file as Stable-Baselines3 opens it to read; closed after it unless it was open before
+    :param verbose: as in Stable-Baselines3
+    """
+    file = open_path(path, "r", verbose, suffix="pkl")
+    try:
+        yield file
+    finally:
+        if isinstance(path, str | Path):
+            file.close()
+
+
+def _takes(buffer_class: type[ReplayBuffer], name: str) -> bool:
+    """Whether a class takes an argument, by its name or among any."""
+    parameters = inspect.signature(buffer_class.__init__).parameters
+    return name in parameters or any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+
+
+def _check_has_goals(buffer_class: type[ReplayBuffer], env: Any, space: spaces.Space) -> None:
+    if env is None or not isinstance(space, spaces.Dict):
+        raise ValueError(f"{buffer_class.__name__} needs an environment with Dict observations, here env={env}")
+
+
+def _stacked_frames(env: VecEnv | None, space: spaces.Space) -> int:
+    """How many frames ``VecFrameStack`` puts into an observation; 1 without it, and where there are no images."""
+    parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
+    stacking = None if env is None or not any(map(is_image_space, parts)) else unwrap_vec_wrapper(env, VecFrameStack)
+    return 1 if stacking is None else stacking.stacked_obs.n_stack  # type: ignore[attr-defined]
+
+
+def _warn(message: str) -> None:
+    """Where the model is made."""
+    warnings.warn(message, stacklevel=6)

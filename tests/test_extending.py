@@ -1,0 +1,234 @@
+"""Each kind of part can be a user's own, in one small class from outside: it trains, is saved, loaded and goes on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch as th
+from torch import nn
+from torch.nn import functional as F
+
+from sb3_ddpg_ext import DDPG
+from sb3_ddpg_ext.buffers import Sampling
+from sb3_ddpg_ext.learners import LEARNERS, EagerLearner, FusedLearner
+from sb3_ddpg_ext.networks import NORMS
+from sb3_ddpg_ext.noise import NOISES, Noise
+from sb3_ddpg_ext.policies import DDPGPolicy
+from sb3_ddpg_ext.policies.heads import HEADS, LOSSES, Head
+from sb3_ddpg_ext.policies.options import Options
+
+SMALL = dict(learning_starts=20, batch_size=8, buffer_size=60, seed=0, device="cpu")
+
+
+class Flips(Noise):
+    """Takes the opposite action now and then."""
+
+    def __init__(self, share=0.1):
+        super().__init__()
+        self.share = share
+
+    def apply(self, actions):
+        draws = np.array([generator.random() for generator in self._generators])
+        return np.where(draws[:, None] < self.share, -actions, actions)
+
+
+class ByReward(Sampling):
+    """Draws by the last error alone, greedily; its priorities are to outlive the program."""
+
+    takes_errors = True
+
+    def allocate(self, n_rows):
+        self.priorities = np.zeros(n_rows)
+
+    def added(self, rows):
+        self.priorities[rows] = 10.0
+
+    def draw(self, n, n_filled, n_envs):
+        p = self.priorities[: n_filled * n_envs] + 1e-3
+        return np.random.choice(len(p), n, p=p / p.sum())
+
+    def update_priorities(self, rows, errors):
+        self.priorities[rows] = np.abs(errors)
+
+    def contents(self, n_rows):
+        return {"by_error": self.priorities[:n_rows]}
+
+    def restore(self, arrays):
+        self.priorities[: len(arrays["by_error"])] = arrays["by_error"]
+
+
+class TwoHeads(Head):
+    """Two estimates of the same return, which are averaged."""
+
+    def __init__(self):
+        super().__init__(2)
+
+    def predict(self, outputs):
+        return outputs
+
+    def mean(self, prediction):
+        return prediction.mean(dim=1, keepdim=True)
+
+    def backup(self, rewards, discounts, prediction, clamp):
+        return rewards + discounts * self.mean(prediction)
+
+    def losses(self, outputs, target):
+        return (outputs - target).square().sum(dim=1, keepdim=True)
+
+
+def log_cosh(outputs, target, reduction="none"):
+    error = outputs - target
+    return error + F.softplus(-2 * error) - np.log(2)
+
+
+class Centred(nn.Module):
+    """Takes the mean over the features away."""
+
+    def __init__(self, n_features):
+        super().__init__()
+        self.shift = nn.Parameter(th.zeros(n_features))
+
+    def forward(self, x):
+        return x - x.mean(dim=-1, keepdim=True) + self.shift
+
+
+def tenths(layer):
+    nn.init.constant_(layer.weight, 0.1)
+    nn.init.zeros_(layer.bias)
+
+
+@dataclass(frozen=True)
+class SmoothOptions(Options):
+    """
+    :param smoothness: weight of the actor's change with a small change of the state
+    """
+
+    smoothness: float = 0.0
+
+
+class SmoothPolicy(DDPGPolicy):
+    """Its actor is to change little."""
+
+    options_class = SmoothOptions
+
+    def actor_loss(self, batch):
+        near = batch.observations + 0.01
+        change = (self.actor(near) - self.actor(batch.observations)).square().mean()
+        return super().actor_loss(batch) + self.options.smoothness * change
+
+
+class Halved(EagerLearner):
+    """Moves the targets half as far."""
+
+    def update_targets(self):
+        kept = [parameter.clone() for parameter in self.tensors.target_parameters]
+        super().update_targets()
+        for parameter, before in zip(self.tensors.target_parameters, kept, strict=True):
+            parameter.data.lerp_(before, 0.5)
+
+
+PARTS = {
+    "noise": dict(action_noise=Flips(0.3)),
+    "sampling": dict(replay_buffer_kwargs=dict(sampling=ByReward())),
+    "critic": dict(policy_kwargs=dict(critic=TwoHeads())),
+    "critic_loss": dict(policy_kwargs=dict(critic_loss=log_cosh)),
+    "norm": dict(policy_kwargs=dict(actor_norm=Centred, critic_norm=Centred)),
+    "initialiser": dict(policy_kwargs=dict(init=tenths)),
+    "policy": dict(policy=SmoothPolicy, policy_kwargs=dict(smoothness=0.1)),
+    "learner": dict(learner=Halved),
+}
+SEEN_BY = {  # where a model has the part
+    "noise": lambda model: isinstance(model.action_noise, Flips),
+    "sampling": lambda model: isinstance(model.replay_buffer.sampling, ByReward),
+    "critic": lambda model: isinstance(model.critic.head, TwoHeads) and model.critic.head is not model.critic_target.head,
+    "critic_loss": lambda model: model.critic.head.error is log_cosh,
+    "norm": lambda model: any(isinstance(module, Centred) for module in model.critic.modules()),
+    "initialiser": lambda model: model.policy.options.init is tenths,
+    "policy": lambda model: model.policy.options.smoothness == 0.1,
+    "learner": lambda model: type(model._trainer.learner) is Halved,
+}
+
+
+def make_model(part, **kwargs):
+    given = {"policy": "MlpPolicy", "policy_kwargs": {}} | SMALL | PARTS[part] | kwargs
+    given["policy_kwargs"] = dict(net_arch=[8]) | given["policy_kwargs"]
+    return DDPG(env="Pendulum-v1", **given)
+
+
+@pytest.mark.parametrize("learner", ["eager", "auto"])
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_of_ones_own(part, learner, tmp_path):
+    """It is used, and is there again with the model; what is learnt further is what would have been without the file."""
+    kwargs = {} if part == "learner" else dict(learner=learner)
+    model = make_model(part, **kwargs).learn(60)
+    assert SEEN_BY[part](model)
+    model.save(tmp_path / "model")
+    model.save_replay_buffer(tmp_path / "buffer")
+    loaded = DDPG.load(tmp_path / "model", env="Pendulum-v1")
+    loaded.load_replay_buffer(tmp_path / "buffer")
+    assert SEEN_BY[part](loaded)
+    for one in (model, loaded):
+        th.manual_seed(0)
+        np.random.seed(0)
+        one.train(5, 8)
+    for mine, its in zip(model.policy.parameters(), loaded.policy.parameters(), strict=True):
+        th.testing.assert_close(its, mine)
+    assert loaded.learn(30, reset_num_timesteps=False).num_timesteps == 90
+
+
+@pytest.mark.parametrize("part", [part for part in PARTS if part != "learner"])
+def test_learners_agree_on_a_part_of_ones_own(part):
+    """The fast learner does it, or leaves it to the eager one; it never leaves it out."""
+    models = [make_model(part, learner=learner).learn(30) for learner in ("eager", "auto")]
+    for mine, its in zip(*(model.policy.parameters() for model in models), strict=True):
+        th.testing.assert_close(its, mine, rtol=1e-3, atol=1e-5)
+
+
+def test_an_option_changes_what_is_learnt():
+    """So that the agreement says something."""
+    models = [make_model("policy", policy_kwargs=dict(smoothness=value)).learn(60) for value in (0.0, 100.0)]
+    actors = [th.cat([p.flatten() for p in model.actor.parameters()]) for model in models]
+    assert (actors[0] - actors[1]).abs().max() > 1e-4
+
+
+@pytest.fixture
+def names():
+    """Names for kinds, which are gone after the test."""
+    families = (NOISES, HEADS, LOSSES, NORMS, LEARNERS)
+    before = [dict(family._kinds) for family in families]
+    yield
+    for family, kinds in zip(families, before, strict=True):
+        family._kinds.clear()
+        family._kinds.update(kinds)
+
+
+@pytest.mark.usefixtures("names")
+def test_a_name_of_ones_own():
+    """A line gives a class a name, by which strings and dicts of a YAML file find it."""
+    NOISES.register("flips")(Flips)
+    HEADS.register("two-heads")(TwoHeads)
+    LOSSES.register("log-cosh")(lambda: log_cosh)
+    NORMS.register("centred")(lambda: Centred)
+    LEARNERS.register("halved")(Halved)
+    model = DDPG(
+        "MlpPolicy", "Pendulum-v1", action_noise="flips_0.2,normal_0.1", learner="halved",
+        policy_kwargs=dict(net_arch=[8], critic_norm="centred", critic_loss="log-cosh"), **SMALL,
+    )  # fmt: skip
+    assert model.action_noise.parts[0].share == 0.2
+    assert SEEN_BY["norm"](model)
+    assert SEEN_BY["critic_loss"](model)
+    assert SEEN_BY["learner"](model)
+    model.learn(30)
+    other = DDPG("MlpPolicy", "Pendulum-v1", action_noise=dict(kind="flips", share=0.1),
+                 policy_kwargs=dict(net_arch=[8], critic="two-heads"), **SMALL)  # fmt: skip
+    assert SEEN_BY["critic"](other.learn(30))
+    with pytest.raises(ValueError, match=r"'flips' has no argument 'rate'.*share"):
+        DDPG("MlpPolicy", "Pendulum-v1", action_noise=dict(kind="flips", rate=0.1), **SMALL)
+
+
+def test_fused_knows_what_it_does_not_know():
+    """Each of these is refused by name."""
+    for part, reason in dict(critic="TwoHeads", critic_loss="log_cosh", norm="Centred", policy="actor_loss").items():
+        with pytest.raises(ValueError, match=f"learner='fused' cannot train this model: .*{reason}"):
+            make_model(part, learner="fused")
+    assert type(make_model("noise")._trainer.learner) is FusedLearner
