@@ -188,7 +188,7 @@ class Recipe:
         own = self.make(sum(len(episode.rewards) for episode in episodes), 1, **OF_DEMONSTRATIONS)
         store(own, episodes)
         share = DEFAULT_SHARE if self.demonstration_share is None else self.demonstration_share
-        buffer.keep(own, share)  # type: ignore[attr-defined]
+        buffer.set_demonstrations(own, share)  # type: ignore[attr-defined]
 
     def read(self, saved: BufferFile, present: ReplayBuffer) -> ReplayBuffer:
         """
@@ -211,14 +211,14 @@ class Recipe:
         else:
             loaded = self.make(size * self.n_envs, **self.in_memory)  # type: ignore[assignment]
             if isinstance(loaded, SequenceReplayBuffer):
-                loaded.hold_states(present.state_size)  # type: ignore[attr-defined]
+                loaded.reserve_states(present.state_size)  # type: ignore[attr-defined]
         saved.restore(loaded)
         if saved.demonstrations is not None:
             own: Any = self.make(saved.demonstrations["buffer_size"], 1, **OF_DEMONSTRATIONS)
             saved.restore(own, "demonstrations/")
-            loaded.keep(own, saved.header["share"])
+            loaded.set_demonstrations(own, saved.header["share"])
         elif present.demonstrations is not None and loaded is not present:
-            loaded.keep(present.demonstrations, present.demonstration_share)
+            loaded.set_demonstrations(present.demonstrations, present.demonstration_share)
         return loaded
 
     def _check_size_of_folder(self, present: TransitionReplayBuffer, name: str, size: int) -> None:
@@ -254,10 +254,9 @@ class Recipe:
         if present.is_on_disk:  # as it was until here
             present.reset()
             present.restore(own.state(), {key: np.concatenate(parts) for key, parts in own.contents().items()})
-            present.renew_sampling()
             return present
         if present.demonstrations is not None:
-            own.keep(present.demonstrations, present.demonstration_share)
+            own.set_demonstrations(present.demonstrations, present.demonstration_share)
         return own
 
 

@@ -130,12 +130,12 @@ class RecurrentDDPG(DDPG):
             raise ValueError("replay_buffer_kwargs['demonstrations'] are not for RecurrentDDPG")
         super()._setup_model()
         self._check_noise()
-        self._buffer().hold_states(self.policy.state_size)
+        self._buffer().reserve_states(self.policy.state_size)
         self._histories = Histories()
 
     def _present_buffer(self) -> SequenceReplayBuffer:
         buffer: Any = super()._present_buffer()
-        buffer.hold_states(self.policy.state_size)
+        buffer.reserve_states(self.policy.state_size)
         return buffer
 
     def _check_noise(self) -> None:
@@ -187,7 +187,7 @@ class RecurrentDDPG(DDPG):
         pos = replay_buffer.pos
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
         if self._buffer().stored_state:
-            self._buffer().hold(pos, self._histories.as_rows())
+            self._buffer().store_states(pos, self._histories.as_rows())
         self._histories.go_on(buffer_action, reward, dones)
 
     def predict(

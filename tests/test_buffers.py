@@ -151,7 +151,7 @@ def test_saved_buffer_holds_what_was_written():
     buffer = TransitionReplayBuffer(1_000_000, SPACES["box"], ACTIONS, "cpu")
     record(np.random.default_rng(0), [buffer], SPACES["box"], 1, 100)
     assert len(pickle.dumps(buffer)) < 20_000
-    assert len(pickle.loads(pickle.dumps(buffer))._next) == 1_000_000
+    assert len(pickle.loads(pickle.dumps(buffer)).storage.follows) == 1_000_000
 
 
 def test_empty_buffer_refuses_to_sample():

@@ -85,7 +85,7 @@ def test_a_recurrent_model():
     loaded = model.replay_buffer
     np.testing.assert_array_equal(loaded.rewards, np.float32(expected["rewards"]))
     np.testing.assert_array_equal(loaded.sampling.tree.values, expected["tree"])
-    np.testing.assert_allclose(loaded._states, np.float32(expected["states"]), rtol=1e-6)
+    np.testing.assert_allclose(loaded.states.values, np.float32(expected["states"]), rtol=1e-6)
     goes_on(model)
 
 
@@ -97,7 +97,7 @@ def test_a_model_with_goals():
     model.load_replay_buffer(DATA / "her_buffer")
     loaded = model.replay_buffer
     np.testing.assert_array_equal(loaded.rewards, np.float32(expected["rewards"]))
-    np.testing.assert_array_equal(loaded._before, expected["before"])
-    np.testing.assert_array_equal(loaded._after, expected["after"])
-    assert [len(info) for info in loaded._infos] == expected["infos"]
+    np.testing.assert_array_equal(loaded.episodes.before, expected["before"])
+    np.testing.assert_array_equal(loaded.episodes.after, expected["after"])
+    assert [len(info) for info in loaded.infos.values] == expected["infos"]
     goes_on(model)

@@ -235,13 +235,13 @@ def test_growth(tmp_path):
 
     fill(0, 60)
     file = tmp_path / "observations.a.rows.bin"
-    buffer._obs["a"].grow(400_000)
-    buffer._obs["a"].grow(500_000)  # the holes of before stay holes
+    buffer.storage.obs.columns["a"].grow(400_000)
+    buffer.storage.obs.columns["a"].grow(500_000)  # the holes of before stay holes
     assert file.stat().st_size == 2_000_000 > 10 * file.stat().st_blocks * 512
     del buffer
     gc.collect()
     buffer = TransitionReplayBuffer(1000, space, ACTIONS, "cpu", path=tmp_path)
-    assert (buffer._obs["a"].n_rows, buffer._obs["b"].n_rows) == (500_000, 1063)
+    assert (buffer.storage.obs.columns["a"].n_rows, buffer.storage.obs.columns["b"].n_rows) == (500_000, 1063)
     fill(60, 440)
     for key in "ab":
         np.testing.assert_array_equal(buffer.observations[key][:500, 0, 0], np.arange(500))
@@ -315,7 +315,7 @@ def test_interrupted_anywhere(n_before, n_envs, tmp_path):
         assert assert_consistent(again)[(again.pos - 1) % 10] == 6003
         fill(again, 17, 2000 * 6)
         assert_consistent(again)
-        assert again._n_used <= 2 * 10 * n_envs + 3 * n_envs
+        assert again.storage.obs.n_used <= 2 * 10 * n_envs + 3 * n_envs
         del again
         shutil.rmtree(copy)
         if finished:

@@ -53,8 +53,8 @@ class ByReward(Sampling):
     def contents(self, n_rows):
         return {"by_error": self.priorities[:n_rows]}
 
-    def restore(self, arrays):
-        self.priorities[: len(arrays["by_error"])] = arrays["by_error"]
+    def restore(self, state, arrays):
+        self.priorities[: len(arrays["by_error"])] = np.asarray(arrays["by_error"])
 
 
 class TwoHeads(Head):

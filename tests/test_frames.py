@@ -90,7 +90,7 @@ def test_stacked_images_of_a_training(n_envs, in_dict, n_steps):
             index = row if n_steps == 1 else (pos, i)
             mine = flatten({key: np.asarray(value[index]) for key, value in part.items()})
             np.testing.assert_array_equal(mine, given[t * n_envs + i][name != "observations"])
-    column = buffer._obs["image" if in_dict else ""]
+    column = buffer.storage.obs.columns["image" if in_dict else ""]
     assert isinstance(column, FrameStackColumn)
     assert column._n_used <= (20 + 4 * 6) * n_envs + 2  # a frame for each transition, and those at the ends of episodes
 
@@ -105,18 +105,18 @@ def test_memory():
         stacked.add(frames[None], following[None], np.zeros((1, 1)), np.zeros(1), np.array([t % 500 == 499]), [{}])
         frames = np.zeros_like(frames) if t % 500 == 499 else following
     assert stacked.nbytes < 0.3 * whole.nbytes
-    assert stacked._obs[""]._n_used < 2000 + 60
+    assert stacked.storage.obs.columns[""]._n_used < 2000 + 60
 
 
 def test_what_is_stacked_by_itself():
     """Images under VecFrameStack; vectors, whose frames are no larger than the numbers of the frames, only when asked for."""
     vectors = VecFrameStack(DummyVecEnv([CountingEnv]), 4)
-    assert isinstance(make_model(pictures()).replay_buffer._obs[""], FrameStackColumn)
-    assert isinstance(make_model(vectors, "MlpPolicy").replay_buffer._obs[""], Column)
+    assert isinstance(make_model(pictures()).replay_buffer.storage.obs.columns[""], FrameStackColumn)
+    assert isinstance(make_model(vectors, "MlpPolicy").replay_buffer.storage.obs.columns[""], Column)
     asked = make_model(vectors, "MlpPolicy", replay_buffer_kwargs=dict(frame_stack=4))
-    assert isinstance(asked.replay_buffer._obs[""], FrameStackColumn)
+    assert isinstance(asked.replay_buffer.storage.obs.columns[""], FrameStackColumn)
     refused = make_model(pictures(), replay_buffer_kwargs=dict(frame_stack=1))
-    assert isinstance(refused.replay_buffer._obs[""], Column)
+    assert isinstance(refused.replay_buffer.storage.obs.columns[""], Column)
     with pytest.raises(ValueError, match="frame_stack"):
         make_model(vectors, "MlpPolicy", replay_buffer_kwargs=dict(frame_stack=0))
     with pytest.warns(UserWarning, match=r"frame_stack'\]=3 saves nothing"):
@@ -148,7 +148,7 @@ def test_gymnasium_stacks():
     """FrameStackObservation has a first axis for its frames, and repeats the first at a reset."""
     env = gym.wrappers.FrameStackObservation(CountingEnv(), 3)
     model = make_model(env, "MlpPolicy", replay_buffer_kwargs=dict(frame_stack=3)).learn(12)
-    column = model.replay_buffer._obs[""]
+    column = model.replay_buffer.storage.obs.columns[""]
     assert (column.axis, column.frames.shape) == (0, (1, 2))
     # Episodes of 5 steps: 6 frames each, of which the buffer holds two whole ones and three of the third
     assert column._n_used - 1 - len(column._free) == 6 + 6 + 3
@@ -227,7 +227,7 @@ def test_files_of_both(before, after, tmp_path):
     for name in ("observations", "next_observations", "actions", "rewards", "dones"):
         np.testing.assert_array_equal(*(getattr(model.replay_buffer, name) for model in models))
     if after == 4:
-        assert models[1].replay_buffer._obs[""]._n_used < 2 * 66
+        assert models[1].replay_buffer.storage.obs.columns[""]._n_used < 2 * 66
     models[1].learn(30)
 
 

@@ -141,8 +141,8 @@ def test_saved_and_loaded(tmp_path):
     other = fill(2, 1, 23)
     other.load_replay_buffer(tmp_path / "buffer")
     assert other.replay_buffer.env is other.get_env()
-    for name in ("_before", "_after", "_age"):
-        np.testing.assert_array_equal(getattr(other.replay_buffer, name), getattr(model.replay_buffer, name))
+    for name in ("before", "after", "_age"):
+        np.testing.assert_array_equal(getattr(other.replay_buffer.episodes, name), getattr(model.replay_buffer.episodes, name))
     np.random.seed(0)
     expected = sample(model, 50)
     np.random.seed(0)

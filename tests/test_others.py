@@ -70,7 +70,7 @@ def test_goals_are_taken_over(tmp_path):
         np.testing.assert_array_equal(new.observations[key][:31], array[:31], err_msg=key)
     after = (old.ep_start + old.ep_length - 1 - np.arange(50)[:, None])[:, 0].tolist()
     unfinished = int(old._current_ep_start[0])  # which SB3 ends when it is loaded
-    assert new._n_after(np.arange(31)).tolist() == after[:unfinished] + list(range(30 - unfinished, -1, -1))
+    assert new.episodes.n_after(np.arange(31)).tolist() == after[:unfinished] + list(range(30 - unfinished, -1, -1))
     model.learn(20)
 
 

@@ -338,7 +338,7 @@ class TestState:
             env, replay=dict(stored_state=True), learning_starts=10**6, policy_kwargs=dict(previous_reward=True)
         )
         model.learn(30)
-        states = model.replay_buffer._states[:30].reshape(15, 2, -1)
+        states = model.replay_buffer.states.values[:30].reshape(15, 2, -1)
         for column, length in ((0, 3), (1, 5)):
             is_zero = (states[:, column] == 0).all(axis=1)
             np.testing.assert_array_equal(is_zero, np.arange(15) % length == 0)
@@ -363,8 +363,8 @@ class TestState:
         env.envs[0].unwrapped.fails_at = None
         model.learn(n, reset_num_timesteps=False)
         buffer, state, start = model.replay_buffer, None, np.ones(1, bool)
-        assert buffer._states[n - 1].any()
-        assert not buffer._states[n].any()
+        assert buffer.states.values[n - 1].any()
+        assert not buffer.states.values[n].any()
         for t in range(n, 2 * n):
             actions, state = model.predict(buffer.observations[t], state, start)
             np.testing.assert_allclose(actions, buffer.actions[t], atol=1e-6)
@@ -669,7 +669,7 @@ def test_pickled_buffer():
     model = make_model(replay=dict(stored_state=True), learning_starts=10**6).learn(50)
     loaded = pickle.loads(pickle.dumps(model.replay_buffer))
     assert isinstance(loaded, SequenceReplayBuffer)
-    np.testing.assert_array_equal(loaded._states, model.replay_buffer._states)
+    np.testing.assert_array_equal(loaded.states.values, model.replay_buffer.states.values)
     np.random.seed(0)
     expected = model.replay_buffer.sample(5)
     np.random.seed(0)

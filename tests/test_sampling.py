@@ -343,7 +343,7 @@ def test_extreme_priorities(cls, alpha, error):
     assert 0 < buffer.sampling.tree.total < np.inf
     weights = buffer.sample(4).weights
     assert weights is None or th.equal(weights, th.ones(4, 1))
-    buffer.sampling.restore(np.array([np.inf, 1.0, 0.0]), np.inf)  # of a file
+    buffer.sampling.restore(dict(largest=np.inf), dict(priorities=np.array([np.inf, 1.0, 0.0])))  # of a file
     assert buffer.sampling.tree.total == 1e100 + 1
     assert buffer.sampling.largest == 1e100
     assert buffer.sampling.tree.values[2] == 0  # inside a sequence, which is drawn by its first step

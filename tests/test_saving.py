@@ -126,12 +126,12 @@ def test_infos(tmp_path):
     """Come back with their types; what JSON cannot say is left out, and that is said."""
     kwargs = KINDS["her with infos"] | dict(env=Talks)
     model = make_model(**kwargs).learn(40)
-    model.replay_buffer._infos[3]["object"] = object()
+    model.replay_buffer.infos.values[3]["object"] = object()
     with pytest.warns(UserWarning, match="an info of type (object|datetime64|dict) is not saved"):
         model.save_replay_buffer(tmp_path / "buffer")
     loaded = make_model(**kwargs)
     loaded.load_replay_buffer(tmp_path / "buffer")
-    info, saved = loaded.replay_buffer._infos[3], model.replay_buffer._infos[3]
+    info, saved = loaded.replay_buffer.infos.values[3], model.replay_buffer.infos.values[3]
     assert set(info) == set(saved) - {"object", "when", "odd", "numbered"}
     assert (info["array"].dtype, info["array"].tolist()) == (np.int16, [0, 1, 2])
     assert (type(info["scalar"]), info["scalar"], info["list"]) == (np.float64, 0.5, [1, None, "x"])
@@ -196,7 +196,7 @@ def test_sequences_and_transitions_have_other_priorities(tmp_path):
         other = make_model(**kwargs)
         other.load_replay_buffer(tmp_path / name)
         buffer = other.replay_buffer
-        begins = buffer._before[:60] % 4 == 0
+        begins = buffer.episodes.before[:60] % 4 == 0
         np.testing.assert_array_equal(buffer.sampling.tree.values[:60], begins.astype(float))
 
 

@@ -1,11 +1,11 @@
 """Replay buffers, how they are sampled, and the choice of one."""
 
-from sb3_ddpg_ext.buffers.choice import check_buffer_kwargs, choose_buffer, n_step_kwargs
+from sb3_ddpg_ext.buffers.buffer_class import check_buffer_kwargs, choose_buffer, n_step_kwargs
 from sb3_ddpg_ext.buffers.episodes import Episode, read_episodes, store, write_episodes
 from sb3_ddpg_ext.buffers.her import HindsightReplayBuffer
-from sb3_ddpg_ext.buffers.others import check_same_spaces, transitions_of
 from sb3_ddpg_ext.buffers.sampling import SAMPLINGS, LossAdjusted, Prioritized, Sampling, Uniform, make_sampling
 from sb3_ddpg_ext.buffers.saving import BufferFile, is_buffer_file, write_buffer
+from sb3_ddpg_ext.buffers.sb3_buffers import check_same_spaces, transitions_of
 from sb3_ddpg_ext.buffers.sequence import SequenceReplayBuffer
 from sb3_ddpg_ext.buffers.transitions import TransitionReplayBuffer
 

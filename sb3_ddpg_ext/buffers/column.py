@@ -28,6 +28,8 @@ class Column:
     :param new_array: makes the array, in memory or in a file
     """
 
+    stacks_frames = False
+
     def __init__(
         self,
         name: str,

@@ -56,10 +56,10 @@ class Folder:
             self.path.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
             raise ValueError(f"path={str(path)!r} must be a folder, or not there yet; it is, or is in, a file") from None
-        self.hold()
+        self.lock()
         _open.add(self)
 
-    def hold(self) -> None:
+    def lock(self) -> None:
         """
         Take the lock, unless this process has it.
 

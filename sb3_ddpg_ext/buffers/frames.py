@@ -45,6 +45,8 @@ class FrameStackColumn:
     :param new_array: makes the arrays, in memory or in files
     """
 
+    stacks_frames = True
+
     def __init__(
         self,
         name: str,

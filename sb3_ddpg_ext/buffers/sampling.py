@@ -1,6 +1,7 @@
 """Which transitions a batch consists of."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -42,6 +43,42 @@ class Sampling(ABC):
 
     def advance(self, progress_remaining: float, num_timesteps: int) -> None:  # noqa: B027
         """Take note of how far the training is."""
+
+    def priorities_of(self, rows: np.ndarray) -> np.ndarray | None:
+        """:return: what these rows are drawn in proportion to, as :meth:`set_priorities` takes it; None without priorities"""
+        return None
+
+    def set_priorities(self, rows: np.ndarray, priorities: Any) -> None:  # noqa: B027
+        """
+        For replay of sequences, in which only the first row of each may be drawn.
+
+        :param rows: which
+        :param priorities: what :meth:`priorities_of` gave for as many rows, or 0 for rows that are never drawn
+        """
+
+    def settings(self) -> dict[str, Any] | None:
+        """What the meaning of :meth:`contents` depends on, as JSON has it: they are read by a sampling with the same alone."""
+        return {"kind": type(self).__name__}
+
+    def state(self) -> dict[str, Any]:
+        """What is saved with a replay buffer beside arrays, as JSON has it."""
+        return {}
+
+    def contents(self, n_rows: int) -> dict[str, np.ndarray]:
+        """
+        The arrays that are saved with a replay buffer, by name.
+
+        :param n_rows: of transitions that have been written
+        """
+        return {}
+
+    def restore(self, state: dict[str, Any], arrays: Mapping[str, Any]) -> None:  # noqa: B027
+        """
+        Take over what a sampling with the same settings has saved, after :meth:`allocate` and :meth:`added`.
+
+        :param state: has what :meth:`state` gave
+        :param arrays: has what :meth:`contents` gave, as arrays or what ``np.asarray`` makes one of
+        """
 
 
 SAMPLINGS: Kinds[Sampling] = Kinds(
@@ -155,19 +192,25 @@ class Prioritized(Sampling):
         """From absolute errors, to what rows are drawn in proportion to."""
         return (errors + self.epsilon) ** self.alpha
 
+    def priorities_of(self, rows: np.ndarray) -> np.ndarray:
+        return self.tree.values[rows].copy()
+
+    def set_priorities(self, rows: np.ndarray, priorities: Any) -> None:
+        self.tree.set(rows, priorities)
+
     def settings(self) -> dict[str, Any]:
-        """What priorities depend on, as JSON has it."""
         return dict(kind=type(self).__name__, alpha=self.alpha, epsilon=self.epsilon)
 
-    def restore(self, values: np.ndarray, largest: float) -> None:
-        """
-        Take over the priorities of a sampling with the same settings.
+    def state(self) -> dict[str, Any]:
+        return dict(largest=self.largest)
 
-        :param values: of the first rows, shape (n,)
-        :param largest: that there has been
-        """
+    def contents(self, n_rows: int) -> dict[str, np.ndarray]:
+        return dict(priorities=self.tree.values[:n_rows])
+
+    def restore(self, state: dict[str, Any], arrays: Mapping[str, Any]) -> None:
+        values = np.asarray(arrays["priorities"])
         self.tree.set(np.arange(len(values)), np.where(values > 0, np.clip(values, *BOUNDS), 0))
-        self.largest = min(largest, BOUNDS[1])
+        self.largest = min(state["largest"], BOUNDS[1])
 
     def advance(self, progress_remaining: float, num_timesteps: int) -> None:
         self._beta = self._beta_at(progress_remaining, num_timesteps)

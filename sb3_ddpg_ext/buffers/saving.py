@@ -11,7 +11,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from sb3_ddpg_ext.buffers.sampling import Prioritized
 from sb3_ddpg_ext.buffers.transitions import TransitionReplayBuffer
 
 FORMAT, VERSION = "sb3_ddpg_ext replay buffer", 1
@@ -35,17 +34,19 @@ def write_buffer(file: BufferedIOBase | BinaryIO, buffer: TransitionReplayBuffer
 def _write(archive: zipfile.ZipFile, folder: str, buffer: TransitionReplayBuffer) -> None:
     header = dict(format=FORMAT, version=VERSION, kind=type(buffer).__name__) | buffer.layout() | buffer.state()
     header["share"] = None if buffer.demonstrations is None else buffer.demonstration_share
-    if isinstance(buffer.sampling, Prioritized):
-        header |= dict(priority_settings=buffer.priority_settings(), largest=buffer.sampling.largest)
+    contents = buffer.contents()
+    of_sampling = buffer.sampling.contents(buffer.n_written)
+    if of_sampling:
+        if both := sorted(set(contents) & set(of_sampling)):
+            raise ValueError(f"{type(buffer.sampling).__name__}.contents() must have another name than {both[0]!r}")
+        header |= dict(priority_settings=buffer.sampling_settings(), **buffer.sampling.state())
     archive.writestr(f"{folder}header.json", json.dumps(header, indent=1) + "\n")
-    for name, parts in buffer.contents().items():
+    for name, parts in (contents | {name: [array] for name, array in of_sampling.items()}).items():
         if parts[0].dtype == object:
             infos = [{} if (plain := _plain(each)) is Ellipsis else plain for each in parts[0]]
             archive.writestr(f"{folder}{name}.json", json.dumps(infos))
         else:
             _write_array(archive, f"{folder}{name}.npy", parts)
-    if isinstance(buffer.sampling, Prioritized):
-        _write_array(archive, f"{folder}priorities.npy", [buffer.sampling.tree.values[: buffer.n_written]])
 
 
 def _write_array(archive: zipfile.ZipFile, name: str, parts: list[np.ndarray]) -> None:
@@ -144,9 +145,9 @@ class BufferFile:
         with self._damage():
             arrays = {name.removeprefix(folder).rpartition(".")[0]: self._read(name) for name in members}
             buffer.restore(header, arrays)
-            buffer.renew_sampling()
-            if isinstance(buffer.sampling, Prioritized) and header.get("priority_settings") == buffer.priority_settings():
-                buffer.sampling.restore(np.asarray(arrays["priorities"]), header["largest"])
+            settings = header.get("priority_settings")
+            if settings is not None and settings == json.loads(json.dumps(buffer.sampling_settings())):
+                buffer.sampling.restore(header, arrays)
 
     def _read(self, member: str) -> Any:
         if not member.endswith(".json"):

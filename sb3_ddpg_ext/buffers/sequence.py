@@ -1,5 +1,6 @@
 """Replay of sequences, for recurrent policies."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -7,12 +8,13 @@ import torch as th
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_ddpg_ext.batch import Prefix, Sequences
-from sb3_ddpg_ext.buffers.episodic import EpisodicReplayBuffer
-from sb3_ddpg_ext.buffers.sampling import Prioritized
+from sb3_ddpg_ext.buffers.episode_index import EpisodeIndex
+from sb3_ddpg_ext.buffers.row_array import RowArray
+from sb3_ddpg_ext.buffers.transitions import TransitionReplayBuffer
 from sb3_ddpg_ext.validation import check_instance, check_integer, check_real
 
 
-class SequenceReplayBuffer(EpisodicReplayBuffer):
+class SequenceReplayBuffer(TransitionReplayBuffer):
     """
     Replay memory of sequences of one episode: whole episodes as in RDPG (Heess et al. 2015, https://arxiv.org/abs/1512.04455,
     Algorithm 1), or overlapping segments with a burn-in and stored states as in R2D2 (Kapturowski et al. 2019, "Recurrent
@@ -30,7 +32,7 @@ class SequenceReplayBuffer(EpisodicReplayBuffer):
     :param kwargs: as for :class:`~sb3_ddpg_ext.buffers.TransitionReplayBuffer`
     """
 
-    _per_row = (*EpisodicReplayBuffer._per_row, "_states")
+    copies = True  # its add() keeps nothing either
 
     def __init__(
         self,
@@ -59,68 +61,90 @@ class SequenceReplayBuffer(EpisodicReplayBuffer):
         if self.combined:
             raise ValueError("combined=True must be False for sequences")
 
-    def _allocate(self, n_used: int) -> None:
-        super()._allocate(n_used)
-        self._states = np.zeros((self._n_rows, self.state_size), np.float32)
+    def _make_parts(self) -> None:
+        self.episodes = EpisodeIndex(self.storage)
+        self.states = RowArray(self.storage, "states", (self.state_size,), np.float32)
 
-    def hold_states(self, size: int) -> None:
+    def _restore_parts(self, arrays: Mapping[str, Any]) -> None:
+        self.episodes.restore(arrays)
+        self.states.restore(arrays)
+
+    def reserve_states(self, size: int) -> None:
         """
         Make room for the states of the networks.
 
         :param size: numbers in the state of one environment
         :raises ValueError: if the transitions in the folder of the buffer have states of another size
         """
-        size = size if self.stored_state else 0
-        if self._folder is not None and self.n_written:
-            self._folder.claim({"state_size": size})
-        elif self._folder is not None:
-            self._folder.sign(self.layout() | {"state_size": size})
+        size, folder = size if self.stored_state else 0, self.storage.folder
+        if folder is not None and self.n_written:
+            folder.claim({"state_size": size})
+        elif folder is not None:
+            folder.sign(self.layout() | {"state_size": size})
         if size != self.state_size:
             self.state_size = size
-            self._states = self._new_array(f"states.{size}", (self._n_rows, size), np.float32)
-            self._warn_if_too_large()
+            self.states = RowArray(self.storage, "states", (size,), np.float32, file=f"states.{size}")
+            self.warn_if_too_large()
 
-    def hold(self, pos: int, states: np.ndarray) -> None:
+    def store_states(self, pos: int, states: np.ndarray) -> None:
         """
         What belongs to the transitions at a position.
 
         :param pos: that of all environments
         :param states: of shape (n_envs, state_size)
         """
-        self._states[pos * self.n_envs : (pos + 1) * self.n_envs] = states
+        self.states.values[pos * self.n_envs : (pos + 1) * self.n_envs] = states
 
     @property
     def stride(self) -> int | None:
         """Steps from one segment to the next; None for whole episodes."""
         return None if self.sequence_length is None else self.sequence_length - self.overlap
 
-    def _added(self, rows: slice, infos: list[dict[str, Any]]) -> None:
-        """With priorities a segment is drawn by its first step that is still there."""
+    def add(self, *args: Any, **kwargs: Any) -> None:
+        """As ``ReplayBuffer.add``. With priorities a segment is drawn by its first step that is still there."""
+        rows = self.storage.next_rows
         new = np.arange(rows.start, rows.stop)
-        follows = (new + self.n_envs) % self._n_rows
-        is_cut = (self._after[rows] != 0) & (self._into_segment(follows) > 0)  # of the segments that are overwritten here
-        priorities = self.sampling.tree.values[rows].copy() if isinstance(self.sampling, Prioritized) else np.empty(0)
-        super()._added(rows, infos)
-        if isinstance(self.sampling, Prioritized):
-            self.sampling.tree.set(follows[is_cut], priorities[is_cut])
-            self.sampling.tree.set(new[self._into_segment(new) > 0], 0.0)
+        follows = (new + self.n_envs) % self.storage.n_rows
+        is_cut = (self.episodes.after[rows] != 0) & (self._into_segment(follows) > 0)  # of what is overwritten here
+        kept = self.sampling.priorities_of(new[is_cut])
+        super().add(*args, **kwargs)
+        self.sampling.set_priorities(follows[is_cut], kept)
+        self.sampling.set_priorities(new[self._into_segment(new) > 0], 0.0)
+
+    def _added(self, rows: slice, infos: list[dict[str, Any]]) -> None:
+        self.episodes.added(rows)
+
+    def reset(self) -> None:
+        super().reset()
+        self.episodes.reset()
+
+    @property
+    def nbytes(self) -> int:
+        return super().nbytes + self.episodes.nbytes + self.states.nbytes
+
+    def layout(self) -> dict[str, Any]:
+        layout = super().layout()
+        return layout | {"arrays": [*layout["arrays"], "before", "states"]}
 
     def state(self) -> dict[str, Any]:
         return super().state() | {"state_size": self.state_size}
 
-    def priority_settings(self) -> dict[str, Any] | None:
-        own = super().priority_settings()
+    def contents(self) -> dict[str, list[np.ndarray]]:
+        return super().contents() | self.episodes.contents() | self.states.contents()
+
+    def sampling_settings(self) -> dict[str, Any] | None:
+        own = super().sampling_settings()
         return own and own | dict(sequence_length=self.sequence_length, overlap=self.overlap)
 
     def renew_sampling(self) -> None:
         super().renew_sampling()
-        if self.n_written and isinstance(self.sampling, Prioritized):
-            rows = np.arange(self.n_written)
-            self.sampling.tree.set(rows[(self._into_segment(rows) > 0) & (self._n_before(rows) > 0)], 0.0)
+        rows = np.arange(self.n_written)
+        is_inside = (self._into_segment(rows) > 0) & (self.episodes.n_before(rows) > 0)
+        self.sampling.set_priorities(rows[is_inside], 0.0)
 
     def _into_segment(self, rows: np.ndarray) -> np.ndarray:
         """How many steps each is behind the beginning of its segment."""
-        before = self._before.take(rows)
+        before = self.episodes.before.take(rows)
         return before if self.stride is None else before % self.stride
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> Sequences:  # type: ignore[override]
@@ -129,18 +153,12 @@ class SequenceReplayBuffer(EpisodicReplayBuffer):
         :param env: normalises observations and rewards with its present statistics
         :raises ValueError: if the buffer is empty
         """
-        n_filled = self.buffer_size if self.full else self.pos
-        if n_filled == 0:
-            raise ValueError("the replay buffer is empty: nothing can be sampled from it")
-        rows = self.sampling.draw(batch_size, n_filled, self.n_envs)
-        back = np.minimum(self._into_segment(rows), self._n_before(rows))  # what has been overwritten is left out
-        sequences = self.sequences_of((rows - back * self.n_envs) % self._n_rows, env)
+        rows = self._draw(batch_size)
+        back = np.minimum(self._into_segment(rows), self.episodes.n_before(rows))  # what has been overwritten is left out
+        sequences = self.sequences_of((rows - back * self.n_envs) % self.storage.n_rows, env)
         if not self.sampling.takes_errors:
             return sequences._replace(indices=None)
-        weights = self.sampling.weights(rows)
-        if weights is not None:
-            sequences = sequences._replace(weights=self.to_torch(weights.astype(np.float32)[:, None]))
-        return sequences
+        return sequences._replace(weights=self._weights(rows))
 
     def update_priorities(self, rows: np.ndarray, errors: th.Tensor) -> None:
         """
@@ -159,23 +177,24 @@ class SequenceReplayBuffer(EpisodicReplayBuffer):
         :param rows: of their first steps, of shape (n,)
         :param env: as in :meth:`sample`
         """
-        lengths = self._n_after(rows) + 1
+        lengths = self.episodes.n_after(rows) + 1
         if self.sequence_length is not None:
             lengths = np.minimum(lengths, self.sequence_length)
         times = np.arange(int(lengths.max()) + 1)[:, None]
-        steps = (rows + np.minimum(times, lengths - 1) * self.n_envs) % self._n_rows  # (T + 1, n)
+        steps = (rows + np.minimum(times, lengths - 1) * self.n_envs) % self.storage.n_rows  # (T + 1, n)
         mask = times[:-1] < lengths
-        is_first = self._n_before(rows) == 0
+        is_first = self.episodes.n_before(rows) == 0
         rest = self._rest_of(steps[:-1], env)
         before = self._rest_of(self._previous(rows)[None], env) * th.from_numpy(~is_first)[None, :, None].to(
-            self.storage_device
+            self.storage.device
         )
         history = th.cat([before, rest])  # that of the step before, for each of T + 1
         rewards, terminated = (rest[..., i].numpy(force=True) for i in (-2, -1))
         returns, dones, discounts, follows = self._returns(rewards, terminated, lengths)
-        b = np.minimum(self.burn_in, self._n_before(rows))
+        b = np.minimum(self.burn_in, self.episodes.n_before(rows))
+        begins = (rows - b * self.n_envs) % self.storage.n_rows
         return Sequences(
-            observations=self._observations_of(np.where(times < lengths, steps, self._next.take(steps[-1])), env),
+            observations=self._observations_of(np.where(times < lengths, steps, self.storage.follows.take(steps[-1])), env),
             previous_actions=self._to_device(history[..., :-2]),
             previous_rewards=self._to_device(history[..., -2:-1]),
             actions=self._to_device(rest[..., :-2]),
@@ -185,7 +204,7 @@ class SequenceReplayBuffer(EpisodicReplayBuffer):
             follows=self.to_torch(follows),
             mask=self.to_torch(mask),
             prefix=self._prefix(rows, b, env) if b.any() else None,
-            states=self.to_torch(self._states[(rows - b * self.n_envs) % self._n_rows]) if self.stored_state else None,
+            states=self.to_torch(self.states.values[begins]) if self.stored_state else None,
             indices=np.broadcast_to(rows, mask.shape)[mask],
         )
 
@@ -195,28 +214,28 @@ class SequenceReplayBuffer(EpisodicReplayBuffer):
     def _prefix(self, rows: np.ndarray, lengths: np.ndarray, env: VecNormalize | None) -> Prefix:
         back = np.arange(int(lengths.max()), 0, -1)[:, None]  # (B, 1)
         inside = back <= lengths
-        steps = (rows - np.minimum(back, lengths) * self.n_envs) % self._n_rows
-        has_previous = th.from_numpy(self._n_before(rows) > back)[..., None].to(self.storage_device)
+        steps = (rows - np.minimum(back, lengths) * self.n_envs) % self.storage.n_rows
+        has_previous = th.from_numpy(self.episodes.n_before(rows) > back)[..., None].to(self.storage.device)
         history = self._rest_of(self._previous(steps), env) * has_previous
         actions, rewards = (self._to_device(part) for part in (history[..., :-2], history[..., -2:-1]))
         return Prefix(self._observations_of(steps, env), actions, rewards, self.to_torch(inside))
 
     def _previous(self, rows: np.ndarray) -> np.ndarray:
-        return (rows - self.n_envs) % self._n_rows
+        return (rows - self.n_envs) % self.storage.n_rows
 
     def _rest_of(self, rows: np.ndarray, env: VecNormalize | None) -> th.Tensor:
         """Actions, rewards, terminations, of shape (\\*rows.shape, action_dim + 2)."""
-        rest = self._rest.gather(rows.reshape(-1))
+        rest = self.storage.rest.gather(rows.reshape(-1))
         if env is not None:
             rest[:, -2] = th.from_numpy(env.normalize_reward(rest[:, -2].numpy(force=True)).astype(np.float32)).to(rest.device)
         return rest.view(*rows.shape, -1)
 
     def _observations_of(self, rows: np.ndarray, env: VecNormalize | None) -> Any:
-        observations = {key: column.gather(rows.reshape(-1)) for key, column in self._obs.items()}
+        observations = self.storage.obs.gather(rows.reshape(-1))
         if env is not None:
             observations = self._normalized(observations, env)
         shaped = {key: self._to_device(obs).view(*rows.shape, *obs.shape[1:]) for key, obs in observations.items()}
-        return shaped if self._is_dict else shaped[""]
+        return shaped if self.storage.obs.is_dict else shaped[""]
 
     def _returns(self, rewards: np.ndarray, terminated: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, ...]:
         """

@@ -1,39 +1,54 @@
 """The replay buffer: any way of sampling, returns of any number of steps, any observations, many environments."""
 
 import copy
+import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer, psutil
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_ddpg_ext.batch import Batch, constant
-from sb3_ddpg_ext.buffers.persistent import PersistentStorage
-from sb3_ddpg_ext.buffers.sampling import Prioritized, Sampling, Uniform
-from sb3_ddpg_ext.validation import check_instance, check_integer, check_real
+from sb3_ddpg_ext.buffers.disk import Folder
+from sb3_ddpg_ext.buffers.sampling import Sampling, Uniform
+from sb3_ddpg_ext.buffers.storage import Storage
+from sb3_ddpg_ext.validation import check_choice, check_instance, check_integer, check_real
+
+CPU = (None, "cpu", th.device("cpu"))
 
 
-class TransitionReplayBuffer(PersistentStorage):
+class TransitionReplayBuffer(ReplayBuffer):
     """
     Replay memory of transitions. By default sampled uniformly, with the random draws of SB3's ``ReplayBuffer``.
 
-    Returns of several steps are those of SB3's ``NStepReplayBuffer``, for observations of every kind: rewards up to and with
-    that of the last step of an episode, then the observation that really followed, with gamma to the number of steps taken.
-    A window ends where an episode ended, was interrupted, or has not gone on yet.
+    It is put together from a :class:`~sb3_ddpg_ext.buffers.storage.Storage`, in which each observation is stored once, and a
+    :class:`~sb3_ddpg_ext.buffers.Sampling`. Returns of several steps are those of SB3's ``NStepReplayBuffer``, for
+    observations of every kind: rewards up to and with that of the last step of an episode, then the observation that really
+    followed, with gamma to the number of steps taken. A window ends where an episode ended, was interrupted, or has not gone
+    on yet.
 
     :param buffer_size: transitions, over all environments
     :param observation_space: also ``Dict``
     :param action_space: action space
     :param device: where the samples go
     :param n_envs: number of environments
+    :param optimize_memory_usage: for the signature only: the storage is economical, and right at time limits, in any case
+    :param handle_timeout_termination: count a time limit as not terminal
     :param n_steps: largest number of rewards in a return, Sutton (1988)
     :param gamma: discount factor of these
     :param sampling: which transitions a batch has; None for :class:`~sb3_ddpg_ext.buffers.Uniform`
     :param combined: whether each batch has the newest transition of each environment,
         combined experience replay, Zhang & Sutton (2017), https://arxiv.org/abs/1712.01275
-    :param kwargs: arguments of :class:`~sb3_ddpg_ext.buffers.persistent.PersistentStorage`, ``path`` among them
+    :param storage_device: where transitions are stored, e.g. ``"cuda"``; None for the CPU
+    :param keep_float64: store 64-bit floats as they are: for VecNormalize, which subtracts the mean before it rounds
+    :param pin_memory: hand samples to a GPU through page-locked memory, without waiting for the copy
+    :param frame_stack: how many frames an observation consists of, each of which is stored once; right for any observation
+    :param path: a folder for the transitions, which are there again when a buffer with the same arguments is made with it.
+        What is in memory then is what the operating system keeps there. One process at a time.
     """
 
     is_ours: ClassVar[bool] = True  # unlike a buffer of Stable-Baselines3
@@ -41,7 +56,7 @@ class TransitionReplayBuffer(PersistentStorage):
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
-        if "add" in vars(cls):  # which may keep what it is given
+        if "add" in vars(cls) and "copies" not in vars(cls):  # it may keep what it is given
             cls.copies = False
 
     def __init__(
@@ -51,41 +66,187 @@ class TransitionReplayBuffer(PersistentStorage):
         action_space: spaces.Space,
         device: th.device | str = "auto",
         n_envs: int = 1,
+        optimize_memory_usage: bool = False,
+        handle_timeout_termination: bool = True,
         *,
         n_steps: int = 1,
         gamma: float = 0.99,
         sampling: Sampling | None = None,
         combined: bool = False,
-        **kwargs: Any,
+        storage_device: th.device | str | None = None,
+        pin_memory: bool = False,
+        keep_float64: bool = False,
+        frame_stack: int = 1,
+        path: str | Path | None = None,
     ):
-        super().__init__(buffer_size, observation_space, action_space, device, n_envs, **kwargs)
+        super(ReplayBuffer, self).__init__(buffer_size, observation_space, action_space, device, n_envs=n_envs)
+        self.buffer_size = max(buffer_size // n_envs, 1)
+        for name, value in dict(
+            optimize_memory_usage=optimize_memory_usage,
+            handle_timeout_termination=handle_timeout_termination,
+            pin_memory=pin_memory,
+            keep_float64=keep_float64,
+        ).items():
+            check_choice(name, value, [True, False])
+        if path is not None and storage_device not in CPU:
+            raise ValueError(f"storage_device={str(storage_device)!r} must be None with path={str(path)!r}")
+        self.optimize_memory_usage = optimize_memory_usage
+        self.handle_timeout_termination = handle_timeout_termination
         self.n_steps = check_integer("n_steps", n_steps, at_least=1)
         self.gamma = check_real("gamma", gamma, 0, 1)
         check_instance("sampling", sampling, (Sampling, type(None)), "a Sampling of sb3_ddpg_ext.buffers or None")
         self.sampling = Uniform() if sampling is None else copy.deepcopy(sampling)  # which has a state
-        self.renew_sampling()
         check_instance("combined", combined, bool, "True or False")
         self.combined = combined
         self.demonstrations: TransitionReplayBuffer | None = None
         self.demonstration_share = 0.0
+        self.storage = Storage(
+            self.buffer_size, n_envs, observation_space, self.action_dim, storage_device, keep_float64, frame_stack,
+            None if path is None else Folder(path),
+        )  # fmt: skip
+        self.pin_memory = pin_memory and self.device.type == "cuda" and self.storage.device.type == "cpu"
+        self._open()
 
-    def _added(self, rows: slice, infos: list[dict[str, Any]]) -> None:
-        super()._added(rows, infos)
+    def _open(self) -> None:
+        """Make the arrays, or find them in the folder."""
+        storage, folder = self.storage, self.storage.folder
+        is_there = folder is not None and folder.claim(self.layout())
+        storage.allocate()
+        self._make_parts()
+        if is_there:
+            storage.reopen()
+            self._restore_parts({})
+        elif folder is not None:
+            folder.sign(self.layout())
+        self.renew_sampling()
+        self.warn_if_too_large()
+
+    def _make_parts(self) -> None:
+        """For subclasses, to make what keeps pace with the storage."""
+
+    def _restore_parts(self, arrays: Mapping[str, Any]) -> None:
+        """
+        For subclasses, to let these follow the storage, which has been restored.
+
+        :param arrays: contents by name; none where the storage has been opened again
+        """
+
+    @property
+    def pos(self) -> int:  # type: ignore[override]
+        """Where the next transition goes."""
+        return self.storage.pos
+
+    @pos.setter
+    def pos(self, value: int) -> None:
+        if "storage" in self.__dict__:  # SB3's constructor sets it, too
+            self.storage.pos = value
+
+    @property
+    def full(self) -> bool:  # type: ignore[override]
+        """Whether old transitions are overwritten now."""
+        return self.storage.full
+
+    @full.setter
+    def full(self, value: bool) -> None:
+        if "storage" in self.__dict__:
+            self.storage.full = value
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of a full buffer."""
+        return self.storage.nbytes
+
+    @property
+    def n_written(self) -> int:
+        """Rows of transitions that have been written."""
+        return self.storage.n_written
+
+    @property
+    def stacks_frames(self) -> bool:
+        """Whether some observations are stored frame by frame."""
+        return self.storage.obs.stacks_frames
+
+    @property
+    def is_on_disk(self) -> bool:
+        return self.storage.folder is not None
+
+    def warn_if_too_large(self) -> None:
+        """Warn where a full buffer has no room."""
+        folder = self.storage.folder
+        if folder is not None:
+            folder.warn_if_too_large(self.nbytes)
+        elif psutil is not None and self.storage.device.type == "cpu":  # an optional dependency of SB3's
+            available = psutil.virtual_memory().available
+            if self.nbytes > available:
+                warnings.warn(
+                    f"a full replay buffer of buffer_size={self.buffer_size * self.n_envs} takes {self.nbytes / 1e9:.2f} GB; "
+                    f"{available / 1e9:.2f} GB of memory are available",
+                    stacklevel=4,
+                )
+
+    def add(
+        self,
+        obs: Any,
+        next_obs: Any,
+        action: np.ndarray,
+        reward: np.ndarray,
+        done: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        timeouts = np.zeros(self.n_envs, bool)
+        if self.handle_timeout_termination and np.count_nonzero(done):
+            timeouts[:] = [bool(info.get("TimeLimit.truncated", False)) for info in infos]
+        rows = self.storage.add(obs, next_obs, action, reward, done, timeouts)
+        self._added(rows, infos)
         self.sampling.added(rows)
 
-    def reset(self) -> None:
-        super().reset()
-        self.renew_sampling()
+    def _added(self, rows: slice, infos: list[dict[str, Any]]) -> None:
+        """For subclasses, to let their parts take note of new transitions in these rows."""
 
-    def priority_settings(self) -> dict[str, Any] | None:
-        """What the meaning of a priority depends on, as JSON has it; None without."""
-        return self.sampling.settings() if isinstance(self.sampling, Prioritized) else None
+    def interrupt(self) -> None:
+        """What is added next does not go on from what was added last, whatever the observations are."""
+        self.storage.interrupt()
+
+    def reset(self) -> None:
+        """Forget all transitions."""
+        self.storage.reset()
+        self.renew_sampling()
 
     def renew_sampling(self) -> None:
         """All that is there is new to the sampling."""
-        self.sampling.allocate(self._n_rows)
+        self.sampling.allocate(self.storage.n_rows)
         if self.n_written:
             self.sampling.added(slice(0, self.n_written))
+
+    @property
+    def observations(self) -> Any:  # type: ignore[override]
+        """The observations, (buffer_size, n_envs, ...), or a dict of such arrays."""
+        return self.storage.observations(slice(self.storage.n_rows))
+
+    @property
+    def next_observations(self) -> Any:  # type: ignore[override]
+        """A copy of those that follow, made at each access."""
+        return self.storage.observations(self.storage.follows)
+
+    @property
+    def actions(self) -> np.ndarray:  # type: ignore[override]
+        """(buffer_size, n_envs, action_dim), on the [-1, 1] scale."""
+        return self.storage.array(self.storage.rest, slice(None))[..., :-2]
+
+    @property
+    def rewards(self) -> np.ndarray:  # type: ignore[override]
+        """(buffer_size, n_envs)."""
+        return self.storage.array(self.storage.rest, slice(None))[..., -2]
+
+    @property
+    def timeouts(self) -> np.ndarray:  # type: ignore[override]
+        """Whether an episode was cut by its time limit, (buffer_size, n_envs)."""
+        return _read_only(self.storage.timeouts.reshape(self.buffer_size, self.n_envs).astype(np.float32))
+
+    @property
+    def dones(self) -> np.ndarray:  # type: ignore[override]
+        """Whether an episode ended, by termination or by its time limit, (buffer_size, n_envs)."""
+        return _read_only(np.maximum(self.storage.array(self.storage.rest, slice(None))[..., -1], self.timeouts))
 
     def batch(self, batch_size: int, env: VecNormalize | None, gamma: float) -> Any:
         """
@@ -115,24 +276,27 @@ class TransitionReplayBuffer(PersistentStorage):
             return self._sample(batch_size, env)
         demonstrations = self.demonstrations._sample(n, env)
         if n == batch_size:
-            return demonstrations.as_demonstrations(self._n_rows)
-        return self._sample(batch_size - n, env).with_demonstrations(demonstrations, self._n_rows)
+            return demonstrations.as_demonstrations(self.storage.n_rows)
+        return self._sample(batch_size - n, env).with_demonstrations(demonstrations, self.storage.n_rows)
+
+    def _draw(self, n: int) -> np.ndarray:
+        if not self.n_written:
+            raise ValueError("the replay buffer is empty: nothing can be sampled from it")
+        return self.sampling.draw(n, self.storage.n_filled, self.n_envs)
+
+    def _weights(self, rows: np.ndarray) -> th.Tensor | None:
+        weights = self.sampling.weights(rows)
+        return None if weights is None else self.to_torch(weights.astype(np.float32)[:, None])
 
     def _sample(self, batch_size: int, env: VecNormalize | None) -> Batch:
-        n_filled = self.buffer_size if self.full else self.pos
-        if n_filled == 0:
-            raise ValueError("the replay buffer is empty: nothing can be sampled from it")
-        rows = self.sampling.draw(batch_size, n_filled, self.n_envs)
+        rows = self._draw(batch_size)
         if self.combined:
             newest = (self.pos - 1) % self.buffer_size * self.n_envs + np.arange(self.n_envs)
             rows[-self.n_envs :] = newest[-batch_size:]
         samples = self.samples_of(rows, env)
         if not self.sampling.takes_errors:
             return samples
-        weights = self.sampling.weights(rows)
-        if weights is not None:
-            samples = samples._replace(weights=self.to_torch(weights.astype(np.float32)[:, None]))
-        return samples._replace(indices=rows)
+        return samples._replace(weights=self._weights(rows), indices=rows)
 
     def update_priorities(self, rows: np.ndarray, errors: th.Tensor) -> None:
         """
@@ -142,8 +306,8 @@ class TransitionReplayBuffer(PersistentStorage):
         :param errors: of shape (n,)
         """
         if self.demonstrations is not None:
-            is_own = rows < self._n_rows
-            self.demonstrations.update_priorities(rows[~is_own] - self._n_rows, errors[th.from_numpy(~is_own)])
+            is_own = rows < self.storage.n_rows
+            self.demonstrations.update_priorities(rows[~is_own] - self.storage.n_rows, errors[th.from_numpy(~is_own)])
             rows, errors = rows[is_own], errors[th.from_numpy(is_own)]
         self.sampling.update_priorities(rows, errors.numpy(force=True))
 
@@ -154,9 +318,9 @@ class TransitionReplayBuffer(PersistentStorage):
         :param progress_remaining: from 1 to 0
         :param num_timesteps: environment steps until now
         """
-        for buffer in (self, self.demonstrations):
-            if buffer is not None:
-                buffer.sampling.advance(progress_remaining, num_timesteps)
+        self.sampling.advance(progress_remaining, num_timesteps)
+        if self.demonstrations is not None:
+            self.demonstrations.advance(progress_remaining, num_timesteps)
 
     def set_env(self, env: VecEnv | None) -> None:
         """
@@ -165,7 +329,7 @@ class TransitionReplayBuffer(PersistentStorage):
         :param env: the training environments
         """
 
-    def keep(self, demonstrations: "TransitionReplayBuffer", share: float) -> None:
+    def set_demonstrations(self, demonstrations: "TransitionReplayBuffer", share: float) -> None:
         """
         Let each batch have a share of demonstrations, which stay, behind the other transitions.
 
@@ -179,12 +343,12 @@ class TransitionReplayBuffer(PersistentStorage):
         :param rows: of shape (n,)
         :param env: as in :meth:`sample`
         """
-        n, n_steps = len(rows), self.n_steps
+        storage, n, n_steps = self.storage, len(rows), self.n_steps
         steps, inside = self._windows(rows)
-        rest = self._rest.gather(steps.reshape(-1))  # (n_steps * n, action_dim + 2), a step after the other
+        rest = storage.rest.gather(steps.reshape(-1))  # (n_steps * n, action_dim + 2), a step after the other
         # One gather gives (2 n, ...): first the observations, then those that follow.
-        both = np.concatenate((rows, self._next.take(steps[-1])))
-        observations = {key: column.gather(both) for key, column in self._obs.items()}
+        both = np.concatenate((rows, storage.follows.take(steps[-1])))
+        observations = storage.obs.gather(both)
         self._relabel(steps, observations, rest)
         if env is not None:
             observations = self._normalized(observations, env)
@@ -198,23 +362,24 @@ class TransitionReplayBuffer(PersistentStorage):
             rest = th.cat((rest[:n, :-2], returns[:, None], dones[:, None]), dim=1)
             discounts = self.to_torch(powers[inside.sum(axis=0)][:, None])
         actions, rewards, dones = self._to_device(rest).split((self.action_dim, 1, 1), dim=1)
+        if n_steps == 1:
+            discounts = constant(self.gamma, rewards)
         observations = {key: self._to_device(obs) for key, obs in observations.items()}
-        if self._is_dict:
+        if storage.obs.is_dict:
             before, after = ({key: obs[half] for key, obs in observations.items()} for half in (slice(n), slice(n, None)))
         else:
             before, after = observations[""].split(n)  # type: ignore[assignment]
-        if n_steps == 1:
-            discounts = constant(self.gamma, rewards)
         return Batch(before, actions, after, dones, rewards, discounts)
 
     def _windows(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The rows of the steps from each of ``rows`` on, and whether they belong to its return: two arrays (n_steps, n)."""
+        follows_of, n_rows = self.storage.follows, self.storage.n_rows
         steps = np.empty((self.n_steps, len(rows)), np.int64)
         inside = np.ones(steps.shape, bool)
         steps[0] = rows
         for i in range(1, self.n_steps):
-            follows = self._next.take(steps[i - 1])
-            np.less(follows, self._n_rows, out=inside[i])  # else it is no transition's observation
+            follows = follows_of.take(steps[i - 1])
+            np.less(follows, n_rows, out=inside[i])  # else it is no transition's observation
             steps[i] = np.where(inside[i], follows, steps[i - 1])
         return steps, inside
 
@@ -223,8 +388,8 @@ class TransitionReplayBuffer(PersistentStorage):
 
     def _normalized(self, observations: dict[str, th.Tensor], env: VecNormalize) -> dict[str, th.Tensor]:
         arrays = {key: obs.numpy(force=True) for key, obs in observations.items()}
-        normalized = env.normalize_obs(arrays if self._is_dict else arrays[""])
-        by_key = normalized if isinstance(normalized, Mapping) else {"": normalized}
+        normalized = env.normalize_obs(arrays if self.storage.obs.is_dict else arrays[""])
+        by_key: Any = normalized if self.storage.obs.is_dict else {"": normalized}
         return {key: th.from_numpy(obs) for key, obs in by_key.items()}
 
     def _to_device(self, tensor: th.Tensor) -> th.Tensor:
@@ -233,3 +398,36 @@ class TransitionReplayBuffer(PersistentStorage):
         if self.pin_memory:
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)
+
+    def layout(self) -> dict[str, Any]:
+        """What a file or a folder must agree with to hold this buffer's transitions, as JSON has it."""
+        return self.storage.layout()
+
+    def state(self) -> dict[str, Any]:
+        """What :meth:`restore` is to know beside the arrays, as JSON has it."""
+        return self.storage.state()
+
+    def contents(self) -> dict[str, list[np.ndarray]]:
+        """What has been written, without the room for more: arrays by name, each in parts that follow one another."""
+        return self.storage.contents()
+
+    def restore(self, state: dict[str, Any], arrays: Mapping[str, Any]) -> None:
+        """
+        Take over what a buffer of the same size has saved. This one has been empty until now.
+
+        :param state: of that buffer
+        :param arrays: its contents, by name, of which slices are taken in order
+        """
+        self.storage.restore(state, arrays)
+        self._restore_parts(arrays)
+        self.renew_sampling()
+
+    def sampling_settings(self) -> dict[str, Any] | None:
+        """What the meaning of the sampling's state depends on, as JSON has it; None where it has none."""
+        return self.sampling.settings()
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """For what is computed when it is asked for: writing to it would be lost."""
+    array.flags.writeable = False
+    return array
