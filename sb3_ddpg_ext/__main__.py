@@ -2,7 +2,11 @@
 
 import argparse
 
-from sb3_ddpg_ext.cli import ablate, bench, plot, presets, report, tables
+from sb3_ddpg_ext.cli import presets
+from sb3_ddpg_ext.cli.ablate import command as ablate
+from sb3_ddpg_ext.cli.bench import command as bench
+from sb3_ddpg_ext.cli.plot import command as plot
+from sb3_ddpg_ext.cli.reports import report, tables
 
 
 def main() -> None:

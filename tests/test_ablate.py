@@ -14,7 +14,8 @@ import yaml
 
 from sb3_ddpg_ext.ablation import Study
 from sb3_ddpg_ext.ablation.parallel import BACKENDS, attempt
-from sb3_ddpg_ext.cli import ablate, ablate_progress
+from sb3_ddpg_ext.cli.ablate import command as ablate
+from sb3_ddpg_ext.cli.ablate import progress as ablate_progress
 
 STUDY = {
     "environments": ["Pendulum-v1"],

@@ -18,7 +18,7 @@ from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.ablation import Result, Store, Study, run_trial
 from sb3_ddpg_ext.ablation import trial as trial_module
 from sb3_ddpg_ext.ablation.study import read_seeds
-from sb3_ddpg_ext.cli import ablate
+from sb3_ddpg_ext.cli.ablate import command as ablate
 
 TINY = {
     "environments": ["Pendulum-v1"],

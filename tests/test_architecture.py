@@ -64,6 +64,50 @@ def test_imports_point_upwards(path):
             assert other == mine or DEPTH[other] < DEPTH[mine] or (mine, other) in UPWARDS, f"{mine} imports {other}"
 
 
+def name_of(path):
+    """As it is imported."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def files_imported_by(path, names):
+    """The files of the package that one imports anywhere, those of a room by its ``__init__`` too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in names else node.module
+
+
+def circles(graph):
+    """Files that reach themselves."""
+
+    def reachable(start):
+        seen, left = set(), list(graph[start])
+        while left:
+            name = left.pop()
+            if name not in seen:
+                seen.add(name)
+                left.extend(graph.get(name, ()))
+        return seen
+
+    return sorted(name for name in graph if name in reachable(name))
+
+
+def test_no_circles_of_files():
+    """Not even inside functions, but for the door to what stands on DDPG."""
+    names = {name_of(path): path for path in FILES}
+    graph = {name: {other for other in files_imported_by(path, names) if other in names} for name, path in names.items()}
+    for mine, other in UPWARDS:
+        graph[f"sb3_ddpg_ext.{mine}"].discard(f"sb3_ddpg_ext.{other}")
+    assert circles(graph) == []
+
+
+def test_circles_are_found():
+    """Of any length."""
+    assert circles(dict(a={"b"}, b={"c"}, c={"a"}, d={"a"}, e=set())) == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize("path", [path for path in FILES if module_of(path) in CORE], ids=lambda path: path.stem)
 def test_core_imports_no_optional_package(path):
     """The core needs Stable-Baselines3 and what that needs, also inside functions."""

@@ -13,13 +13,17 @@ from stable_baselines3 import DDPG as SB3DDPG
 from stable_baselines3.common.env_checker import check_env
 
 from sb3_ddpg_ext.__main__ import main
-from sb3_ddpg_ext.cli import bench, bench_buffers, bench_report, plot_bench
-from sb3_ddpg_ext.cli.bench_options import OPTIONS
-from sb3_ddpg_ext.cli.bench_peers import fill, make_agent
-from sb3_ddpg_ext.cli.bench_profile import kind, update_products
-from sb3_ddpg_ext.cli.bench_task import MEASURES, Cell, Task
-from sb3_ddpg_ext.cli.bench_worker import limit_threads, seconds_each, work
-from sb3_ddpg_ext.cli.figures import pyplot
+from sb3_ddpg_ext.cli.bench import buffers as bench_buffers
+from sb3_ddpg_ext.cli.bench import command as bench
+from sb3_ddpg_ext.cli.bench import report as bench_report
+from sb3_ddpg_ext.cli.bench.options import OPTIONS
+from sb3_ddpg_ext.cli.bench.peers import fill, make_agent
+from sb3_ddpg_ext.cli.bench.profile import kind, update_products
+from sb3_ddpg_ext.cli.bench.task import MEASURES, Cell, Task
+from sb3_ddpg_ext.cli.bench.timing import seconds_each
+from sb3_ddpg_ext.cli.bench.worker import limit_threads, work
+from sb3_ddpg_ext.cli.plot import bench as plot_bench
+from sb3_ddpg_ext.cli.plot.figures import pyplot
 
 QUICK = ["--env", "Pendulum-v1", "--threads", "1", "--steps", "20", "--warmup", "120", "--fill", "100", "--min-seconds", "0"]
 
@@ -233,7 +237,7 @@ def test_units():
 def test_seconds_each(monkeypatch):
     """Calls until the time is up, waits for the device before it reads the clock, divides by all that was done."""
     clock, waits = [0.0], []
-    monkeypatch.setattr("sb3_ddpg_ext.cli.bench_worker.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("sb3_ddpg_ext.cli.bench.timing.time.perf_counter", lambda: clock[0])
 
     def call():
         clock[0] += 0.5

@@ -10,9 +10,17 @@ import pytest
 from conftest import write_study
 
 from sb3_ddpg_ext.calibration import Calibration
-from sb3_ddpg_ext.cli import figures, plot_bench, plot_curves, plot_noise, plot_q, plot_results, plot_study, report, study_data
-from sb3_ddpg_ext.cli.bench_report import summarise
-from sb3_ddpg_ext.cli.noise_theory import Training
+from sb3_ddpg_ext.cli.bench.report import summarise
+from sb3_ddpg_ext.cli.data import study as study_data
+from sb3_ddpg_ext.cli.plot import bench as plot_bench
+from sb3_ddpg_ext.cli.plot import curves as plot_curves
+from sb3_ddpg_ext.cli.plot import figures
+from sb3_ddpg_ext.cli.plot import noise as plot_noise
+from sb3_ddpg_ext.cli.plot import q as plot_q
+from sb3_ddpg_ext.cli.plot import results as plot_results
+from sb3_ddpg_ext.cli.plot import study as plot_study
+from sb3_ddpg_ext.cli.plot.noise_theory import Training
+from sb3_ddpg_ext.cli.reports import report
 
 matplotlib = pytest.importorskip("matplotlib")
 RESULTS = Path(__file__).parent.parent / "results"

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from sb3_ddpg_ext.cli.intervals import (
+from sb3_ddpg_ext.cli.data.intervals import (
     fixed,
     interquartile_interval,
     interquartile_mean,

@@ -39,7 +39,9 @@ def test_wheel_contents(dist):
     """YAML, type marker, licence, entry point; neither tests nor examples."""
     (wheel,) = dist.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"sb3_ddpg_ext/hyperparams/ddpg_ext.yml", "sb3_ddpg_ext/py.typed", "sb3_ddpg_ext/cli/report.py"} <= set(names)
+    assert {"sb3_ddpg_ext/hyperparams/ddpg_ext.yml", "sb3_ddpg_ext/py.typed", "sb3_ddpg_ext/cli/reports/report.py"} <= set(
+        names
+    )
     assert any(name.endswith("licenses/LICENSE") for name in names)
     top = {"sb3_ddpg_ext", "_sb3_ddpg_ext_autoload.py", f"sb3_ddpg_ext-{sb3_ddpg_ext.__version__}.dist-info"}
     assert {name.split("/")[0] for name in names} == top

@@ -11,10 +11,11 @@ import pytest
 from gymnasium.envs.registration import register, registry
 
 from sb3_ddpg_ext.__main__ import main
-from sb3_ddpg_ext.cli import plot_noise, plot_results
-from sb3_ddpg_ext.cli.figures import pyplot
-from sb3_ddpg_ext.cli.noise_theory import Training, coloured, lagged_products, theory
-from sb3_ddpg_ext.cli.report import Evaluation, append_row
+from sb3_ddpg_ext.cli.plot import noise as plot_noise
+from sb3_ddpg_ext.cli.plot import results as plot_results
+from sb3_ddpg_ext.cli.plot.figures import pyplot
+from sb3_ddpg_ext.cli.plot.noise_theory import Training, coloured, lagged_products, theory
+from sb3_ddpg_ext.cli.reports.report import Evaluation, append_row
 from sb3_ddpg_ext.noise import (
     NOISES,
     AdaptiveParameterNoise,

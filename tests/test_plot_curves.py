@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sb3_ddpg_ext.__main__ import main
-from sb3_ddpg_ext.cli.plot_curves import group, read_csv, read_folder
+from sb3_ddpg_ext.cli.plot.curves import group, read_csv, read_folder
 
 pytest.importorskip("matplotlib")
 

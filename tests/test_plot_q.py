@@ -11,8 +11,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.__main__ import main
 from sb3_ddpg_ext.calibration import Calibration
-from sb3_ddpg_ext.cli import plot_q
-from sb3_ddpg_ext.cli.figures import pyplot
+from sb3_ddpg_ext.cli.plot import q as plot_q
+from sb3_ddpg_ext.cli.plot.figures import pyplot
 from sb3_ddpg_ext.wrappers import StackedRenderings
 
 pytest.importorskip("matplotlib")

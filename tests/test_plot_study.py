@@ -8,10 +8,11 @@ import pytest
 from conftest import write_study
 
 from sb3_ddpg_ext.__main__ import main
-from sb3_ddpg_ext.cli import figures, plot_study
-from sb3_ddpg_ext.cli.intervals import interquartile_interval
-from sb3_ddpg_ext.cli.study_data import aggregate, groups, ranges_of, read_study
-from sb3_ddpg_ext.cli.study_tables import digits_for, missing_notes, returns_table
+from sb3_ddpg_ext.cli.data.intervals import interquartile_interval
+from sb3_ddpg_ext.cli.data.study import aggregate, groups, ranges_of, read_study
+from sb3_ddpg_ext.cli.data.study_tables import digits_for, missing_notes, returns_table
+from sb3_ddpg_ext.cli.plot import figures
+from sb3_ddpg_ext.cli.plot import study as plot_study
 
 pytest.importorskip("matplotlib")
 

@@ -11,7 +11,7 @@ import torch as th
 import yaml
 from torch import nn
 
-from sb3_ddpg_ext.cli.bench_buffers import Goals
+from sb3_ddpg_ext.cli.bench.buffers import Goals
 from sb3_ddpg_ext.experiment import make_experiment, merge
 from sb3_ddpg_ext.networks.layers import output_layer
 from sb3_ddpg_ext.noise import CombinedNoise

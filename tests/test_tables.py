@@ -9,8 +9,8 @@ import pytest
 from conftest import write_study
 
 from sb3_ddpg_ext.__main__ import main
-from sb3_ddpg_ext.cli.table_kinds import KINDS
-from sb3_ddpg_ext.cli.tables import BLOCK, DEFAULTS, OPENING
+from sb3_ddpg_ext.cli.reports.table_kinds import KINDS
+from sb3_ddpg_ext.cli.reports.tables import BLOCK, DEFAULTS, OPENING
 
 pytest.importorskip("scipy")
 ROOT = Path(__file__).parent.parent

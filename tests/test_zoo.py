@@ -19,7 +19,7 @@ from stable_baselines3.common.envs import BitFlippingEnv
 
 from sb3_ddpg_ext import DDPG, RecurrentDDPG, zoo
 from sb3_ddpg_ext.buffers import HindsightReplayBuffer
-from sb3_ddpg_ext.cli.bench_buffers import Goals
+from sb3_ddpg_ext.cli.bench.buffers import Goals
 from sb3_ddpg_ext.noise import AdaptiveParameterNoise, OrnsteinUhlenbeckNoise
 from sb3_ddpg_ext.presets import ABOUT, load_preset
 from sb3_ddpg_ext.schedules import Exponential

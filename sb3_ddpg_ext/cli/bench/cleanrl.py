@@ -9,7 +9,7 @@ from gymnasium.wrappers import RecordEpisodeStatistics
 from stable_baselines3.common.buffers import ReplayBuffer
 from torch import nn
 
-from sb3_ddpg_ext.cli.bench_task import Task
+from sb3_ddpg_ext.cli.bench.task import Task
 
 GAMMA = 0.99
 TAU = 0.005

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sb3_ddpg_ext.cli.intervals import interquartile_interval, interquartile_mean
-from sb3_ddpg_ext.cli.rows import make_numbers, read_rows
+from sb3_ddpg_ext.cli.data.intervals import interquartile_interval, interquartile_mean
+from sb3_ddpg_ext.cli.data.rows import make_numbers, read_rows
 
 BASE = "base"  # the configuration of a one-at-a-time study that has the first level of each factor
 NUMBERS = ("mean_return", "last_evaluations", "area")  # of a run: final episodes, last 10 evaluations, mean of the curve

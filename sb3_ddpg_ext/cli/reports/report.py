@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sb3_ddpg_ext.cli import figures
+from sb3_ddpg_ext.cli.plot import figures
 
 
 class Evaluation(NamedTuple):

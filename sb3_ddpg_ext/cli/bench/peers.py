@@ -13,10 +13,10 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_ddpg_ext.cli import bench_buffers as buffers
-from sb3_ddpg_ext.cli.bench_cleanrl import CleanRLAgent
-from sb3_ddpg_ext.cli.bench_options import OPTIONS
-from sb3_ddpg_ext.cli.bench_task import Task
+from sb3_ddpg_ext.cli.bench import buffers
+from sb3_ddpg_ext.cli.bench.cleanrl import CleanRLAgent
+from sb3_ddpg_ext.cli.bench.options import OPTIONS
+from sb3_ddpg_ext.cli.bench.task import Task
 
 LEARNING_STARTS = 100
 EPISODE = 1000  # transitions

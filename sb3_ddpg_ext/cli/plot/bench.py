@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sb3_ddpg_ext.cli import figures
-from sb3_ddpg_ext.cli.bench_report import Row, number, summarise
-from sb3_ddpg_ext.cli.bench_task import LIBRARIES, MEASURES
+from sb3_ddpg_ext.cli.bench.report import Row, number, summarise
+from sb3_ddpg_ext.cli.bench.task import LIBRARIES, MEASURES
+from sb3_ddpg_ext.cli.plot import figures
 
 TICKS = (0.5, 1, 2, 4, 8, 16, 32)  # of the axis of costs
 

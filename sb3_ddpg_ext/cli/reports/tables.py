@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from sb3_ddpg_ext.cli.table_kinds import KINDS, Request
+from sb3_ddpg_ext.cli.reports.table_kinds import KINDS, Request
 
 DEFAULTS = ("README.md", "results/README.md", "docs/**/*.md")
 OPENING, CLOSING = "<!-- table:", "<!-- end -->"

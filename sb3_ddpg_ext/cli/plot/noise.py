@@ -10,8 +10,8 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 
-from sb3_ddpg_ext.cli import figures
-from sb3_ddpg_ext.cli.noise_theory import Theory, Training, lagged_products, theory
+from sb3_ddpg_ext.cli.plot import figures
+from sb3_ddpg_ext.cli.plot.noise_theory import Theory, Training, lagged_products, theory
 from sb3_ddpg_ext.ddpg import DDPG
 from sb3_ddpg_ext.noise import AdaptiveParameterNoise, CombinedNoise, Noise, make_action_noise
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sb3_ddpg_ext.cli.bench_report import markdown
-from sb3_ddpg_ext.cli.intervals import SPREAD, fixed, spread
-from sb3_ddpg_ext.cli.study_data import Aggregate, Group, Study
+from sb3_ddpg_ext.cli.bench.report import markdown
+from sb3_ddpg_ext.cli.data.intervals import SPREAD, fixed, spread
+from sb3_ddpg_ext.cli.data.study import Aggregate, Group, Study
 
 HEADER = ["seeds", "mean of the final episodes", SPREAD]
 TITLES = {

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from sb3_ddpg_ext.cli.ablate_progress import duration, make_progress
+from sb3_ddpg_ext.cli.ablate.progress import duration, make_progress
 
 if TYPE_CHECKING:
     from sb3_ddpg_ext.ablation import Run, Store, Study

@@ -1,14 +1,15 @@
 """One process of the bench: build one library's agent, warm it up, measure."""
 
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch as th
 
-from sb3_ddpg_ext.cli.bench_peers import Agent, fill, make_agent
-from sb3_ddpg_ext.cli.bench_task import MEASURES, Task
+from sb3_ddpg_ext.cli.bench.peers import Agent, make_agent
+from sb3_ddpg_ext.cli.bench.profile import profile
+from sb3_ddpg_ext.cli.bench.task import MEASURES, Task
+from sb3_ddpg_ext.cli.bench.timing import learner_name, seconds_each, warm_up
 
 CALLS = 100  # of what takes microseconds, for one reading of the clock
 
@@ -19,8 +20,6 @@ def work(task: Task) -> dict[str, Any]:
     """
     limit_threads(task)
     if task.profile:
-        from sb3_ddpg_ext.cli.bench_profile import profile
-
         return profile(task)
     agent = make_agent(task)
     warm_up(agent, task)
@@ -32,14 +31,6 @@ def limit_threads(task: Task) -> None:
         # XLA starts one thread for each core it may run on, and has no other setting; so before JAX is imported.
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: task.threads])
     th.set_num_threads(task.threads)
-
-
-def warm_up(agent: Agent, task: Task) -> None:
-    fill(agent.buffer, task.fill, task.n_envs)
-    agent.learn(task.warmup)
-    agent.update(task.gradient_steps)  # compiled for this number of updates
-    agent.predict()
-    agent.wait()
 
 
 def measure(agent: Agent, task: Task) -> dict[str, float]:
@@ -60,20 +51,3 @@ def measure(agent: Agent, task: Task) -> dict[str, float]:
 def repeat(function: Callable[[], None]) -> None:
     for _ in range(CALLS):
         function()
-
-
-def seconds_each(function: Callable[[], Any], n_units: int, wait: Callable[[], None], min_seconds: float) -> float:
-    """Seconds for one of the ``n_units`` that a call does; calls until ``min_seconds`` have passed, at least once."""
-    n_calls, start = 0, time.perf_counter()
-    while True:
-        function()
-        wait()
-        n_calls += 1
-        seconds = time.perf_counter() - start
-        if seconds >= min_seconds:
-            return seconds / (n_calls * n_units)
-
-
-def learner_name(agent: Agent) -> str | None:
-    """Of ours: the one that ``learner="auto"`` has chosen."""
-    return getattr(getattr(agent, "model", None), "learner_name", None)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sb3_ddpg_ext.cli.intervals import LEAST_SEEDS, mean_interval
+from sb3_ddpg_ext.cli.data.intervals import LEAST_SEEDS, mean_interval
 
 WIDTH = 8.0  # inches, which a README shows as some 800 pixels, so that 10 points are 14 pixels
 # Okabe and Ito (2008), "Color Universal Design", without the yellow, which white paper swallows

@@ -5,10 +5,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sb3_ddpg_ext.cli import figures
-from sb3_ddpg_ext.cli.plot_curves import Curve, shared_curve
-from sb3_ddpg_ext.cli.study_data import Aggregate, Group, Study, aggregate, groups, ranges_of, read_study
-from sb3_ddpg_ext.cli.study_tables import all_tables, missing_notes
+from sb3_ddpg_ext.cli.data.study import Aggregate, Group, Study, aggregate, groups, ranges_of, read_study
+from sb3_ddpg_ext.cli.data.study_tables import all_tables, missing_notes
+from sb3_ddpg_ext.cli.plot import figures
+from sb3_ddpg_ext.cli.plot.curves import Curve, shared_curve
 
 
 def run(args: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sb3_ddpg_ext.cli.bench_task import MEASURES
+from sb3_ddpg_ext.cli.bench.task import MEASURES
 
 PACKAGES = ("sb3_ddpg_ext", "stable_baselines3", "sbx-rl", "torch", "jax", "jaxlib", "numpy", "gymnasium", "mujoco")
 

@@ -11,9 +11,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from sb3_ddpg_ext.cli import figures
-from sb3_ddpg_ext.cli.bench_report import markdown
-from sb3_ddpg_ext.cli.intervals import SPREAD, fixed, spread
+from sb3_ddpg_ext.cli.bench.report import markdown
+from sb3_ddpg_ext.cli.data.intervals import SPREAD, fixed, spread
+from sb3_ddpg_ext.cli.plot import figures
 
 NUMBERED = re.compile(r"_(\d+)$")  # at the end of the names of rl_zoo3's folders
 Runs = dict[tuple[str, str], dict[int, float]]  # (label, seed) -> steps -> mean return, or share of successes

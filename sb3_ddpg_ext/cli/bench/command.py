@@ -10,11 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sb3_ddpg_ext.cli import bench_report as report
-from sb3_ddpg_ext.cli.bench_buffers import OURS
-from sb3_ddpg_ext.cli.bench_buffers import libraries as libraries_of_buffers
-from sb3_ddpg_ext.cli.bench_options import OPTIONS
-from sb3_ddpg_ext.cli.bench_task import LIBRARIES, MEASURES, Cell, Task
+from sb3_ddpg_ext.cli.bench import report
+from sb3_ddpg_ext.cli.bench.buffers import OURS
+from sb3_ddpg_ext.cli.bench.buffers import libraries as libraries_of_buffers
+from sb3_ddpg_ext.cli.bench.options import OPTIONS
+from sb3_ddpg_ext.cli.bench.task import LIBRARIES, MEASURES, Cell, Task
 
 DEFAULT_CELLS = ("400x300/256", "256x256/256", "400x300/64", "64x64/64")
 
@@ -61,7 +61,7 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Measure, print, write what was asked for."""
     if args.worker:
-        from sb3_ddpg_ext.cli.bench_worker import work
+        from sb3_ddpg_ext.cli.bench.worker import work
 
         print(json.dumps(work(Task(**json.loads(args.worker)))))
         return
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> None:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(result, indent=1, default=str) + "\n")
     if args.png and rows:
-        from sb3_ddpg_ext.cli.plot_bench import draw
+        from sb3_ddpg_ext.cli.plot.bench import draw
 
         draw(rows, result, args.png)
     if failed:

@@ -8,7 +8,7 @@ from typing import Any
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_ddpg_ext.calibration import Calibration, q_calibration
-from sb3_ddpg_ext.cli.figures import pyplot, save
+from sb3_ddpg_ext.cli.plot.figures import pyplot, save
 from sb3_ddpg_ext.ddpg import DDPG
 
 

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from sb3_ddpg_ext.cli import plot_bench, plot_curves
-from sb3_ddpg_ext.cli.bench_report import Row, markdown, number, summarise
-from sb3_ddpg_ext.cli.bench_task import MEASURES
-from sb3_ddpg_ext.cli.intervals import LEAST_SEEDS, SPREAD, fixed, spread
-from sb3_ddpg_ext.cli.plot_results import Configuration, group, read_labelled
-from sb3_ddpg_ext.cli.rows import make_numbers, read_rows
-from sb3_ddpg_ext.cli.study_data import aggregate, groups, ranges_of, read_study
-from sb3_ddpg_ext.cli.study_tables import SHOWN, all_tables, returns_table
-from sb3_ddpg_ext.cli.study_tables import TITLES as STUDY_TITLES
+from sb3_ddpg_ext.cli.bench.report import Row, markdown, number, summarise
+from sb3_ddpg_ext.cli.bench.task import MEASURES
+from sb3_ddpg_ext.cli.data.intervals import LEAST_SEEDS, SPREAD, fixed, spread
+from sb3_ddpg_ext.cli.data.rows import make_numbers, read_rows
+from sb3_ddpg_ext.cli.data.study import aggregate, groups, ranges_of, read_study
+from sb3_ddpg_ext.cli.data.study_tables import SHOWN, all_tables, returns_table
+from sb3_ddpg_ext.cli.data.study_tables import TITLES as STUDY_TITLES
+from sb3_ddpg_ext.cli.plot import bench as plot_bench
+from sb3_ddpg_ext.cli.plot import curves as plot_curves
+from sb3_ddpg_ext.cli.plot.results import Configuration, group, read_labelled
 
 SUMMARY_COLUMNS = ("env", "seed", "mean_return", "threshold", "train_steps")
 TITLES = {"ours": "ours", "sb3": "SB3", "sbx": "SBX (JAX)"}

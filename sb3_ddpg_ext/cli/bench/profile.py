@@ -11,9 +11,9 @@ import gymnasium as gym
 import torch as th
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from sb3_ddpg_ext.cli.bench_peers import ModelAgent, make_agent, make_env
-from sb3_ddpg_ext.cli.bench_task import Task
-from sb3_ddpg_ext.cli.bench_worker import learner_name, seconds_each, warm_up
+from sb3_ddpg_ext.cli.bench.peers import ModelAgent, make_agent, make_env
+from sb3_ddpg_ext.cli.bench.task import Task
+from sb3_ddpg_ext.cli.bench.timing import learner_name, seconds_each, warm_up
 
 PROFILED_UPDATES = 50
 MATRIX_PRODUCT = re.compile(r"::(_?addmm|mm|bmm|baddbmm|addmv|mv|dot|matmul|linear|gemm|_?mkldnn_linear|_linear_pointwise)")

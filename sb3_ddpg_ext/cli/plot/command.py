@@ -103,36 +103,36 @@ def number_from(least: int) -> Any:
 
 
 def run_noise(args: argparse.Namespace) -> None:
-    from sb3_ddpg_ext.cli.plot_noise import run
+    from sb3_ddpg_ext.cli.plot.noise import run
 
     run(args)
 
 
 def run_results(args: argparse.Namespace) -> None:
-    from sb3_ddpg_ext.cli.plot_results import run
+    from sb3_ddpg_ext.cli.plot.results import run
 
     run(args)
 
 
 def run_curves(args: argparse.Namespace) -> None:
-    from sb3_ddpg_ext.cli.plot_curves import run
+    from sb3_ddpg_ext.cli.plot.curves import run
 
     run(args)
 
 
 def run_q(args: argparse.Namespace) -> None:
-    from sb3_ddpg_ext.cli.plot_q import run
+    from sb3_ddpg_ext.cli.plot.q import run
 
     run(args)
 
 
 def run_study(args: argparse.Namespace) -> None:
-    from sb3_ddpg_ext.cli.plot_study import run
+    from sb3_ddpg_ext.cli.plot.study import run
 
     run(args)
 
 
 def run_bench(args: argparse.Namespace) -> None:
-    from sb3_ddpg_ext.cli.plot_bench import run
+    from sb3_ddpg_ext.cli.plot.bench import run
 
     run(args)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from sb3_ddpg_ext.cli import figures
-from sb3_ddpg_ext.cli.bench_report import markdown
-from sb3_ddpg_ext.cli.intervals import SPREAD, fixed, spread
-from sb3_ddpg_ext.cli.rows import make_numbers, read_rows
+from sb3_ddpg_ext.cli.bench.report import markdown
+from sb3_ddpg_ext.cli.data.intervals import SPREAD, fixed, spread
+from sb3_ddpg_ext.cli.data.rows import make_numbers, read_rows
+from sb3_ddpg_ext.cli.plot import figures
 
 COLUMNS = ("env", "seed", "mean_return", "threshold", "label")
 

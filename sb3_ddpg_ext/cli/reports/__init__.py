@@ -1,0 +1,1 @@
+"""Reports on agents, and the tables of the documentation."""
