@@ -1,4 +1,4 @@
-# make train | test | quick | lint | dist | rows | results | pictures | bench.  PYTHON chooses the interpreter (>= 3.10), ENV the task and
+# make train | test | quick | lint | figures | dist | rows | results | pictures | bench.  PYTHON chooses the interpreter (>= 3.10), ENV the task and
 # EXTRAS what it needs: make train ENV=HalfCheetah-v5 EXTRAS=zoo,mujoco
 PYTHON ?= python3
 VENV ?= .venv
@@ -16,7 +16,7 @@ REPORT = $(BIN)/python -m sb3_ddpg_ext report --algo $(ALGO) --env $(ENV) -f $(L
 
 PLOT = $(BIN)/python -m sb3_ddpg_ext plot
 
-.PHONY: train rows results pictures bench test quick lint dist clean
+.PHONY: train rows results pictures bench test quick lint figures dist clean
 
 train: $(VENV)/.$(EXTRAS)
 	$(BIN)/rl_zoo3 train --algo ddpg_ext --env $(ENV) --seed $(SEED) --num-threads 1 --eval-freq -1 -f $(LOGS) --progress
@@ -54,6 +54,10 @@ lint: $(VENV)/.tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# How deep the classes are, how often the code asks for a type, and the like.
+figures: $(VENV)/.tests
+	$(BIN)/python tests/measures.py
 
 dist: $(VENV)/.tests
 	$(BIN)/python -m build
