@@ -8,12 +8,13 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from stable_baselines3.td3 import policies as sb3_policies
 
-from sb3_ddpg_ext.buffers import LossAdjusted
 from sb3_ddpg_ext.networks import uses_batch_statistics
+from sb3_ddpg_ext.observations import has_keys
 from sb3_ddpg_ext.policies import CnnPolicy, DDPGPolicy, MultiInputPolicy
 from sb3_ddpg_ext.policies.heads import head_takes
 from sb3_ddpg_ext.policies.paper import PaperCnn
 from sb3_ddpg_ext.policies.recurrent import RecurrentPolicy
+from sb3_ddpg_ext.validation import is_subclass
 
 Aliases = dict[str, type[BasePolicy]]
 N_IMAGE_AXES = 3
@@ -41,8 +42,8 @@ def check_policy(policy: Any, aliases: Aliases, base: type[DDPGPolicy]) -> None:
         if policy not in aliases:
             raise ValueError(f"policy={policy!r} is unknown; it must be {allowed}")
         return
-    own = EQUIVALENT_POLICIES.get(policy, policy) if isinstance(policy, type) else None
-    if own is None or not issubclass(own, base):
+    own = EQUIVALENT_POLICIES.get(policy, policy) if callable(policy) else policy
+    if not is_subclass(own, base):
         raise TypeError(f"policy={policy!r} must be {allowed} (a subclass of SB3's TD3Policy: derive it from {base.__name__})")
     if issubclass(own, RecurrentPolicy) and base is not RecurrentPolicy:
         raise TypeError(f"policy={policy!r} is for RecurrentDDPG")
@@ -78,7 +79,7 @@ def check_space_of_policy(policy_class: type[BasePolicy], aliases: Aliases, spac
     if name is None:
         return
     extractor = policy_class.defaults.get("features_extractor_class")  # type: ignore[attr-defined]
-    is_dict = isinstance(space, spaces.Dict)
+    is_dict = has_keys(space)
     if extractor is CombinedExtractor and not is_dict:
         raise ValueError(f"policy={name!r} needs a Dict observation space, not {space}")
     if extractor in (NatureCNN, PaperCnn) and len(space.shape or ()) != N_IMAGE_AXES:
@@ -97,9 +98,9 @@ def check_together(policy: DDPGPolicy, replay_buffer: ReplayBuffer, batch_size: 
     :raises ValueError: if one of them contradicts another
     """
     options = policy.options
-    is_lap = isinstance(getattr(replay_buffer, "sampling", None), LossAdjusted)
-    if is_lap and head_takes(options.critic, "loss") and options.critic_loss != "huber":
-        raise ValueError("replay_buffer_kwargs['sampling']='lap' needs policy_kwargs['critic_loss']='huber'")
+    wanted = getattr(getattr(replay_buffer, "sampling", None), "critic_loss", None)
+    if wanted is not None and head_takes(options.critic, "loss") and options.critic_loss != wanted:
+        raise ValueError(f"replay_buffer_kwargs['sampling']='lap' needs policy_kwargs['critic_loss']={wanted!r}")
     has_demonstrations = getattr(replay_buffer, "demonstrations", None) is not None
     if options.behaviour_cloning and not (has_demonstrations or may_lack_demonstrations):
         raise ValueError("policy_kwargs['behaviour_cloning'] needs replay_buffer_kwargs['demonstrations']")

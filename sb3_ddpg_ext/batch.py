@@ -7,6 +7,8 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTorchObs, ReplayBufferSamples
 
+from sb3_ddpg_ext.observations import each
+
 
 class Batch(NamedTuple):
     """
@@ -106,6 +108,4 @@ def _constant(value: float, shape: th.Size, dtype: th.dtype, device: th.device) 
 
 def _cat(own: Any, other: Any) -> Any:
     """Tensors, those of a dict, or arrays, one behind the other."""
-    if isinstance(own, np.ndarray):
-        return np.concatenate([own, other])
-    return {key: th.cat([own[key], other[key]]) for key in own} if isinstance(own, dict) else th.cat([own, other])
+    return each(lambda a, b: np.concatenate([a, b]) if isinstance(a, np.ndarray) else th.cat([a, b]), own, other)

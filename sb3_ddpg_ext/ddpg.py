@@ -557,8 +557,13 @@ class DDPG(OffPolicyAlgorithm):
         :param seed: None to leave everything as it is
         """
         super().set_random_seed(seed)
+        if seed is not None and not self._is_loading:
+            self._seed_noise(seed)
+
+    def _seed_noise(self, seed: int) -> None:
+        """One of ours; those of Stable-Baselines3 draw from NumPy's global random numbers."""
         noise = self._explorer.noise_of(self.action_noise)
-        if seed is not None and noise is self.action_noise and noise is not None and not self._is_loading:
+        if noise is self.action_noise and noise is not None:
             noise.seed(seed)
 
     def prefill(self, source: Any) -> None:
@@ -663,10 +668,10 @@ class DDPG(OffPolicyAlgorithm):
             ``action_noise`` replaces it, or ``seed`` gives it new random streams.
         """
         model = super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)  # type: ignore[arg-type]
-        if isinstance(kwargs.get("action_noise"), Noise):
+        if kwargs.get("action_noise") is not None:
             model.action_noise = model._prepared(kwargs["action_noise"])
-        elif kwargs.get("seed") is not None and isinstance(model.action_noise, Noise):
-            model.action_noise.seed(kwargs["seed"])
+        elif kwargs.get("seed") is not None:
+            model._seed_noise(kwargs["seed"])
         return model
 
     def _excluded_save_params(self) -> list[str]:

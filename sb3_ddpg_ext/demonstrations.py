@@ -6,6 +6,7 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
 from sb3_ddpg_ext.buffers import Episode
+from sb3_ddpg_ext.observations import each
 from sb3_ddpg_ext.validation import check_integer
 
 
@@ -54,17 +55,10 @@ def _record(model: Any, env: VecEnv, normalised: VecNormalize | None, n_episodes
 
 
 def _row(observations: Any, i: int) -> Any:
-    if isinstance(observations, dict):
-        return {key: value[i].copy() for key, value in observations.items()}
-    return observations[i].copy()
+    return each(lambda part: part[i].copy(), observations)
 
 
 def _episode(steps: list[tuple[Any, np.ndarray, float]], last: Any, terminated: bool) -> Episode:
     observations, actions, rewards = zip(*steps, strict=True)
-    observations = (*observations, last)
-    stacked: Any = (
-        np.stack(observations)
-        if not isinstance(last, dict)
-        else {key: np.stack([each[key] for each in observations]) for key in last}
-    )
+    stacked = each(lambda *parts: np.stack(parts), *observations, last)
     return Episode(stacked, np.stack(actions), np.array(rewards), terminated)

@@ -9,7 +9,7 @@ from torch import nn
 
 from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.networks import evaluating
-from sb3_ddpg_ext.policies import Actor, Critic, DDPGPolicy
+from sb3_ddpg_ext.policies import Actor, DDPGPolicy
 
 N_TRANSITIONS = 256  # at most: those that are looked at
 INTERVAL = 200  # updates between two looks, of which one takes the time of less than an update
@@ -92,7 +92,7 @@ class Diagnostics:
 def _look(policy: DDPGPolicy, batch: Batch) -> dict[str, float]:
     actor, critic = policy.actor, policy.critic
     batch = policy.unrolled(batch)
-    has_td_error = isinstance(critic, Critic)
+    has_td_error = hasattr(critic, "td_errors")
     with evaluating(actor, critic, policy.actor_target, policy.critic_target):
         actions = actor(batch.observations)
         is_ours = isinstance(actor, Actor) and isinstance(actor.mu, nn.Sequential)

@@ -6,7 +6,7 @@ from copy import deepcopy
 from typing import Any, NamedTuple
 
 import numpy as np
-from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
+from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ddpg_ext.noise import Noise, as_noise, make_action_noise
@@ -130,9 +130,8 @@ def needs_preparing(action_noise: Any) -> bool:
     :param action_noise: what stands in the place of a model's noise
     :return: whether a user has put it there since the model was made
     """
-    if isinstance(action_noise, Noise):
-        return action_noise.n_envs == 0
-    return action_noise is not None and not isinstance(action_noise, ActionNoise)
+    is_made = isinstance(action_noise, ActionNoise | None)
+    return not is_made or getattr(action_noise, "n_envs", None) == 0
 
 
 def prepare_noise(
@@ -149,8 +148,9 @@ def prepare_noise(
     :param num_timesteps: environment steps until now
     :param is_loading: whether the model comes from a file
     """
-    if isinstance(spec, VectorizedActionNoise) and spec.n_envs != n_envs:
-        spec = spec.base_noise  # loaded with another number of environments
+    of_one = getattr(spec, "base_noise", spec)  # of a VectorizedActionNoise
+    if of_one is not spec and spec.n_envs != n_envs:
+        spec = of_one  # loaded with another number of environments
     action_dim = int(np.prod(action_shape or ()))
     noise = make_action_noise(spec, action_dim)
     if not isinstance(noise, Noise):

@@ -10,10 +10,14 @@ Make = TypeVar("Make", bound=Callable[..., Any])
 Reader = Callable[[str, Any], Any]  # from the name of an argument and its value to what the class gets
 
 
-def number_of(text: str) -> float | None:
-    """The number that a string is, as YAML makes one of 1e-3; but not Python's 1_000, which reads like two words."""
+def number_of(spec: Any) -> float | None:
+    """
+    The number that a string is, as YAML makes one of 1e-3; but not Python's 1_000, which reads like two words.
+
+    :param spec: a string; None comes back for anything else
+    """
     try:
-        return None if "_" in text else float(text)
+        return float(spec) if isinstance(spec, str) and "_" not in spec else None
     except ValueError:
         return None
 

@@ -23,7 +23,6 @@ from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.buffers import (
     BufferFile,
     HindsightReplayBuffer,
-    SequenceReplayBuffer,
     TransitionReplayBuffer,
     check_buffer_kwargs,
     check_same_spaces,
@@ -34,6 +33,7 @@ from sb3_ddpg_ext.buffers import (
     store,
     transitions_of,
 )
+from sb3_ddpg_ext.observations import has_keys, parts_of
 from sb3_ddpg_ext.validation import check_instance, check_integer
 
 OF_DEMONSTRATIONS: dict[str, Any] = dict(combined=False, path=None)  # what their buffer has otherwise
@@ -95,7 +95,7 @@ class Recipe:
         kwargs = dict(given)
         check_buffer_kwargs(buffer_class, kwargs, fixed["observation_space"])
         kwargs |= n_step_kwargs(buffer_class, kwargs, n_steps, gamma)
-        is_ours = issubclass(buffer_class, TransitionReplayBuffer)
+        is_ours = getattr(buffer_class, "is_ours", False)
         if issubclass(buffer_class, HerReplayBuffer | HindsightReplayBuffer):
             _check_has_goals(buffer_class, env if needs_env or not is_ours else ..., fixed["observation_space"])
             kwargs["env"] = env  # here, not in replay_buffer_kwargs, which are pickled with the model
@@ -144,8 +144,8 @@ class Recipe:
 
         :param asked_frames: the user's ``frame_stack``
         """
-        buffer = self.make()
-        if isinstance(buffer, TransitionReplayBuffer):
+        buffer: Any = self.make()
+        if as_replay(buffer).is_ours:
             if buffer.is_on_disk and buffer.n_written:
                 path = self.kwargs["path"]
                 _warn(
@@ -190,7 +190,7 @@ class Recipe:
         share = DEFAULT_SHARE if self.demonstration_share is None else self.demonstration_share
         buffer.set_demonstrations(own, share)  # type: ignore[attr-defined]
 
-    def read(self, saved: BufferFile, present: ReplayBuffer) -> ReplayBuffer:
+    def read(self, saved: BufferFile, present: Any) -> ReplayBuffer:
         """
         What :meth:`DDPG.save_replay_buffer` has saved, replayed as this recipe says.
 
@@ -199,9 +199,10 @@ class Recipe:
         :return: a new buffer, or the present one with other contents where it is in a folder
         :raises ValueError: if the file does not fit; the present buffer is as it was
         """
-        if not isinstance(present, TransitionReplayBuffer):
+        if not as_replay(present).is_ours:
             raise ValueError(f"the replay buffer in {saved.name} is one of ours; it must fit {type(present).__name__}")
         size = saved.header["buffer_size"]
+        loaded: Any
         saved.check_fits(present)
         self._check_size_of_folder(present, saved.name, size)
         if present.is_on_disk:
@@ -209,9 +210,8 @@ class Recipe:
             present.reset()
             loaded = present
         else:
-            loaded = self.make(size * self.n_envs, **self.in_memory)  # type: ignore[assignment]
-            if isinstance(loaded, SequenceReplayBuffer):
-                loaded.reserve_states(present.state_size)  # type: ignore[attr-defined]
+            loaded = self.make(size * self.n_envs, **self.in_memory)
+            loaded.reserve_states(present.state_size)
         saved.restore(loaded)
         if saved.demonstrations is not None:
             own: Any = self.make(saved.demonstrations["buffer_size"], 1, **OF_DEMONSTRATIONS)
@@ -228,7 +228,7 @@ class Recipe:
                 f"{present.buffer_size * self.n_envs}"
             )
 
-    def take_over(self, other: ReplayBuffer, present: ReplayBuffer, name: str) -> ReplayBuffer:
+    def take_over(self, other: Any, present: Any, name: str) -> ReplayBuffer:
         """
         A buffer from a pickle, one of ours where the model has one of ours.
 
@@ -242,9 +242,9 @@ class Recipe:
             raise ValueError(
                 f"the replay buffer in {name} has n_envs={other.n_envs}; it must be the model's n_envs={self.n_envs}"
             )
-        if isinstance(present, SequenceReplayBuffer):
+        if as_replay(present).of_sequences:
             raise ValueError(f"the replay buffer in {name} is a {type(other).__name__}; it must fit RecurrentDDPG")
-        if not isinstance(present, TransitionReplayBuffer) or isinstance(other, TransitionReplayBuffer):
+        if not as_replay(present).is_ours or as_replay(other).is_ours:
             return other
         check_same_spaces(other, present, name)
         self._check_size_of_folder(present, name, other.buffer_size)
@@ -267,7 +267,7 @@ class SB3Replay:
     :param buffer: the buffer
     """
 
-    is_ours = False
+    is_ours, of_sequences = False, False
     copies = False  # whether add() leaves nothing of what it is given for others to change
 
     def __init__(self, buffer: ReplayBuffer):
@@ -312,7 +312,7 @@ def buffer_class_of(given: Any, n_steps: int, kwargs: dict[str, Any]) -> type[Re
     """
     longest = max(n_steps, check_integer("replay_buffer_kwargs['n_steps']", kwargs.get("n_steps", 1), at_least=1))
     chosen = choose_buffer(given, longest)
-    if issubclass(chosen, SequenceReplayBuffer):
+    if getattr(chosen, "of_sequences", False):
         raise TypeError(f"replay_buffer_class={chosen.__name__} is for RecurrentDDPG")
     return chosen
 
@@ -351,13 +351,13 @@ def _takes(buffer_class: type[ReplayBuffer], name: str) -> bool:
 
 
 def _check_has_goals(buffer_class: type[ReplayBuffer], env: Any, space: spaces.Space) -> None:
-    if env is None or not isinstance(space, spaces.Dict):
+    if env is None or not has_keys(space):
         raise ValueError(f"{buffer_class.__name__} needs an environment with Dict observations, here env={env}")
 
 
 def _stacked_frames(env: VecEnv | None, space: spaces.Space) -> int:
     """How many frames ``VecFrameStack`` puts into an observation; 1 without it, and where there are no images."""
-    parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
+    parts = parts_of(space).values()
     stacking = None if env is None or not any(map(is_image_space, parts)) else unwrap_vec_wrapper(env, VecFrameStack)
     return 1 if stacking is None else stacking.stacked_obs.n_stack  # type: ignore[attr-defined]
 

@@ -20,6 +20,7 @@ from sb3_ddpg_ext.policies.recurrent import (
     MultiInputRecurrentPolicy,
     RecurrentPolicy,
 )
+from sb3_ddpg_ext.validation import is_subclass
 
 N_BEFORE_BATCH_SIZE = 4  # arguments between env and batch_size, where these are given by their position
 
@@ -121,7 +122,7 @@ class RecurrentDDPG(DDPG):
         given = self.replay_buffer_class
         if given is None:
             return SequenceReplayBuffer
-        if not (isinstance(given, type) and issubclass(given, SequenceReplayBuffer)):
+        if not is_subclass(given, SequenceReplayBuffer):
             raise TypeError(f"replay_buffer_class={given!r} must be a subclass of SequenceReplayBuffer or None")
         return given
 
@@ -153,8 +154,7 @@ class RecurrentDDPG(DDPG):
         super().prefill(source)
 
     def _buffer(self) -> SequenceReplayBuffer:
-        assert isinstance(self.replay_buffer, SequenceReplayBuffer)
-        return self.replay_buffer
+        return self.replay_buffer  # type: ignore[return-value]
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         before = self._last_obs

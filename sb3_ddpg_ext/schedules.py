@@ -155,7 +155,7 @@ def make_schedule(name: str, spec: Any) -> SB3Schedule:
     :param name: the argument's name, for the error
     :param spec: a number, a callable, a string such as ``"lin_7e-4"``, which rl_zoo3's YAML files know, or a dict
     """
-    number = number_of(spec) if isinstance(spec, str) else None
+    number = number_of(spec)
     if number is None and isinstance(spec, str | dict | Schedule):
         return SCHEDULES.make(name, spec)
     value = spec if number is None else number
@@ -167,7 +167,7 @@ def number_or_schedule(name: str, spec: str | dict[str, Any]) -> float | SB3Sche
     :param name: the argument's name, for the error
     :param spec: a string or a dict
     """
-    number = number_of(spec) if isinstance(spec, str) else None
+    number = number_of(spec)
     return make_schedule(name, spec) if number is None else number
 
 

@@ -9,11 +9,22 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
+from sb3_ddpg_ext.observations import parts_of
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a real number, of Python or NumPy, and no truth value."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def is_subclass(value: Any, base: type) -> bool:
+    """Whether it is a class derived from ``base``, or that itself; False for what is no class."""
+    return isinstance(value, type) and issubclass(value, base)
+
 
 def check_integer(name: str, value: Any, at_least: int) -> int:
     """Return ``value`` as an int. A float without fraction is taken (``1e6``), a bool or a string is not."""
-    whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
-    if isinstance(value, bool) or not whole:
+    if not is_number(value) or not (isinstance(value, Integral) or float(value).is_integer()):
         raise TypeError(f"{name}={value!r} must be an integer >= {at_least}")
     if value < at_least:
         raise ValueError(f"{name}={value!r} must be an integer >= {at_least}")
@@ -27,7 +38,7 @@ def check_real(name: str, value: Any, low: float, high: float = math.inf, above:
         allowed = f"a finite number {'>' if above else '>='} {low:g}"
         if high < math.inf:
             allowed = f"a number in {'(' if above else '['}{low:g}, {high:g}]"
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if not is_number(value):
         raise TypeError(f"{name}={value!r} must be {allowed}")
     if not (math.isfinite(value) and low <= float(value) <= high) or (above and value == low):
         raise ValueError(f"{name}={value!r} must be {allowed}")
@@ -66,10 +77,10 @@ def check_layers(name: str, layers: Any) -> list[int]:
 def check_train_freq(train_freq: Any, n_envs: int) -> TrainFreq:
     """Return an int or a pair (int, "step" | "episode") as SB3's ``TrainFreq``."""
     allowed = 'a positive integer or a pair (positive integer, "step" | "episode")'
-    pair = (train_freq, "step") if isinstance(train_freq, Real) else train_freq
+    pair = (train_freq, "step") if is_number(train_freq) else train_freq
     if not isinstance(pair, list | tuple) or len(pair) != 2:
         raise TypeError(f"train_freq={train_freq!r} must be {allowed}")
-    unit = pair[1].value if isinstance(pair[1], TrainFrequencyUnit) else pair[1]
+    unit = getattr(pair[1], "value", pair[1])
     if unit not in ("step", "episode"):
         raise ValueError(f"train_freq={train_freq!r}: the unit {unit!r} is unknown; it must be {allowed}")
     if unit == "episode" and n_envs > 1:
@@ -126,8 +137,7 @@ def check_observation_space(space: spaces.Space) -> None:
     """
     :raises ValueError: for numbers that do not begin with 0, which Stable-Baselines3 cannot encode, and for empty parts
     """
-    parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
-    for key, part in parts.items():
+    for key, part in parts_of(space).items():
         name = f"observation_space[{key!r}]" if key else "observation_space"
         if isinstance(part, spaces.Discrete | spaces.MultiDiscrete) and np.any(part.start):
             raise ValueError(f"{name}={part} must start at 0; gymnasium.wrappers.TransformObservation can subtract its start")

@@ -5,15 +5,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import measures
 import pytest
+from stable_baselines3.common.buffers import ReplayBuffer
 
 import _sb3_ddpg_ext_autoload
 import sb3_ddpg_ext
+from sb3_ddpg_ext import DDPG
 
 PACKAGE = Path(sb3_ddpg_ext.__file__).parent
 # A module imports only from layers above its own; modules of one layer do not import each other.
 LAYERS = [
-    ("files", "kinds", "validation"),
+    ("files", "kinds", "observations"),
+    ("validation",),
     ("batch", "networks", "schedules"),
     ("policies",),
     ("buffers", "noise"),
@@ -136,6 +140,33 @@ def test_import_is_light():
 def test_public_names():
     """Every public name can be had."""
     assert all(getattr(sb3_ddpg_ext, name) is not None for name in sb3_ddpg_ext.__all__)
+
+
+def test_classes_are_not_deep():
+    """DDPG stands on Stable-Baselines3 alone; a replay buffer has one class between, or two."""
+    assert measures.own_depth(DDPG) == 1
+    assert max(measures.own_depth(cls, ReplayBuffer) for cls in measures.BUFFERS) <= 3
+
+
+def test_types_are_seldom_asked_for():
+    """Variation is by objects that answer."""
+    assert measures.per_thousand_lines() <= 10
+
+
+def test_few_attributes():
+    """Stable-Baselines3's own DDPG has 55."""
+    assert measures.n_attributes() <= 62
+
+
+def test_no_private_names_across_modules():
+    """But by inheritance."""
+    assert sorted(set(measures.private_names_across_modules())) == []
+
+
+def test_the_measures_find_what_they_look_for():
+    """A question for a type is one of three calls or comparisons."""
+    code = "isinstance(a, B); issubclass(C, D); type(a) is B; type(a); a.isinstance(b)"
+    assert sum(measures.asks_for_a_type(node) for node in ast.walk(ast.parse(code))) == 3
 
 
 def test_update_fits_a_screen():

@@ -10,6 +10,8 @@ from stable_baselines3.her import HerReplayBuffer
 
 from sb3_ddpg_ext.buffers.her import HindsightReplayBuffer
 from sb3_ddpg_ext.buffers.transitions import TransitionReplayBuffer
+from sb3_ddpg_ext.observations import has_keys
+from sb3_ddpg_ext.validation import is_subclass
 
 # For returns of several steps, which these classes of SB3 do not have.
 EQUIVALENT: dict[type[ReplayBuffer], type[ReplayBuffer]] = {
@@ -28,7 +30,7 @@ def choose_buffer(buffer_class: Any, n_steps: int) -> type[ReplayBuffer]:
     """
     if buffer_class is None:
         return TransitionReplayBuffer
-    if not (isinstance(buffer_class, type) and issubclass(buffer_class, ReplayBuffer)):
+    if not is_subclass(buffer_class, ReplayBuffer):
         raise TypeError(f"replay_buffer_class={buffer_class!r} must be a subclass of ReplayBuffer or None")
     return EQUIVALENT.get(buffer_class, buffer_class) if n_steps > 1 else buffer_class
 
@@ -41,7 +43,7 @@ def check_buffer_kwargs(buffer_class: type[ReplayBuffer], given: dict[str, Any],
     :raises TypeError: if one of ours does not take an argument
     :raises ValueError: if SB3's class is not for these observations
     """
-    if buffer_class in (ReplayBuffer, NStepReplayBuffer) and isinstance(space, spaces.Dict):
+    if buffer_class in (ReplayBuffer, NStepReplayBuffer) and has_keys(space):
         raise ValueError(
             f"replay_buffer_class={buffer_class.__name__} must be DictReplayBuffer, or None, with Dict observations {space}"
         )

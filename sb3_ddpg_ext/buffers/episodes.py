@@ -1,5 +1,6 @@
 """Recorded episodes: from memory, NumPy files and Minari data sets, into a replay buffer."""
 
+import operator
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.preprocessing import is_image_space, maybe_transpose
 
+from sb3_ddpg_ext.observations import each
 from sb3_ddpg_ext.validation import check_finite, check_shape
 
 Observations = Any  # an array of shape (n, *obs_shape), or a dict of such
@@ -66,12 +68,9 @@ def write_episodes(path: str | Path, episodes: Iterable[Episode]) -> None:
     episodes, path = list(episodes), _with_suffix(path)
     if not episodes:
         raise ValueError("episodes=[] must have at least one")
-    first = episodes[0].observations
-    columns = (
-        {f"observations/{key}": [e.observations[key] for e in episodes] for key in first}
-        if isinstance(first, dict)
-        else {"observations": [e.observations for e in episodes]}
-    )
+    joined = each(lambda *parts: list(parts), *(episode.observations for episode in episodes))
+    by_key = joined if isinstance(joined, dict) else {"": joined}
+    columns = {f"observations/{key}".rstrip("/"): parts for key, parts in by_key.items()}
     columns |= {name: [getattr(e, name) for e in episodes] for name in ("actions", "rewards")}
     np.savez_compressed(
         path,
@@ -177,10 +176,8 @@ def _transposed(observations: Observations, space: spaces.Space) -> Observations
 
 
 def _row(observations: Observations, t: int) -> Any:
-    return {key: value[t] for key, value in observations.items()} if isinstance(observations, dict) else observations[t]
+    return each(operator.itemgetter(t), observations)
 
 
 def _stack(parts: tuple[Any, ...]) -> Any:
-    if isinstance(parts[0], dict):
-        return {key: np.stack([part[key] for part in parts]) for key in parts[0]}
-    return np.stack(parts)
+    return each(lambda *those: np.stack(those), *parts)

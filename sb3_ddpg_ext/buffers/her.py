@@ -13,6 +13,7 @@ from stable_baselines3.her.goal_selection_strategy import KEY_TO_GOAL_STRATEGY, 
 from sb3_ddpg_ext.buffers.episode_index import EpisodeIndex
 from sb3_ddpg_ext.buffers.row_array import RowArray
 from sb3_ddpg_ext.buffers.transitions import TransitionReplayBuffer
+from sb3_ddpg_ext.observations import parts_of
 from sb3_ddpg_ext.validation import check_choice, check_finite, check_instance, check_integer
 
 
@@ -130,8 +131,7 @@ class HindsightReplayBuffer(TransitionReplayBuffer):
         self.copy_info_dict = copy_info_dict
         if copy_info_dict and kwargs.get("path") is not None:
             raise ValueError("copy_info_dict=True must be False with path: infos are any objects, which are kept in memory")
-        keys = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {}
-        if missing := {"observation", "achieved_goal", "desired_goal"} - set(keys):
+        if missing := {"observation", "achieved_goal", "desired_goal"} - set(parts_of(observation_space)):
             raise ValueError(
                 f"{type(self).__name__} needs observations with the key {sorted(missing)[0]!r}: {observation_space}"
             )
@@ -192,7 +192,7 @@ class HindsightReplayBuffer(TransitionReplayBuffer):
 
 
 def _strategy(given: GoalSelectionStrategy | str) -> GoalSelectionStrategy:
-    if isinstance(given, GoalSelectionStrategy):
-        return given
+    if given in KEY_TO_GOAL_STRATEGY.values():
+        return given  # type: ignore[return-value]
     check_choice("goal_selection_strategy", given, list(KEY_TO_GOAL_STRATEGY))
-    return KEY_TO_GOAL_STRATEGY[given]
+    return KEY_TO_GOAL_STRATEGY[str(given)]

@@ -11,6 +11,7 @@ from stable_baselines3.common.preprocessing import get_obs_shape, is_image_space
 
 from sb3_ddpg_ext.buffers.column import Column, NewArray
 from sb3_ddpg_ext.buffers.frames import FrameStackColumn, frame_axis
+from sb3_ddpg_ext.observations import has_keys, parts_of
 from sb3_ddpg_ext.validation import check_integer
 
 STORED_AS = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}  # torch has no arithmetic for unsigned ones
@@ -30,9 +31,7 @@ class Observations:
     """
 
     def __init__(self, space: spaces.Space, n_fixed: int, n_extra: int, keep_float64: bool = False, frame_stack: int = 1):
-        of_dict = getattr(space, "spaces", None)
-        self.is_dict = of_dict is not None
-        self._spaces: dict[str, spaces.Space] = {"": space} if of_dict is None else dict(of_dict)
+        self.is_dict, self._spaces = has_keys(space), parts_of(space)
         self.n_fixed, self.n_used, self._n_extra = n_fixed, n_fixed, n_extra
         self.free: list[int] = []  # rows behind the fixed ones that are not needed any more
         self.keep_float64 = keep_float64

@@ -18,6 +18,7 @@ class Sampling(ABC):
     """Draws rows of a replay buffer. Row ``pos * n_envs + env`` is the transition at ``pos`` of environment ``env``."""
 
     takes_errors: ClassVar[bool] = False  # whether it wants to know the critic's errors on what it drew
+    critic_loss: ClassVar[str | None] = None  # with which alone its draws make sense; None for any
 
     def allocate(self, n_rows: int) -> None:  # noqa: B027  # nothing to do for most
         """Begin with an empty buffer of so many rows."""
@@ -227,6 +228,8 @@ class LossAdjusted(Prioritized):
 
     :param alpha: 0 is uniform
     """
+
+    critic_loss = "huber"
 
     def __init__(self, alpha: float = 0.4):
         super().__init__(alpha=alpha, beta=0.0)

@@ -6,6 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import singledispatch
 from io import BufferedIOBase
 from typing import Any, BinaryIO
 
@@ -200,24 +201,58 @@ def _as_float32(value: Any) -> Any:
     return json.loads(json.dumps(value).replace('"float64"', '"float32"'))
 
 
+@singledispatch
 def _plain(value: Any) -> Any:
     """As JSON has it, tuples as lists; what cannot be said there is left out, with a warning."""
-    if isinstance(value, dict) and ARRAY not in value and all(isinstance(key, str) for key in value):
-        return {key: plain for key, each in value.items() if (plain := _plain(each)) is not Ellipsis}
-    if isinstance(value, list | tuple):
-        return [plain for each in value if (plain := _plain(each)) is not Ellipsis]
-    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biufU":
-        return {ARRAY: value.tolist(), "dtype": value.dtype.str}
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
     warnings.warn(f"an info of type {type(value).__name__} is not saved with the replay buffer", stacklevel=2)
     return Ellipsis
 
 
+_left_out = _plain.dispatch(object)
+
+
+@_plain.register(bool)
+@_plain.register(int)
+@_plain.register(float)
+@_plain.register(str)
+@_plain.register(type(None))
+def _(value: Any) -> Any:
+    return value
+
+
+@_plain.register(list)
+@_plain.register(tuple)
+def _(value: Any) -> Any:
+    return [plain for each in value if (plain := _plain(each)) is not Ellipsis]
+
+
+@_plain.register(np.ndarray)
+@_plain.register(np.generic)
+def _(value: Any) -> Any:
+    return {ARRAY: value.tolist(), "dtype": value.dtype.str} if value.dtype.kind in "biufU" else _left_out(value)
+
+
+@_plain.register(dict)
+def _(value: Any) -> Any:
+    if ARRAY in value or set(map(type, value)) - {str}:
+        return _left_out(value)
+    return {key: plain for key, each in value.items() if (plain := _plain(each)) is not Ellipsis}
+
+
+@singledispatch
 def _rich(value: Any) -> Any:
-    if isinstance(value, dict):
-        if ARRAY in value:
-            array = np.array(value[ARRAY], value["dtype"])
-            return array if array.ndim else array[()]
-        return {key: _rich(each) for key, each in value.items()}
-    return [_rich(each) for each in value] if isinstance(value, list) else value
+    """The same with its arrays."""
+    return value
+
+
+@_rich.register(list)
+def _(value: Any) -> Any:
+    return [_rich(each) for each in value]
+
+
+@_rich.register(dict)
+def _(value: Any) -> Any:
+    if ARRAY in value:
+        array = np.array(value[ARRAY], value["dtype"])
+        return array if array.ndim else array[()]
+    return {key: _rich(each) for key, each in value.items()}

@@ -1,11 +1,14 @@
 """What is in the replay buffers of SB3."""
 
+import operator
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
+
+from sb3_ddpg_ext.observations import each, has_keys, parts_of
 
 Arrays = np.ndarray | dict[str, np.ndarray]  # with two axes in front: position and environment
 
@@ -37,7 +40,7 @@ def transitions_of(buffer: Any) -> Iterator[tuple[Any, Any, np.ndarray, np.ndarr
 
 
 def _at(arrays: Arrays, pos: int) -> Any:
-    return {key: each[pos] for key, each in arrays.items()} if isinstance(arrays, dict) else arrays[pos]
+    return each(operator.itemgetter(pos), arrays)
 
 
 def check_same_spaces(other: ReplayBuffer, own: ReplayBuffer, path: str) -> None:
@@ -54,6 +57,6 @@ def check_same_spaces(other: ReplayBuffer, own: ReplayBuffer, path: str) -> None
 
 
 def _kind(space: spaces.Space) -> Any:
-    if isinstance(space, spaces.Dict):
-        return {key: _kind(subspace) for key, subspace in space.items()}
+    if has_keys(space):
+        return {key: _kind(subspace) for key, subspace in parts_of(space).items()}
     return space if isinstance(space, spaces.Discrete | spaces.MultiDiscrete) else (space.shape, space.dtype)

@@ -33,6 +33,7 @@ class SequenceReplayBuffer(TransitionReplayBuffer):
     """
 
     copies = True  # its add() keeps nothing either
+    of_sequences = True
 
     def __init__(
         self,

@@ -52,6 +52,8 @@ class TransitionReplayBuffer(ReplayBuffer):
     """
 
     is_ours: ClassVar[bool] = True  # unlike a buffer of Stable-Baselines3
+    of_sequences: ClassVar[bool] = False
+    state_size = 0  # numbers in the state of recurrent networks that is stored for one environment
     copies: ClassVar[bool] = True  # whether add() leaves nothing of what it is given for others to change
 
     def __init_subclass__(cls, **kwargs: Any):
@@ -327,6 +329,13 @@ class TransitionReplayBuffer(ReplayBuffer):
         For subclasses that ask the environments for rewards.
 
         :param env: the training environments
+        """
+
+    def reserve_states(self, size: int) -> None:
+        """
+        For a subclass that stores the states of recurrent networks.
+
+        :param size: numbers in the state of one environment
         """
 
     def set_demonstrations(self, demonstrations: "TransitionReplayBuffer", share: float) -> None:

@@ -12,7 +12,7 @@ from sb3_ddpg_ext.batch import Batch, Sequences
 from sb3_ddpg_ext.kinds import Kinds
 from sb3_ddpg_ext.networks import Snapshot
 from sb3_ddpg_ext.policies import DDPGPolicy
-from sb3_ddpg_ext.validation import check_choice, check_integer, check_real
+from sb3_ddpg_ext.validation import check_choice, check_integer, check_real, is_subclass
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Learner(ABC):
 
 LEARNERS: Kinds[Learner] = Kinds(
     '"auto", the name of a learner, or a subclass of Learner',
-    accepts=lambda spec: isinstance(spec, type) and issubclass(spec, Learner),
+    accepts=lambda spec: is_subclass(spec, Learner),
     by_the_library=("policy", "settings"),
 )
 
@@ -165,5 +165,5 @@ def settle_optimizer(optimizer: th.optim.Optimizer) -> None:
         if type(optimizer) is th.optim.Adam and group["foreach"] is None and not group["fused"]:
             group["foreach"] = True
     for state in optimizer.state.values():
-        if isinstance(state.get("step"), th.Tensor) and not optimizer.param_groups[0].get("capturable"):
+        if th.is_tensor(state.get("step")) and not optimizer.param_groups[0].get("capturable"):
             state["step"] = state["step"].cpu()  # a recorded graph leaves it on the GPU

@@ -9,6 +9,7 @@ import torch as th
 from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.learners.base import LEARNERS, UpdateSettings
 from sb3_ddpg_ext.learners.eager import EagerLearner
+from sb3_ddpg_ext.observations import each
 from sb3_ddpg_ext.policies import DDPGPolicy
 
 N_WARM_UP = 3  # updates of each kind, before what they allocate and choose has settled enough to be recorded
@@ -93,7 +94,7 @@ class CudaGraphLearner(EagerLearner):
     def _memory(self) -> list[int]:
         """Where the parameters and the moments lie."""
         states = [state for optimizer in self.optimizers for state in optimizer.state.values()]
-        moments = [value for state in states for value in state.values() if isinstance(value, th.Tensor)]
+        moments = [value for state in states for value in state.values() if th.is_tensor(value)]
         return [tensor.data_ptr() for tensor in (*self.tensors.all_parameters, *self.tensors.target_parameters, *moments)]
 
     @contextmanager
@@ -138,14 +139,8 @@ class CudaGraphLearner(EagerLearner):
 
 def _map(function: Callable[[th.Tensor], th.Tensor], part: Any) -> Any:
     """``function`` of a tensor, or of each in a dict; what is none stays."""
-    if isinstance(part, dict):
-        return {key: function(value) for key, value in part.items()}
-    return function(part) if isinstance(part, th.Tensor) else part
+    return each(lambda value: function(value) if th.is_tensor(value) else value, part)
 
 
 def _copy(into: Any, part: Any) -> None:
-    if isinstance(part, dict):
-        for key, value in part.items():
-            into[key].copy_(value, non_blocking=True)
-    elif isinstance(part, th.Tensor):
-        into.copy_(part, non_blocking=True)
+    each(lambda mine, value: th.is_tensor(value) and mine.copy_(value, non_blocking=True), into, part)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch as th
-from gymnasium import spaces
 from torch import nn
 from torch.nn import functional as F
 
@@ -19,7 +18,8 @@ from sb3_ddpg_ext.learners.eager import EagerLearner
 from sb3_ddpg_ext.learners.flat import Flat, FlatAdam
 from sb3_ddpg_ext.learners.mlp import FusedMLP, Products
 from sb3_ddpg_ext.learners.torch_settings import Threads
-from sb3_ddpg_ext.networks import Normalised, NotPlain, Snapshot, normalise, plain_layers
+from sb3_ddpg_ext.networks import NotPlain, Snapshot, normalise, plain_layers, without_normaliser
+from sb3_ddpg_ext.observations import parts_of
 from sb3_ddpg_ext.policies import Actor, Critic, DDPGPolicy
 from sb3_ddpg_ext.policies.acting import is_preprocessed, joins
 from sb3_ddpg_ext.policies.heads import Head, Scalar
@@ -84,9 +84,7 @@ class FusedLearner(Learner):
         for net, expected in own:
             if type(net) is not expected:
                 return f"{type(net).__name__} is not the {expected.__name__} whose gradients are written out"
-            extractor = net.features_extractor
-            if type(extractor) is Normalised:
-                extractor = extractor.extractor
+            extractor, _ = without_normaliser(net.features_extractor)
             if not joins(extractor):
                 return f"{type(extractor).__name__} extracts features"
             if not all(p.requires_grad for p in net.parameters()):
@@ -130,8 +128,8 @@ class FusedLearner(Learner):
         self.critics_target = [FusedMLP(net, products) for net in policy.critic_target.q_networks]
         self.x = self.online.values.new_empty(0)
         self.normaliser = policy.normaliser
-        space = policy.observation_space
-        self.keys = list(space.spaces) if isinstance(space, spaces.Dict) else None
+        keys = list(parts_of(policy.observation_space))
+        self.keys = None if keys == [""] else keys
         self.action_l2 = policy.actor.penalties[PENALTIES.index("action_l2")]
         self.derive = DERIVATIVES[policy.critic.head.error]  # type: ignore[index]
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch as th
 
+from sb3_ddpg_ext.networks import linear_layers
 from sb3_ddpg_ext.policies import DDPGPolicy
 
 # Multiply-adds in one pass through actor and critic, above which an update uses all the threads of torch. Below, OpenMP's
@@ -31,7 +32,7 @@ def choose_n_threads(policy: DDPGPolicy, batch_size: int) -> int:
     """
     modules = [module for net in (policy.actor, policy.critic) for module in net.modules()]
     convolves = any(isinstance(module, th.nn.modules.conv._ConvNd) for module in modules)
-    n_weights = sum(module.weight.numel() for module in modules if isinstance(module, th.nn.Linear))
+    n_weights = sum(layer.weight.numel() for layer in linear_layers(policy.actor, policy.critic))
     return th.get_num_threads() if convolves or n_weights * batch_size > LARGE_UPDATE else 1
 
 
@@ -99,8 +100,7 @@ class TorchSettings:
         if n_threads is None:
             n_threads = th.get_num_threads() if exact else choose_n_threads(policy, batch_size)
         self.threads = Threads(n_threads)
-        nets = (policy.actor, policy.critic)
-        weights = [m.weight.numel() for net in nets for m in net.modules() if isinstance(m, th.nn.Linear)]
+        weights = [layer.weight.numel() for layer in linear_layers(policy.actor, policy.critic)]
         large = policy.device.type == "cpu" and batch_size * max(weights, default=0) >= LARGE_PRODUCT
         wanted = MATMUL is not None and (precision == "bf16" or (not exact and prefers_onednn()))
         self.products: OneDNN | nullcontext = OneDNN() if large and wanted else nullcontext()

@@ -12,13 +12,21 @@ from sb3_ddpg_ext.networks.layers import (
     ResidualBlock,
     evaluating,
     is_norm,
+    linear_layers,
     output_layer,
     uses_batch_statistics,
 )
 from sb3_ddpg_ext.networks.memory import SavedAlone
 from sb3_ddpg_ext.networks.mlp import MLP
 from sb3_ddpg_ext.networks.plain import PLAIN_ACTIVATIONS, Layer, NotPlain, Snapshot, hooks_of, plain_layers
-from sb3_ddpg_ext.networks.running import Normalised, ObservationNormaliser, PopArt, ReturnScaler, normalise
+from sb3_ddpg_ext.networks.running import (
+    Normalised,
+    ObservationNormaliser,
+    PopArt,
+    ReturnScaler,
+    normalise,
+    without_normaliser,
+)
 
 __all__ = [
     "ACTIVATIONS",
@@ -43,8 +51,10 @@ __all__ = [
     "hooks_of",
     "initialise",
     "is_norm",
+    "linear_layers",
     "normalise",
     "output_layer",
     "plain_layers",
     "uses_batch_statistics",
+    "without_normaliser",
 ]

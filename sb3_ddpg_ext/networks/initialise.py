@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from numbers import Real
 from typing import Any
 
 import torch as th
@@ -10,7 +9,7 @@ from torch import nn
 
 from sb3_ddpg_ext.kinds import Kinds
 from sb3_ddpg_ext.networks.layers import output_layer
-from sb3_ddpg_ext.validation import check_real
+from sb3_ddpg_ext.validation import check_real, is_number
 
 Initialiser = Callable[[nn.Module], None]  # of the weights and biases of one layer
 INITIALISERS: Kinds[Initialiser] = Kinds(
@@ -78,8 +77,7 @@ def make_initialiser(name: str, spec: Any) -> Initialiser:
     :param name: the argument's name, for the error
     :param spec: a kind, a dict with a kind and its argument, a number, the limit of ``uniform``, or a function of a layer
     """
-    is_number = isinstance(spec, Real) and not isinstance(spec, bool)
-    return INITIALISERS.make(name, dict(kind="uniform", limit=spec) if is_number else spec, whole=spec)
+    return INITIALISERS.make(name, dict(kind="uniform", limit=spec) if is_number(spec) else spec, whole=spec)
 
 
 def initialise(network: nn.Module, every: Initialiser, last: Initialiser | None = None) -> None:

@@ -110,7 +110,12 @@ class LateAction(nn.Module):
 def output_layer(network: nn.Module) -> nn.Linear:
     """The linear layer whose units are the outputs of a network that :class:`~sb3_ddpg_ext.networks.MLP` has built."""
     after = network.get_submodule("1") if isinstance(network, LateAction) else network
-    return [module for module in after.modules() if isinstance(module, nn.Linear)][-1]
+    return linear_layers(after)[-1]
+
+
+def linear_layers(*networks: nn.Module) -> list[nn.Linear]:
+    """:return: the linear layers in these networks, in order"""
+    return [module for network in networks for module in network.modules() if isinstance(module, nn.Linear)]
 
 
 class OutputNormalisation(nn.Module):

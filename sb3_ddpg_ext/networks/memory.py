@@ -31,8 +31,8 @@ def give_own_memory(network: nn.Module) -> None:
             parameter.grad = None if parameter.grad is None else parameter.grad.clone()
     optimizer = network.__dict__.get("optimizer")
     for parameter, state in list(getattr(optimizer, "state", {}).items()):
-        if any(isinstance(value, th.Tensor) and _is_part(value) for value in state.values()):
-            own = {name: value.clone() if isinstance(value, th.Tensor) else value for name, value in state.items()}
+        if any(th.is_tensor(value) and _is_part(value) for value in state.values()):
+            own = {name: value.clone() if th.is_tensor(value) else value for name, value in state.items()}
             optimizer.state[parameter] = own  # type: ignore[union-attr]  # another object, by which a learner sees it
 
 

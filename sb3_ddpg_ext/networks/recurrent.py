@@ -8,6 +8,8 @@ from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
+from sb3_ddpg_ext.observations import each
+
 CELLS: dict[str, Any] = {"lstm": nn.LSTM, "gru": nn.GRU}
 State = tuple[th.Tensor, ...]  # (h, c) of an LSTM, (h,) of a GRU, each of shape (n_layers, n, hidden_size)
 
@@ -68,11 +70,7 @@ class RecurrentEncoder(nn.Module):
         :return: features of shape (T, n, n_outputs), and the state after the last
         """
         n_steps, n = previous_actions.shape[:2]
-        flat: Any = (
-            {key: value.flatten(0, 1) for key, value in observations.items()}
-            if isinstance(observations, dict)
-            else observations.flatten(0, 1)
-        )
+        flat = each(lambda part: part.flatten(0, 1), observations)
         features = self.extractor(preprocess_obs(flat, self.observation_space, normalize_images=self.normalize_images))
         features = features.view(n_steps, n, -1)
         inputs = [features]

@@ -11,6 +11,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
+from sb3_ddpg_ext.observations import parts_of
 from sb3_ddpg_ext.validation import check_real
 
 Buffer = Any  # a tensor, which mypy sees as Tensor or Module
@@ -118,11 +119,22 @@ class Normalised(BaseFeaturesExtractor):
         return self.extractor(normalise(self.normaliser, observations))
 
 
+def without_normaliser(extractor: nn.Module) -> tuple[nn.Module, Any]:
+    """:return: what a features extractor is without the normaliser before it, and that, or None"""
+    return (extractor.extractor, extractor.normaliser) if type(extractor) is Normalised else (extractor, None)
+
+
 def normalise(normaliser: nn.Module, observations: Any) -> Any:
     """Observations (batch, *obs_shape), or a dict of such, of which the entries with a normaliser change."""
-    if isinstance(normaliser, nn.ModuleDict):
-        return observations | {key: one(observations[key]) for key, one in normaliser.items()}
-    return normaliser(observations)
+    of_entries = _by_key(normaliser)
+    if of_entries is None:
+        return normaliser(observations)
+    return observations | {key: one(observations[key]) for key, one in of_entries.items()}
+
+
+def _by_key(normaliser: nn.Module) -> nn.ModuleDict | None:
+    """The normalisers of the entries of a dict; None where observations are none."""
+    return normaliser if isinstance(normaliser, nn.ModuleDict) else None
 
 
 def make_normaliser(space: spaces.Space, clip: float = 10.0, min_std: float = 1e-4) -> ObservationNormaliser | nn.ModuleDict:
@@ -132,13 +144,11 @@ def make_normaliser(space: spaces.Space, clip: float = 10.0, min_std: float = 1e
     :param min_std: the same
     :raises ValueError: if there is nothing in it to normalise
     """
-    if isinstance(space, spaces.Dict):
-        entries = {key: sub for key, sub in space.items() if _is_numeric(sub)}
-        if entries:
-            return nn.ModuleDict({key: ObservationNormaliser(sub.shape or (), clip, min_std) for key, sub in entries.items()})
-    elif _is_numeric(space):
-        return ObservationNormaliser(space.shape or (), clip, min_std)
-    raise ValueError(f"normalize_observations: {space} has no Box of numbers; images are scaled to [0, 1] already")
+    entries = {key: part for key, part in parts_of(space).items() if _is_numeric(part)}
+    if not entries:
+        raise ValueError(f"normalize_observations: {space} has no Box of numbers; images are scaled to [0, 1] already")
+    made = {key: ObservationNormaliser(part.shape or (), clip, min_std) for key, part in entries.items()}
+    return made[""] if "" in made else nn.ModuleDict(made)
 
 
 def _is_numeric(space: spaces.Space) -> bool:
@@ -147,11 +157,9 @@ def _is_numeric(space: spaces.Space) -> bool:
 
 def update_normaliser(normaliser: nn.Module, observations: np.ndarray | dict[str, np.ndarray]) -> None:
     """:param observations: of shape (n, \\*obs_shape), or a dict of such"""
-    if isinstance(normaliser, nn.ModuleDict):
-        for key, one in normaliser.items():
-            one.update(observations[key])  # type: ignore[operator]
-    else:
-        normaliser.update(observations)  # type: ignore[operator]
+    of_entries = _by_key(normaliser)
+    for key, one in {"": normaliser}.items() if of_entries is None else of_entries.items():
+        one.update(observations[key] if key else observations)  # type: ignore[operator]
 
 
 class ReturnScaler(nn.Module):

@@ -37,8 +37,15 @@ class Noise(ActionNoise):
     n_envs: int = 0  # until it is prepared
     parameter_noise: PerturbedActor | None = None
     wants_episode_length: bool = False
+    is_added: bool = False  # whether it is a process that is added to the actions
+    comes_last: bool = False  # among several
     _stream_key = 0  # a different one for each noise whose streams must not be those of another beside it
     _hidden: tuple[str, ...] = ("action_dim", "n_envs", "parameter_noise", "wants_episode_length")  # from its repr
+
+    @property
+    def parts(self) -> list["Noise"]:
+        """The noises that it is made of."""
+        return [self]
 
     def prepare(self, action_dim: int, n_envs: int = 1, seed: int | None = None, episode_length: int | None = None) -> "Noise":
         """
@@ -138,6 +145,7 @@ class AdditiveNoise(Noise):
     :param scale: a factor on ``sigma``, >= 0, for a schedule where ``sigma`` differs between dimensions
     """
 
+    is_added = True
     _of_each_dimension: tuple[str, ...] = ("sigma", "mean")
     _given: tuple[Any, Any, Any] = (None, None, None)  # what the present values were made of
 
@@ -213,8 +221,6 @@ class Blocks:
 
 def check_numbers(name: str, value: Any, low: float = -np.inf) -> float | list[float]:
     """Return a number, or a list of numbers, one for each dimension, as floats."""
-    if isinstance(value, np.ndarray) and value.ndim > 0:
-        value = value.tolist()
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | np.ndarray) and np.ndim(value):
         return [check_real(f"{name}[{i}]", number, low) for i, number in enumerate(value)]
     return check_real(name, value, low)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
+from stable_baselines3.common.noise import ActionNoise
 
 from sb3_ddpg_ext.noise.base import NOISES, Noise
 from sb3_ddpg_ext.noise.mixing import CombinedNoise
@@ -17,10 +17,11 @@ def make_action_noise(spec: Any, action_dim: int) -> ActionNoise | None:
     :raises ValueError: for an unknown kind, number or dimension
     :raises TypeError: for anything else
     """
-    if isinstance(spec, VectorizedActionNoise) and isinstance(spec.base_noise, Noise):
-        spec = spec.base_noise  # which is for several environments itself
+    of_one = getattr(spec, "base_noise", spec)  # of a VectorizedActionNoise
+    if isinstance(of_one, Noise):
+        spec = of_one  # which is for several environments itself
     if isinstance(spec, ActionNoise):
-        mean = getattr(spec.base_noise if isinstance(spec, VectorizedActionNoise) else spec, "_mu", None)
+        mean = getattr(of_one, "_mu", None)
         if mean is not None and np.size(mean) != action_dim:
             raise ValueError(f"action_noise={spec!r} has {np.size(mean)} dimensions; it must have the action's {action_dim}")
         return spec

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from sb3_ddpg_ext.noise.base import NOISES, AdditiveNoise, Blocks, Noise, Scheduled
+from sb3_ddpg_ext.noise.base import NOISES, Blocks, Noise, Scheduled
 from sb3_ddpg_ext.schedules import evaluate
 from sb3_ddpg_ext.validation import check_instance, check_real
 
@@ -19,6 +19,7 @@ class UniformMixing(Noise):
     """
 
     _stream_key = 1
+    comes_last = True
 
     def __init__(self, epsilon: Scheduled = 0.1):
         super().__init__()
@@ -51,20 +52,23 @@ class CombinedNoise(Noise):
 
     def __init__(self, parts: Sequence[Noise]):
         super().__init__()
-        self.parts: list[Noise]
         for part in parts:
             check_instance("action_noise: a part", part, Noise, "a noise of sb3_ddpg_ext.noise")
-        parts = [one for part in parts for one in (part.parts if isinstance(part, CombinedNoise) else [part])]
+        parts = [one for part in parts for one in part.parts]
         if not parts:
             raise ValueError(f"action_noise={parts!r} must have one part or more")
         of_parameters = [part for part in parts if part.parameter_noise is not None]
-        if len(of_parameters) > 1 or sum(isinstance(part, UniformMixing) for part in parts) > 1:
+        if len(of_parameters) > 1 or sum(part.comes_last for part in parts) > 1:
             raise ValueError(f"action_noise={parts!r} must have at most one noise of the parameters, and one UniformMixing")
         if len(set(map(id, parts))) < len(parts):
             raise ValueError(f"action_noise={parts!r} must not hold one object twice: it would go two steps at once")
-        self.parts = sorted(parts, key=lambda part: isinstance(part, UniformMixing))
+        self._parts = sorted(parts, key=lambda part: part.comes_last)
         self.parameter_noise = of_parameters[0].parameter_noise if of_parameters else None
         self.wants_episode_length = any(part.wants_episode_length for part in parts)
+
+    @property
+    def parts(self) -> list[Noise]:
+        return self._parts
 
     def prepare(self, action_dim: int, n_envs: int = 1, seed: int | None = None, episode_length: int | None = None) -> Noise:
         for key, part in enumerate(self.parts):
@@ -94,7 +98,7 @@ class CombinedNoise(Noise):
 
     def __call__(self) -> np.ndarray:
         """The sum of the parts, where all of them are added to the actions."""
-        if not all(isinstance(part, AdditiveNoise) for part in self.parts):
+        if not all(part.is_added for part in self.parts):
             return super().__call__()
         return np.sum([part() for part in self.parts], axis=0)
 

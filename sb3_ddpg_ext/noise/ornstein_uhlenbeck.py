@@ -7,6 +7,8 @@ import numpy as np
 from sb3_ddpg_ext.noise.base import NOISES, AdditiveNoise, Scheduled, check_numbers
 from sb3_ddpg_ext.validation import check_real
 
+STATIONARY = "stationary"
+
 
 @NOISES.register("ou")
 class OrnsteinUhlenbeckNoise(AdditiveNoise):
@@ -48,9 +50,9 @@ class OrnsteinUhlenbeckNoise(AdditiveNoise):
         self.dt = check_real("dt", dt, low=0, above=True)
         if self.theta * self.dt >= 2:
             raise ValueError(f"theta={theta!r} and dt={dt!r}: theta * dt must be < 2, or the noise explodes")
-        if isinstance(start, str) and start != "stationary":
+        if isinstance(start, str) and start != STATIONARY:
             raise ValueError(f'start={start!r} must be a number, one for each dimension, or "stationary"')
-        self.start = start if isinstance(start, str) else check_numbers("start", start)
+        self.start = start if start == STATIONARY else check_numbers("start", start)
         self._keep, self._drive = 1 - self.theta * self.dt, np.sqrt(self.dt)
         self._stationary_std = 1 / np.sqrt(2 * self.theta - self.theta**2 * self.dt)
 
@@ -63,7 +65,7 @@ class OrnsteinUhlenbeckNoise(AdditiveNoise):
     def reset(self, indices: Iterable[int] | None = None) -> None:
         envs = range(self.n_envs) if indices is None else indices
         for env in envs:
-            if isinstance(self.start, str):
+            if self.start == STATIONARY:
                 self._state[env] = self._stationary_std * self._generators[env].standard_normal(self.action_dim)
             else:
                 self._state[env] = 0

@@ -88,7 +88,7 @@ class ParameterNoise(Noise):
         """
 
     def __getstate__(self) -> dict[str, Any]:
-        copies = self._copies.cpu().numpy() if isinstance(self._copies, th.Tensor) else self._copies
+        copies = self._copies.cpu().numpy() if th.is_tensor(self._copies) else self._copies
         return self.__dict__ | dict(_stack=None, _probe=None, _copies=copies)
 
 

@@ -1,5 +1,6 @@
 """Several copies of an actor with different parameters, evaluated together."""
 
+import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
 from sb3_ddpg_ext.networks import is_norm, plain_layers
+from sb3_ddpg_ext.observations import each
 
 if TYPE_CHECKING:
     from sb3_ddpg_ext.policies import DDPGPolicy
@@ -75,8 +77,8 @@ class PerturbedActors:
             if self.plain is not None and type(observations) in (np.ndarray, dict):
                 return self._plain(self.plain, observations)
             obs, _ = self.policy.obs_to_tensor(observations)
-            each = {k: v[:, None] for k, v in obs.items()} if isinstance(obs, dict) else obs[:, None]  # batches of one
-            return self._general(each)[:, 0].cpu().numpy()
+            batches_of_one = each(lambda part: part[:, None], obs)
+            return self._general(batches_of_one)[:, 0].cpu().numpy()
 
     def on_batch(self, observations: Any) -> th.Tensor:
         """The actions of the first copy for a batch of observations."""
@@ -94,7 +96,7 @@ class PerturbedActors:
                 self._is_batched = False
         in_turn = []
         for i in range(self.n):
-            own = {key: value[i] for key, value in observations.items()} if isinstance(observations, dict) else observations[i]
+            own = each(operator.itemgetter(i), observations)
             in_turn.append(self._call({name: view[i] for name, view in self.views.items()}, own))
         return th.stack(in_turn)
 

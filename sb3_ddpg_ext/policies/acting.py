@@ -11,7 +11,8 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtr
 from torch import nn
 from torch.nn import functional as F
 
-from sb3_ddpg_ext.networks import Normalised, NotPlain, Snapshot, normalise, plain_layers
+from sb3_ddpg_ext.networks import NotPlain, Snapshot, normalise, plain_layers, without_normaliser
+from sb3_ddpg_ext.observations import has_keys, parts_of
 from sb3_ddpg_ext.policies.actor import Actor
 
 IN_PLACE: dict[type[nn.Module], Callable[[th.Tensor], th.Tensor]] = {nn.ReLU: th.relu_, nn.Tanh: th.tanh_}
@@ -26,7 +27,7 @@ def joins(extractor: nn.Module) -> bool:
 
 def is_preprocessed(space: spaces.Space, normalize_images: bool) -> bool:
     """Whether SB3 changes observations before the features extractor, other than to floats."""
-    parts = list(space.spaces.values()) if isinstance(space, spaces.Dict) else [space]
+    parts = parts_of(space).values()
     return any(not isinstance(part, spaces.Box) or (normalize_images and is_image_space(part)) for part in parts)
 
 
@@ -52,10 +53,7 @@ class PlainActor:
     """
 
     def __init__(self, actor: Actor):
-        extractor = actor.features_extractor
-        self.normaliser: Any = None
-        if type(extractor) is Normalised:
-            extractor, self.normaliser = extractor.extractor, extractor.normaliser
+        extractor, self.normaliser = without_normaliser(actor.features_extractor)
         if type(actor) is not Actor or not joins(extractor):
             raise NotPlain(f"{type(actor).__name__} with {type(extractor).__name__}")
         space = actor.observation_space
@@ -63,7 +61,9 @@ class PlainActor:
             raise NotPlain(f"observations are preprocessed: {space}")
         if any("forward" in module.__dict__ for module in actor.modules()):
             raise NotPlain("somebody has replaced forward()")
-        self.obs_shape: Any = {k: part.shape for k, part in space.items()} if isinstance(space, spaces.Dict) else space.shape
+        shapes = {key: part.shape for key, part in parts_of(space).items()}
+        self.has_keys = has_keys(space)
+        self.obs_shape: Any = shapes if self.has_keys else shapes[""]
         self.actor = actor
         self.steps = [
             (layer.linear._parameters, layer.norm, layer.activation and IN_PLACE.get(type(layer.activation), layer.activation))
@@ -86,7 +86,7 @@ class PlainActor:
             if observation.shape == self.obs_shape:
                 return observation[None], True
             return (observation, False) if observation.shape[1:] == self.obs_shape else None
-        if type(observation) is not dict or type(self.obs_shape) is not dict or observation.keys() != self.obs_shape.keys():
+        if not self.has_keys or type(observation) is not dict or observation.keys() != self.obs_shape.keys():
             return None
         if not all(type(part) is np.ndarray for part in observation.values()):
             return None
@@ -103,7 +103,7 @@ class PlainActor:
         :param like: whose type and device it gets
         """
         parts: Any
-        if type(observations) is dict:
+        if self.has_keys:
             parts = {key: _tensor(observations[key], like) for key in self.obs_shape}
             if self.normaliser is not None:
                 parts = normalise(self.normaliser, parts)

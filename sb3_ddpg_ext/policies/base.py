@@ -16,6 +16,7 @@ from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.files import written_whole
 from sb3_ddpg_ext.networks import Normalised, NotPlain, PopArt, ReturnScaler, initialise, is_norm, output_layer
 from sb3_ddpg_ext.networks.running import make_normaliser, update_normaliser
+from sb3_ddpg_ext.observations import each
 from sb3_ddpg_ext.policies.acting import PlainActor
 from sb3_ddpg_ext.policies.actor import Actor
 from sb3_ddpg_ext.policies.critics import Critic, JointCritic
@@ -226,7 +227,7 @@ class DDPGPolicy(TD3Policy):
     def _cloning_loss(self, batch: Batch) -> th.Tensor:
         """The mean squared distance of mu(s) from the demonstrated actions, where these are better by the critic."""
         those, observations = slice(-batch.n_demonstrations, None), batch.observations
-        obs: Any = {k: v[those] for k, v in observations.items()} if isinstance(observations, dict) else observations[those]
+        obs = each(lambda part: part[those], observations)
         demonstrated, actions = batch.actions[those], self.actor(obs)
         distances = (actions - demonstrated).square().sum(dim=1, keepdim=True)
         if self.options.q_filter:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import Any
 
 import torch as th
 from gymnasium import spaces
@@ -14,6 +13,7 @@ from torch import nn
 
 from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.networks import ReturnScaler, SavedAlone, evaluating, initialise
+from sb3_ddpg_ext.observations import each
 from sb3_ddpg_ext.policies.heads import Head, Scalar
 from sb3_ddpg_ext.policies.options import Options
 
@@ -181,11 +181,7 @@ class JointCritic(Critic):
 
     def loss(self, batch: Batch, target: th.Tensor) -> tuple[th.Tensor, th.Tensor | None]:
         """:param target: what :meth:`backup` gave"""
-        observations: Any = batch.observations
-        if isinstance(observations, dict):
-            both: Any = {key: th.cat([value, batch.next_observations[key]]) for key, value in observations.items()}  # type: ignore[index]
-        else:
-            both = th.cat([observations, batch.next_observations])  # type: ignore[list-item]
+        both = each(lambda now, after: th.cat([now, after]), batch.observations, batch.next_observations)
         n = len(target)
         outputs = self.outputs(both, th.cat([batch.actions, target]))
         y = self.target(batch, [output[n:].detach() for output in outputs])

@@ -10,7 +10,7 @@ from torch import nn
 from sb3_ddpg_ext.networks import ACTIVATIONS, MLP, NORMS
 from sb3_ddpg_ext.networks.initialise import Initialiser, make_initialiser
 from sb3_ddpg_ext.policies.heads import LOSSES, head_takes
-from sb3_ddpg_ext.validation import check_choice, check_instance, check_integer, check_layers, check_real
+from sb3_ddpg_ext.validation import check_choice, check_instance, check_integer, check_layers, check_real, is_subclass
 
 Made = TypeVar("Made")
 PENALTIES = ("preactivation_penalty", "action_l2")
@@ -215,7 +215,7 @@ def check_activation(activation_fn: Any) -> Callable[[], nn.Module]:
     if isinstance(activation_fn, str):
         check_choice(_full("activation_fn"), activation_fn.lower(), list(ACTIVATIONS))
         return ACTIVATIONS[activation_fn.lower()]
-    is_class = isinstance(activation_fn, type) and issubclass(activation_fn, nn.Module)
+    is_class = is_subclass(activation_fn, nn.Module)
     is_factory = callable(activation_fn) and not isinstance(activation_fn, type | nn.Module)
     if not (is_class or (is_factory and isinstance(_called(activation_fn), nn.Module))):
         raise TypeError(

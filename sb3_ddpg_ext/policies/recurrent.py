@@ -10,6 +10,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 
 from sb3_ddpg_ext.batch import Batch, Sequences
 from sb3_ddpg_ext.networks.recurrent import CELLS, RecurrentEncoder, State
+from sb3_ddpg_ext.observations import each, first
 from sb3_ddpg_ext.policies.actor import Actor
 from sb3_ddpg_ext.policies.base import DDPGPolicy
 from sb3_ddpg_ext.policies.critics import Critic
@@ -132,7 +133,7 @@ class RecurrentPolicy(DDPGPolicy):
         :param states: of the actor's encoder, and where there is a second, of the critic's
         :return: the actions on the [-1, 1] scale, and the states after it
         """
-        obs = {k: v[None] for k, v in observations.items()} if isinstance(observations, dict) else observations[None]
+        obs = each(lambda part: part[None], observations)
         nets, new = (self.actor, self.critic), []
         for net, state in zip(nets, states, strict=False):
             tokens, after = net.encoder(obs, previous_actions[None], previous_rewards[None], state)  # type: ignore[operator]
@@ -161,7 +162,7 @@ class RecurrentPolicy(DDPGPolicy):
         """
         self.set_training_mode(False)
         obs, is_vectorized = self.obs_to_tensor(observation)
-        n = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
+        n = len(first(obs))
         encoder: RecurrentEncoder = self.actor.encoder  # type: ignore[assignment]
         dtype = next(encoder.parameters()).dtype
         if state is None:
@@ -256,8 +257,8 @@ class RecurrentPolicy(DDPGPolicy):
         """The actor's part, or the critic's, of (n, state_size)."""
         own, other = net.encoder.initial_state(1), self.actor.encoder.initial_state(1)  # type: ignore[operator, union-attr]
         size = sum(part.numel() for part in own)
-        first = 0 if isinstance(net, Actor) else sum(part.numel() for part in other)
-        parts = states[:, first : first + size].to(own[0].dtype).view(len(states), len(own), own[0].shape[0], -1)
+        first_number = 0 if net in (self.actor, self.actor_target) else sum(part.numel() for part in other)
+        parts = states[:, first_number : first_number + size].to(own[0].dtype).view(len(states), len(own), own[0].shape[0], -1)
         return tuple(parts[:, i].transpose(0, 1).contiguous() for i in range(len(own)))
 
     @staticmethod
@@ -266,7 +267,7 @@ class RecurrentPolicy(DDPGPolicy):
         assert prefix is not None
         for t, inside in enumerate(prefix.inside):
             obs = prefix.observations
-            one = {key: value[t : t + 1] for key, value in obs.items()} if isinstance(obs, dict) else obs[t : t + 1]
+            one = each(lambda part, t=t: part[t : t + 1], obs)
             _, new = encoder(one, prefix.previous_actions[t : t + 1], prefix.previous_rewards[t : t + 1], state)
             state = tuple(th.where(inside[None, :, None], a, b) for a, b in zip(new, state, strict=True))
         return state
