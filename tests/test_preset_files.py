@@ -159,6 +159,10 @@ HER = dict(
 )  # fmt: skip
 
 # (preset, block) -> what its source states, by its code or text; a block is built on the preset's task of TASKS.
+R2D2 = dict(
+    actor=[*relu(128), 1, "Tanh"], critic=[*relu(128), 1], lr=1e-4, qf_lr=1e-4, tau=1.0, batch=32, buffer=100_000,
+    replacement=None, n_steps=5, starts=2000, random=2000, targets_every=2500, noise=normal(0.1), steps=100_000,
+)  # fmt: skip
 STATED = {
     ("weekend", "MountainCarContinuous-v0"): dict(
         actor=[50, "SiLU", 30, "SiLU", 1, "Tanh"], critic=[50, "SiLU", 30, "SiLU", 1], lr=1e-3, qf_lr=1e-3, gamma=0.995,
@@ -207,9 +211,9 @@ STATED = {
     ),
     ("her", "FetchReach-v4"): HER | dict(steps=20_000),
     ("her", "FetchPush-v4"): HER | dict(steps=50 * 50 * 38 * 50),
-    ("r2d2", "PendulumNoVel-v1"): dict(
-        actor=[*relu(128), 1, "Tanh"], critic=[*relu(128), 1], lr=1e-4, qf_lr=1e-4, tau=1.0, batch=32, buffer=100_000,
-        replacement=None, n_steps=5, starts=2000, random=2000, targets_every=2500, noise=normal(0.1), steps=100_000,
+    ("r2d2", "default"): R2D2,
+    ("r2d2", "PendulumNoVel-v1"): R2D2 | dict(
+        lr=1e-3, qf_lr=1e-3, tau=0.005, targets_every=1, n_steps=1, steps=20_000
     ),
     ("paper", "Pendulum-v1"): PAPER,
     ("paper", "dm_control/walker-run-v0"): PAPER | dict(steps=2_500_000),
