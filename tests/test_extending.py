@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from sb3_ddpg_ext import DDPG
-from sb3_ddpg_ext.buffers import Sampling
-from sb3_ddpg_ext.learners import LEARNERS, EagerLearner, FusedLearner
+from sb3_ddpg_ext.buffers import Episode, Sampling
+from sb3_ddpg_ext.learners import LEARNERS, EagerLearner, FusedLearner, UpdateSettings
 from sb3_ddpg_ext.networks import NORMS
 from sb3_ddpg_ext.noise import NOISES, Noise
 from sb3_ddpg_ext.policies import DDPGPolicy
@@ -232,3 +232,97 @@ def test_fused_knows_what_it_does_not_know():
         with pytest.raises(ValueError, match=f"learner='fused' cannot train this model: .*{reason}"):
             make_model(part, learner="fused")
     assert type(make_model("noise")._trainer.learner) is FusedLearner
+
+
+# A value of each option that is not its default, and what it needs beside it.
+OTHER_VALUES = {
+    "actor_norm": dict(actor_norm="layer"),
+    "critic_norm": dict(critic_norm="layer"),
+    "target_statistics": dict(target_statistics="batch", critic_norm="batch"),
+    "input_norm": dict(input_norm="batch"),
+    "norm_after_action": dict(norm_after_action=False, critic_norm="layer"),
+    "init": dict(init="orthogonal"),
+    "last_init": dict(last_init=3e-3),
+    "residual": dict(residual=True),
+    "action_layer": dict(action_layer=1, net_arch=[8, 8]),
+    "action_branch": dict(action_branch=[4], action_layer=1, net_arch=[8, 8]),
+    "action_join": dict(action_join="sum", action_layer=1, net_arch=[8, 8]),
+    "critic_dropout": dict(critic_dropout=0.1),
+    "normalize_observations": dict(normalize_observations=True),
+    "scale_returns": dict(scale_returns=True),
+    "popart": dict(popart=True),
+    "critic": dict(critic="quantile"),
+    "critic_loss": dict(critic_loss="huber"),
+    "backup": dict(backup="mean", n_critics=2),
+    "objective": dict(objective="mean", n_critics=2),
+    "target_q_range": dict(target_q_range=(-5.0, 0.0)),
+    "target_networks": dict(target_networks=False),
+    "critic_weight_decay": dict(critic_weight_decay=0.1),
+    "decoupled_weight_decay": dict(decoupled_weight_decay=True, critic_weight_decay=0.1),
+    "inverting_gradients": dict(inverting_gradients=True),
+    "output_norm": dict(output_norm=1.0),
+    "dqda_clip": dict(dqda_clip=0.1),
+    "preactivation_penalty": dict(preactivation_penalty=0.1),
+    "action_l2": dict(action_l2=0.1),
+    "behaviour_cloning": dict(behaviour_cloning=0.1),
+    "q_filter": dict(q_filter=False),
+}
+EVERY_KIND = [
+    *[dict(critic=kind) for kind in HEADS],
+    *[dict(critic_loss=kind) for kind in LOSSES],
+    *[{name: kind} for kind in NORMS for name in ("actor_norm", "critic_norm", "input_norm")],
+]
+
+
+def after_updates(learner, policy_kwargs):
+    """The parameters after updates on the same batches, or the reason why the learner makes none."""
+    demonstrations = {}
+    if "behaviour_cloning" in policy_kwargs:
+        steps = np.linspace(-1, 1, 13, dtype=np.float32)
+        episode = Episode(np.stack([steps] * 3, axis=1), steps[:-1, None], steps[:-1], True)
+        demonstrations = dict(replay_buffer_kwargs=dict(demonstrations=[episode]))
+    model = DDPG("MlpPolicy", "Pendulum-v1", policy_kwargs=dict(net_arch=[8]) | policy_kwargs, **SMALL | demonstrations)
+    reason = LEARNERS[learner].reason_against(model.policy, UpdateSettings())
+    if reason is not None:
+        return reason
+    model.learner = learner
+    model.learn(40)
+    return th.cat([parameter.detach().flatten() for parameter in model.policy.parameters()])
+
+
+@pytest.mark.parametrize("policy_kwargs", [*OTHER_VALUES.values(), *EVERY_KIND], ids=str)
+def test_fused_does_it_or_says_that_it_does_not(policy_kwargs):
+    """Each option, head, loss and normalisation: the same parameters as by the eager learner, or a reason."""
+    fused, eager = after_updates("fused", policy_kwargs), after_updates("eager", policy_kwargs)
+    if not isinstance(fused, str):
+        th.testing.assert_close(fused, eager, rtol=1e-3, atol=1e-4)
+
+
+def test_every_option_has_another_value():
+    """So that a new one is tried by the test above. None of them is its default."""
+    assert set(OTHER_VALUES) == set(Options.names())
+    for name, values in OTHER_VALUES.items():
+        assert values[name] != getattr(Options(), name)
+
+
+def test_an_option_that_fused_does_not_know():
+    """It is refused by its name, even where nothing else changes."""
+    model = DDPG(Renamed, "Pendulum-v1", policy_kwargs=dict(net_arch=[8], calm=0.5), **SMALL)
+    assert (
+        LEARNERS["fused"].reason_against(model.policy, UpdateSettings()) == "policy_kwargs['calm']=0.5 has no gradients there"
+    )
+    assert model.learner_name == "eager"
+    assert DDPG(Renamed, "Pendulum-v1", policy_kwargs=dict(net_arch=[8]), **SMALL).learner_name == "fused"
+
+
+@dataclass(frozen=True)
+class CalmOptions(Options):
+    """
+    :param calm: of no effect here
+    """
+
+    calm: float = 0.0
+
+
+class Renamed(DDPGPolicy):
+    options_class = CalmOptions
