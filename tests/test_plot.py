@@ -229,7 +229,7 @@ def test_time_of_schedules():
 
 
 def test_no_theory_of_parameter_noise():
-    """Nor of a sum with it; noise that nobody has a theory of is named."""
+    """Nor of a sum with it, nor of a kind that nobody has a theory of."""
 
     class Strange(Noise):
         def apply(self, actions):
@@ -237,8 +237,26 @@ def test_no_theory_of_parameter_noise():
 
     assert theory(FixedParameterNoise(0.1), Training(2, 20)) is None
     assert theory(CombinedNoise([AdaptiveParameterNoise(0.1), GaussianNoise(0.1)]), Training(2, 20)) is None
-    with pytest.raises(TypeError, match=r"Strange\(\) has no theory"):
-        theory(Strange(), Training(2, 20))
+    assert theory(Strange(), Training(2, 20)) is None
+    assert theory(CombinedNoise([GaussianNoise(0.1), Strange()]), Training(2, 20)) is None
+
+
+def test_a_noise_of_ones_own_is_drawn(monkeypatch, tmp_path, capsys):
+    """What is measured of it, without a theory."""
+
+    class Alternating(Noise):
+        def __init__(self, size):
+            super().__init__()
+            self.size, self.sign = size, 1.0
+
+        def apply(self, actions):
+            self.sign = -self.sign
+            return actions + self.sign * self.size
+
+    monkeypatch.setitem(NOISES._kinds, "alternating", Alternating)
+    run_plot(monkeypatch, "noise", "alternating_0.5", "--steps", 100, "--episodes", 20, "--png", tmp_path / "noise.png")
+    assert "std 0.5 (no theory)" in capsys.readouterr().out
+    assert_drawing(tmp_path / "noise.png", 300)
 
 
 @pytest.mark.parametrize(

@@ -137,18 +137,24 @@ def theory(noise: Noise, training: Training) -> Theory | None:
     """
     :param noise: whose arguments alone are looked at
     :param training: what is simulated
-    :return: None for noise of the actor's parameters, whose effect on the actions has no closed form
+    :return: None for noise of the actor's parameters, whose effect on the actions has no closed form, and for a kind that has
+        none here
     """
-    if noise.parameter_noise is not None:
-        return None
     silence = np.zeros(training)
-    return disturbed(noise, normal(silence, silence), training)
+    try:
+        return None if noise.parameter_noise is not None else disturbed(noise, normal(silence, silence), training)
+    except NoTheory:
+        return None
+
+
+class NoTheory(TypeError):
+    """A kind of noise without a closed form."""
 
 
 @singledispatch
 def disturbed(noise: Noise, before: Theory, training: Training) -> Theory:
     """What becomes of ``before``, as ``noise.apply`` does it to actions."""
-    raise TypeError(f"noise={noise!r} has no theory; it must be one of {[kind.__name__ for kind in disturbed.registry]}")
+    raise NoTheory(f"noise={noise!r}")
 
 
 @disturbed.register
@@ -188,7 +194,7 @@ def _(noise: AdditiveNoise, before: Theory, training: Training) -> Theory:
 @singledispatch
 def added(noise: AdditiveNoise, training: Training) -> Theory:
     """The noise that is added to the actions."""
-    raise TypeError(f"noise={noise!r} has no theory; it must be one of {[kind.__name__ for kind in added.registry]}")
+    raise NoTheory(f"noise={noise!r}")
 
 
 @added.register
