@@ -31,7 +31,8 @@ from sb3_ddpg_ext.noise import Noise
 from sb3_ddpg_ext.noise.base import PerturbedActor
 from sb3_ddpg_ext.plan import Plan
 from sb3_ddpg_ext.policies import CnnPolicy, DDPGPolicy, MlpPolicy, MultiInputPolicy, PaperCnnPolicy, PaperPolicy
-from sb3_ddpg_ext.recipe import Recipe, as_replay, buffer_class_of, opened, resolved
+from sb3_ddpg_ext.recipe import Recipe, buffer_class_of, resolved
+from sb3_ddpg_ext.replay import as_replay, opened
 from sb3_ddpg_ext.schedules import evaluate, make_schedule
 from sb3_ddpg_ext.trainer import Trainer
 from sb3_ddpg_ext.validation import (

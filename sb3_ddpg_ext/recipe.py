@@ -3,10 +3,7 @@
 import inspect
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +12,12 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.save_util import open_path
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize, unwrap_vec_wrapper
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
-from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.buffers import (
     BufferFile,
     HindsightReplayBuffer,
-    TransitionReplayBuffer,
     check_buffer_kwargs,
     check_same_spaces,
     choose_buffer,
@@ -34,6 +28,7 @@ from sb3_ddpg_ext.buffers import (
     transitions_of,
 )
 from sb3_ddpg_ext.observations import has_keys, parts_of
+from sb3_ddpg_ext.replay import as_replay
 from sb3_ddpg_ext.validation import check_instance, check_integer
 
 OF_DEMONSTRATIONS: dict[str, Any] = dict(combined=False, path=None)  # what their buffer has otherwise
@@ -97,7 +92,8 @@ class Recipe:
         kwargs |= n_step_kwargs(buffer_class, kwargs, n_steps, gamma)
         is_ours = getattr(buffer_class, "is_ours", False)
         if issubclass(buffer_class, HerReplayBuffer | HindsightReplayBuffer):
-            _check_has_goals(buffer_class, env if needs_env or not is_ours else ..., fixed["observation_space"])
+            if (env is None and (needs_env or not is_ours)) or not has_keys(fixed["observation_space"]):
+                raise ValueError(f"{buffer_class.__name__} needs an environment with Dict observations, here env={env}")
             kwargs["env"] = env  # here, not in replay_buffer_kwargs, which are pickled with the model
         if is_ours and vec_normalize is not None and _takes(buffer_class, "keep_float64"):
             kwargs.setdefault("keep_float64", True)  # it normalises before it rounds
@@ -221,7 +217,7 @@ class Recipe:
             loaded.set_demonstrations(present.demonstrations, present.demonstration_share)
         return loaded
 
-    def _check_size_of_folder(self, present: TransitionReplayBuffer, name: str, size: int) -> None:
+    def _check_size_of_folder(self, present: Any, name: str, size: int) -> None:
         if present.is_on_disk and size != present.buffer_size:
             raise ValueError(
                 f"the replay buffer in {name} has buffer_size={size * self.n_envs}; it must be that of the folder, "
@@ -260,49 +256,6 @@ class Recipe:
         return own
 
 
-class SB3Replay:
-    """
-    A replay buffer of Stable-Baselines3, or a user's own, as the model uses one of ours.
-
-    :param buffer: the buffer
-    """
-
-    is_ours, of_sequences = False, False
-    copies = False  # whether add() leaves nothing of what it is given for others to change
-
-    def __init__(self, buffer: ReplayBuffer):
-        self.buffer = buffer
-
-    def interrupt(self) -> None:
-        """Its transitions do not know which one they follow."""
-
-    def set_env(self, env: VecEnv | None) -> None:
-        """Stable-Baselines3 gives it the environment where it needs one."""
-
-    def advance(self, progress_remaining: float, num_timesteps: int) -> None:
-        """It has no schedules."""
-
-    def batch(self, batch_size: int, env: VecNormalize | None, gamma: float) -> Batch:
-        """
-        :param batch_size: number of transitions
-        :param env: normalises observations and rewards with its present statistics
-        :param gamma: discount factor of the model
-        """
-        return Batch.from_samples(self.buffer.sample(batch_size, env=env), gamma)
-
-    def update_priorities(self, rows: np.ndarray, errors: th.Tensor) -> None:
-        """Of a user's own that asks for them by ``indices``."""
-        self.buffer.update_priorities(rows, errors)  # type: ignore[attr-defined]
-
-
-def as_replay(buffer: ReplayBuffer | None) -> Any:
-    """
-    :param buffer: of a model
-    :return: itself where it is ours, else :class:`SB3Replay`
-    """
-    return buffer if isinstance(buffer, TransitionReplayBuffer) else SB3Replay(buffer)  # type: ignore[arg-type]
-
-
 def buffer_class_of(given: Any, n_steps: int, kwargs: dict[str, Any]) -> type[ReplayBuffer]:
     """
     :param given: the user's ``replay_buffer_class``
@@ -330,29 +283,10 @@ def resolved(kwargs: dict[str, Any]) -> dict[str, Any]:
     return kwargs | {"path": str(Path(path).resolve())}
 
 
-@contextmanager
-def opened(path: str | Path | BufferedIOBase, verbose: int) -> Iterator[Any]:
-    """
-    :param path: a file as Stable-Baselines3 opens it to read; closed after it unless it was open before
-    :param verbose: as in Stable-Baselines3
-    """
-    file = open_path(path, "r", verbose, suffix="pkl")
-    try:
-        yield file
-    finally:
-        if isinstance(path, str | Path):
-            file.close()
-
-
 def _takes(buffer_class: type[ReplayBuffer], name: str) -> bool:
     """Whether a class takes an argument, by its name or among any."""
     parameters = inspect.signature(buffer_class.__init__).parameters
     return name in parameters or any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-
-
-def _check_has_goals(buffer_class: type[ReplayBuffer], env: Any, space: spaces.Space) -> None:
-    if env is None or not has_keys(space):
-        raise ValueError(f"{buffer_class.__name__} needs an environment with Dict observations, here env={env}")
 
 
 def _stacked_frames(env: VecEnv | None, space: spaces.Space) -> int:
@@ -363,5 +297,4 @@ def _stacked_frames(env: VecEnv | None, space: spaces.Space) -> int:
 
 
 def _warn(message: str) -> None:
-    """Where the model is made."""
-    warnings.warn(message, stacklevel=6)
+    warnings.warn(message, stacklevel=6)  # where the model is made

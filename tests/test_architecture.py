@@ -21,7 +21,7 @@ LAYERS = [
     ("batch", "networks", "schedules"),
     ("policies",),
     ("buffers", "noise"),
-    ("diagnostics", "learners"),
+    ("diagnostics", "learners", "replay"),
     ("arguments", "collector", "explorer", "plan", "recipe", "trainer"),
     ("ddpg",),
     ("recurrent",),

@@ -43,8 +43,8 @@ class Noise(ActionNoise):
     _hidden: tuple[str, ...] = ("action_dim", "n_envs", "parameter_noise", "wants_episode_length")  # from its repr
 
     @property
-    def parts(self) -> list["Noise"]:
-        """The noises that it is made of."""
+    def members(self) -> list["Noise"]:
+        """The noises that it is made of: itself, where it is not several."""
         return [self]
 
     def prepare(self, action_dim: int, n_envs: int = 1, seed: int | None = None, episode_length: int | None = None) -> "Noise":
@@ -221,6 +221,7 @@ class Blocks:
 
 def check_numbers(name: str, value: Any, low: float = -np.inf) -> float | list[float]:
     """Return a number, or a list of numbers, one for each dimension, as floats."""
-    if isinstance(value, list | tuple | np.ndarray) and np.ndim(value):
+    value = getattr(value, "tolist", lambda: value)()  # of an array
+    if isinstance(value, list | tuple):
         return [check_real(f"{name}[{i}]", number, low) for i, number in enumerate(value)]
     return check_real(name, value, low)

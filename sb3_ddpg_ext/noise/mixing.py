@@ -54,7 +54,7 @@ class CombinedNoise(Noise):
         super().__init__()
         for part in parts:
             check_instance("action_noise: a part", part, Noise, "a noise of sb3_ddpg_ext.noise")
-        parts = [one for part in parts for one in part.parts]
+        parts = [one for part in parts for one in part.members]
         if not parts:
             raise ValueError(f"action_noise={parts!r} must have one part or more")
         of_parameters = [part for part in parts if part.parameter_noise is not None]
@@ -62,13 +62,13 @@ class CombinedNoise(Noise):
             raise ValueError(f"action_noise={parts!r} must have at most one noise of the parameters, and one UniformMixing")
         if len(set(map(id, parts))) < len(parts):
             raise ValueError(f"action_noise={parts!r} must not hold one object twice: it would go two steps at once")
-        self._parts = sorted(parts, key=lambda part: part.comes_last)
+        self.parts: list[Noise] = sorted(parts, key=lambda part: part.comes_last)
         self.parameter_noise = of_parameters[0].parameter_noise if of_parameters else None
         self.wants_episode_length = any(part.wants_episode_length for part in parts)
 
     @property
-    def parts(self) -> list[Noise]:
-        return self._parts
+    def members(self) -> list[Noise]:
+        return self.parts
 
     def prepare(self, action_dim: int, n_envs: int = 1, seed: int | None = None, episode_length: int | None = None) -> Noise:
         for key, part in enumerate(self.parts):

@@ -22,12 +22,11 @@ from sb3_ddpg_ext.policies.actor import Actor
 from sb3_ddpg_ext.policies.critics import Critic, JointCritic
 from sb3_ddpg_ext.policies.heads import make_head
 from sb3_ddpg_ext.policies.options import Options, check_activation, make_if_chosen
+from sb3_ddpg_ext.policies.weight_decay import optimizer_with_decay
 from sb3_ddpg_ext.validation import check_integer, check_net_arch
 
-SB3_KWARGS = (
-    "features_extractor_class", "features_extractor_kwargs", "normalize_images", "optimizer_class", "optimizer_kwargs",
-    "share_features_extractor",
-)  # fmt: skip
+SB3_KWARGS = ("features_extractor_class", "features_extractor_kwargs", "normalize_images", "optimizer_class",
+              "optimizer_kwargs", "share_features_extractor")  # fmt: skip
 
 
 class DDPGPolicy(TD3Policy):
@@ -165,25 +164,10 @@ class DDPGPolicy(TD3Policy):
             heads = [net for critic in (self.critic, self.critic_target) for net in critic.q_networks]
             self._popart.preserve(dict.fromkeys(output_layer(net) for net in heads))
         if options.critic_weight_decay > 0:
-            self.critic.optimizer = self._optimizer_with_decay(lr_schedule)
-
-    def _optimizer_with_decay(self, lr_schedule: Schedule) -> th.optim.Optimizer:
-        """The critic's, with two groups: the weights of all layers but the output layers, and the other parameters."""
-        kwargs = dict(self.optimizer_kwargs)
-        if self.options.decoupled_weight_decay and self.optimizer_class is not th.optim.AdamW:  # which does it anyway
-            if self.optimizer_class is not th.optim.Adam:
-                raise ValueError(
-                    f"policy_kwargs['decoupled_weight_decay']=True is for Adam and AdamW, not {self.optimizer_class.__name__}"
-                )
-            kwargs["decoupled_weight_decay"] = True
-        of_outputs = {output_layer(net).weight for net in self.critic.q_networks}
-        decayed = {p: None for p in self.critic.parameters() if p.ndim >= 2 and p not in of_outputs}
-        rest = [p for p in self.critic.parameters() if p not in decayed]
-        groups = [
-            dict(params=list(decayed), weight_decay=self.options.critic_weight_decay),
-            dict(params=rest, weight_decay=0.0),
-        ]
-        return self.optimizer_class(groups, lr=lr_schedule(1), **kwargs)  # type: ignore[call-arg]
+            self.critic.optimizer = optimizer_with_decay(
+                self.critic, self.optimizer_class, options.critic_weight_decay, options.decoupled_weight_decay,
+                lr_schedule(1), **self.optimizer_kwargs,
+            )  # fmt: skip
 
     def make_features_extractor(self) -> BaseFeaturesExtractor:
         extractor = super().make_features_extractor()

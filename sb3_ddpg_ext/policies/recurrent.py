@@ -1,6 +1,6 @@
 """Actor and critic that remember, each with a recurrent encoder of its own."""
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
@@ -14,38 +14,9 @@ from sb3_ddpg_ext.observations import each, first
 from sb3_ddpg_ext.policies.actor import Actor
 from sb3_ddpg_ext.policies.base import DDPGPolicy
 from sb3_ddpg_ext.policies.critics import Critic
+from sb3_ddpg_ext.policies.encoded import Encoded, RecurrentActor, RecurrentCritic
 from sb3_ddpg_ext.policies.heads import make_head
 from sb3_ddpg_ext.validation import check_choice, check_instance, check_integer
-
-
-class Encoded(NamedTuple):
-    """Histories as the actor and as the critic see them."""
-
-    actor: th.Tensor  # (n, features)
-    critic: th.Tensor  # (n, features)
-    sequences: Sequences | None = None  # which they were encoded from
-
-
-class RecurrentActor(Actor):
-    """:class:`Actor` on encoded histories, with their encoder."""
-
-    def __init__(self, *args: Any, encoder: RecurrentEncoder, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.encoder = encoder
-
-    def extract_features(self, obs: Any, features_extractor: Any) -> th.Tensor:
-        return obs.actor if isinstance(obs, Encoded) else obs
-
-
-class RecurrentCritic(Critic):
-    """:class:`Critic` on encoded histories, with their encoder."""
-
-    def __init__(self, *args: Any, encoder: RecurrentEncoder, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.encoder = encoder
-
-    def extract_features(self, obs: Any, features_extractor: Any) -> th.Tensor:
-        return obs.critic if isinstance(obs, Encoded) else obs
 
 
 class RecurrentPolicy(DDPGPolicy):

@@ -1,0 +1,73 @@
+"""The replay buffers of Stable-Baselines3 as ours, and files of replay buffers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.save_util import open_path
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from sb3_ddpg_ext.batch import Batch
+from sb3_ddpg_ext.buffers import TransitionReplayBuffer
+
+
+class SB3Replay:
+    """
+    A replay buffer of Stable-Baselines3, or a user's own, as the model uses one of ours.
+
+    :param buffer: the buffer
+    """
+
+    is_ours, of_sequences = False, False
+    copies = False  # whether add() leaves nothing of what it is given for others to change
+
+    def __init__(self, buffer: ReplayBuffer):
+        self.buffer = buffer
+
+    def interrupt(self) -> None:
+        """Its transitions do not know which one they follow."""
+
+    def set_env(self, env: VecEnv | None) -> None:
+        """Stable-Baselines3 gives it the environment where it needs one."""
+
+    def advance(self, progress_remaining: float, num_timesteps: int) -> None:
+        """It has no schedules."""
+
+    def batch(self, batch_size: int, env: VecNormalize | None, gamma: float) -> Batch:
+        """
+        :param batch_size: number of transitions
+        :param env: normalises observations and rewards with its present statistics
+        :param gamma: discount factor of the model
+        """
+        return Batch.from_samples(self.buffer.sample(batch_size, env=env), gamma)
+
+    def update_priorities(self, rows: np.ndarray, errors: th.Tensor) -> None:
+        """Of a user's own that asks for them by ``indices``."""
+        self.buffer.update_priorities(rows, errors)  # type: ignore[attr-defined]
+
+
+def as_replay(buffer: ReplayBuffer | None) -> Any:
+    """
+    :param buffer: of a model
+    :return: itself where it is ours, else :class:`SB3Replay`
+    """
+    return buffer if isinstance(buffer, TransitionReplayBuffer) else SB3Replay(buffer)  # type: ignore[arg-type]
+
+
+@contextmanager
+def opened(path: str | Path | BufferedIOBase, verbose: int) -> Iterator[Any]:
+    """
+    :param path: a file as Stable-Baselines3 opens it to read; closed after it unless it was open before
+    :param verbose: as in Stable-Baselines3
+    """
+    file = open_path(path, "r", verbose, suffix="pkl")
+    try:
+        yield file
+    finally:
+        if isinstance(path, str | Path):
+            file.close()
