@@ -14,8 +14,8 @@ from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.buffers import HindsightReplayBuffer, SequenceReplayBuffer, TransitionReplayBuffer
 
 PACKAGE = Path(sb3_ddpg_ext.__file__).parent
-FILES = sorted(path for path in PACKAGE.rglob("*.py") if "hyperparams" not in path.parts)
-CORE = [path for path in FILES if "cli" not in path.parts]
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] != "hyperparams")
+CORE = [path for path in FILES if path.relative_to(PACKAGE).parts[0] != "cli"]
 # Private names of Stable-Baselines3, rl_zoo3, torch and Python that our classes have, too.
 OF_OTHERS = {"_wrap_env", "_preprocess_action_noise", "_preprocess_hyperparams", "_parameters", "_make"}
 BUFFERS = (TransitionReplayBuffer, HindsightReplayBuffer, SequenceReplayBuffer)

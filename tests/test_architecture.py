@@ -37,7 +37,11 @@ UPWARDS = {("ddpg", "experiment")}  # inside a function: DDPG.from_preset is a d
 CORE = {module for layer in LAYERS[: LAYERS.index(("recurrent",)) + 1] for module in layer} | {"callbacks"}
 CORE_MAY_IMPORT = {"gymnasium", "numpy", "torch", "stable_baselines3", "sb3_contrib", "sb3_ddpg_ext"} | sys.stdlib_module_names
 CORE_MAY_IMPORT |= {"minari"}  # to read a data set that the user names
-FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py" and "hyperparams" not in path.parts)
+FILES = sorted(
+    path
+    for path in PACKAGE.rglob("*.py")
+    if path != PACKAGE / "__init__.py" and path.relative_to(PACKAGE).parts[0] != "hyperparams"
+)
 
 
 def module_of(path):
