@@ -1,4 +1,4 @@
-"""What the arguments of a model must be together, and how they are read from a file of Stable-Baselines3."""
+"""Checks of arguments that depend on each other, and the arguments in files of Stable-Baselines3."""
 
 from typing import Any
 
@@ -51,7 +51,7 @@ def check_policy(policy: Any, aliases: Aliases, base: type[DDPGPolicy]) -> None:
 
 def convert_from_sb3(attributes: dict[str, Any]) -> None:
     """
-    From the policy class of Stable-Baselines3, and what else a zip of its DDPG or TD3 has brought, to ours.
+    Turn the attributes from a zip of Stable-Baselines3's DDPG or TD3, its policy class among them, into ours.
 
     :param attributes: of a model; changed in place
     """

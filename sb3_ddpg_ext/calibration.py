@@ -1,4 +1,4 @@
-"""Whether Q is what it says: estimates of the return beside the returns that came."""
+"""How far Q can be believed: the critic's estimates beside the returns that followed."""
 
 from dataclasses import dataclass
 from typing import Any

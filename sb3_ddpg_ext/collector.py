@@ -1,4 +1,4 @@
-"""Environment steps, and what is looked at before it is stored."""
+"""Environment steps, and the checks of what they return."""
 
 from copy import deepcopy
 from typing import Any
@@ -14,7 +14,7 @@ IMMUTABLE = frozenset((bool, int, float, str, type(None), np.bool_, np.float32, 
 
 
 def step(env: VecEnv, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
-    """``env.step(actions)``, for SB3's own ``DummyVecEnv`` without its deep copies of what cannot change."""
+    """``env.step(actions)``. For SB3's own ``DummyVecEnv`` it leaves out the deep copies of what cannot change."""
     if type(env) is not DummyVecEnv or not env.__dict__.keys().isdisjoint(("step", "step_async", "step_wait")):
         return env.step(actions)  # type: ignore[return-value]
     env.actions = actions
@@ -49,7 +49,7 @@ class Collector:
 
     def check_normalisation(self, options: Options) -> None:
         """
-        Normalising twice would hide from the second what the first learns.
+        Check that observations and rewards are normalised once. A second normalisation would not see what the first learns.
 
         :param options: of the policy
         :raises ValueError: if both would do it, or if ``VecNormalize`` gets images with their channels last
@@ -78,7 +78,7 @@ class Collector:
 
     def check_step(self, new_obs: Any, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
         """
-        What a step returned.
+        Check what a step returned.
 
         :param new_obs: observations
         :param rewards: of shape (n_envs,)

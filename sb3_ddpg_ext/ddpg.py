@@ -52,63 +52,68 @@ class DDPG(OffPolicyAlgorithm):
     """
     Deep Deterministic Policy Gradient, Lillicrap et al. (2016), https://arxiv.org/abs/1509.02971, Algorithm 1.
 
-    Every argument of Stable-Baselines3's ``DDPG`` has the same name, default and meaning here; with those and
-    ``noise_in_warmup=True`` the two take the same actions and learn the same parameters, bit for bit with ``learner="eager"``,
-    to rounding with the others. What stands after ``_init_setup_model`` is added, and strings where a YAML file cannot hold an
-    object. ``DDPG.load`` also reads what Stable-Baselines3's DDPG and TD3 have saved.
+    Every argument of Stable-Baselines3's ``DDPG`` has the same name, default and meaning here. With those and
+    ``noise_in_warmup=True`` the two take the same actions and learn the same parameters: bit for bit with ``learner="eager"``,
+    to rounding with the others. The arguments after ``_init_setup_model`` are additions. Strings and dicts stand for objects
+    that a YAML file cannot hold. ``DDPG.load`` also reads the files of Stable-Baselines3's DDPG and TD3.
 
     :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"``, ``"PaperPolicy"``, ``"PaperCnnPolicy"`` or a
         subclass of :class:`DDPGPolicy`
     :param env: a gymnasium environment or its id, or a ``VecEnv``, with a bounded ``Box`` action space
-    :param learning_rate: of the actor, and of the critic too unless ``qf_learning_rate`` is given; a number, a function of the
-        progress remaining (1 to 0), one of :mod:`sb3_ddpg_ext.schedules`, or what makes one: ``"lin_1e-3"`` (to 0),
-        ``"lin_1e-3_1e-4"``, ``"exp_1e-3_0.9999"`` (per step), ``dict(kind="piecewise", points=[(0, 1e-3), (0.5, 1e-4)])``
+    :param learning_rate: learning rate of the actor, and of the critic unless ``qf_learning_rate`` is given: a number, a
+        function of the progress remaining (1 to 0), a schedule of :mod:`sb3_ddpg_ext.schedules`, or its description:
+        ``"lin_1e-3"`` (to 0), ``"lin_1e-3_1e-4"``, ``"exp_1e-3_0.9999"`` (per step),
+        ``dict(kind="piecewise", points=[(0, 1e-3), (0.5, 1e-4)])``
     :param buffer_size: transitions the replay buffer holds
-    :param learning_starts: steps before the first update; their actions are uniform random ones unless ``random_steps`` says
-        otherwise (see also ``repeat_warmup``)
+    :param learning_starts: steps before the first update. Their actions are uniform random ones unless ``random_steps`` says
+        otherwise; see also ``repeat_warmup``.
     :param batch_size: transitions in a minibatch
     :param tau: coefficient of the soft target update, in [0, 1]
     :param gamma: discount factor, in [0, 1]
     :param train_freq: environment steps between updates, or a pair such as ``(5, "step")`` or ``(1, "episode")``
-    :param gradient_steps: updates each time; -1 for as many as environment steps were taken
-    :param action_noise: exploration noise on the [-1, 1] action scale: None, a noise of :mod:`sb3_ddpg_ext.noise` or an
-        ``ActionNoise`` of Stable-Baselines3, or what makes one: ``"normal_0.1"``, ``"ou_0.2"``, ``"pink_0.3"``,
-        ``"adaptive-param_0.2"``, ``"epsilon_0.1"``, with a schedule ``"normal_lin_0.5_0.05"``, several with commas between,
-        ``dict(kind="ou", sigma=0.2, dt=1.0)`` for all arguments. Ours is copied, so that it can be given to several models.
+    :param gradient_steps: number of updates each time; -1 for as many as environment steps were taken
+    :param action_noise: exploration noise on the [-1, 1] action scale: None, a noise of :mod:`sb3_ddpg_ext.noise`, an
+        ``ActionNoise`` of Stable-Baselines3, or a description: ``"normal_0.1"``, ``"ou_0.2"``, ``"pink_0.3"``,
+        ``"adaptive-param_0.2"``, ``"epsilon_0.1"``, with a schedule ``"normal_lin_0.5_0.05"``, several with commas between
+        them, with all arguments ``dict(kind="ou", sigma=0.2, dt=1.0)``. A noise of ours is copied, so that several models can
+        be given the same one.
     :param replay_buffer_class: None for :class:`~sb3_ddpg_ext.buffers.TransitionReplayBuffer`, or
         :class:`~sb3_ddpg_ext.buffers.HindsightReplayBuffer`, or a class of Stable-Baselines3 or of your own
     :param replay_buffer_kwargs: further arguments of the replay buffer, such as ``dict(sampling="prioritized")`` or
         ``dict(combined=True)``
     :param optimize_memory_usage: passed to the replay buffer
-    :param n_steps: length of the returns in the critic's target. A ``replay_buffer_class`` of your own that takes ``n_steps``
-        is given it, and ``gamma``; in place of SB3's that do not take it, ours are made.
+    :param n_steps: number of rewards in the critic's target. A ``replay_buffer_class`` of your own that takes ``n_steps`` is
+        given it and ``gamma``. Where a class of SB3 does not take it, ours takes its place.
     :param stats_window_size: episodes in the means that are logged
     :param tensorboard_log: directory for TensorBoard; None for no log
-    :param policy_kwargs: arguments of the policy, see :class:`DDPGPolicy`
+    :param policy_kwargs: arguments of the policy; see :class:`DDPGPolicy`
     :param verbose: 0 silent, 1 information, 2 debugging
-    :param seed: of torch, NumPy, the environment and the action space
+    :param seed: seed of torch, NumPy, the environment, the action space and the noise
     :param device: ``"auto"`` takes a GPU if there is one
     :param _init_setup_model: whether to build the networks at once
     :param qf_learning_rate: learning rate of the critic, in the forms of ``learning_rate``; None for the same
     :param repeat_warmup: take the random warm-up again at each ``learn()`` that resets the timesteps, also with a trained
         model, as Stable-Baselines3 does. By default only an untrained model acts at random.
-    :param policy_delay: updates of the critic for each of the actor and the targets, Fujimoto et al. (2018), section 5.2;
-        1 is DDPG
+    :param policy_delay: updates of the critic for each update of the actor and the targets, Fujimoto et al. (2018), section
+        5.2; 1 is DDPG
     :param target_policy_noise: standard deviation of the noise that smooths the target's actions, the same, section 5.3;
         0 is DDPG
     :param target_noise_clip: bound of that noise
-    :param target_update_interval: updates of the critic for each of the targets; None for ``policy_delay``. With ``tau=1``
-        they are copied each time.
-    :param max_grad_norm: largest norm of the gradient of the actor's parameters, and of the critic's; None for no bound
-    :param learner: ``"eager"`` is the update by autograd, with SB3's own operations; ``"fused"`` the same with its gradients
-        written out, for plain multilayer perceptrons on the CPU; ``"cuda_graph"`` the eager one recorded once and replayed on
-        a GPU; ``"auto"`` takes the faster of eager and fused that can train the model
+    :param target_update_interval: updates of the critic for each update of the targets; None for ``policy_delay``. With
+        ``tau=1`` the targets are copied each time.
+    :param max_grad_norm: largest norm of the gradient of each network's parameters; None for no bound
+    :param learner: what makes an update. ``"eager"`` uses autograd and SB3's own operations. ``"fused"`` has the gradients
+        written out, for plain multilayer perceptrons on the CPU. ``"cuda_graph"`` records the eager update once and replays it
+        on a GPU. ``"auto"`` takes fused where it can train the model, else eager. A subclass of
+        :class:`~sb3_ddpg_ext.learners.Learner` is a learner of your own.
     :param precision: ``"float32"``, or ``"bf16"`` to round what large matrix products multiply to bfloat16; on a CPU with AMX
         or on a GPU
-    :param n_threads: of torch, to act and to update; None for one with small networks, torch's own number with large ones,
-        with convolutions and with ``learner="eager"``. More than one is faster on an idle machine, much slower on a busy one.
+    :param n_threads: number of torch's threads while the model acts and learns. None chooses: one thread for small networks,
+        torch's own number for large ones, for convolutions and for ``learner="eager"``. Several threads are faster on an idle
+        machine and much slower on a busy one.
     :param random_steps: number of uniform random actions at the beginning; None for ``learning_starts``
-    :param noise_in_warmup: add the noise to these too, as Stable-Baselines3 does, which sends 4 to 20% of them to the bounds
+    :param noise_in_warmup: add the noise to the random actions, too, as Stable-Baselines3 does. It sends 4 to 20% of them to
+        the bounds.
     :raises ValueError: for a value outside what is allowed, or an observation or reward that is not finite
     :raises TypeError: for a value of the wrong type
     """
@@ -260,7 +265,7 @@ class DDPG(OffPolicyAlgorithm):
         self.qf_lr_schedule = make_schedule("qf_learning_rate", of_critic)
 
     def _prepared(self, action_noise: Any) -> ActionNoise | None:
-        """A noise for these environments, from what was given, or was in a file."""
+        """The noise for these environments, from what was given or was in a file."""
         return prepare_noise(
             action_noise, self.action_space.shape, self.env, self.n_envs, self.seed, self.num_timesteps, self._is_loading
         )
@@ -270,7 +275,7 @@ class DDPG(OffPolicyAlgorithm):
         self._trainer.choose(self.learner, UpdateSettings.of(self), self.verbose, must_train=not self._is_loading)
 
     def _recipe(self) -> Recipe:
-        """Of the replay buffer, as the attributes are now."""
+        """The recipe of the replay buffer, from the attributes as they are now."""
         self.replay_buffer_kwargs = resolved(self.replay_buffer_kwargs)
         return Recipe.of(
             self._buffer_class(), self.replay_buffer_kwargs, self.env, self._vec_normalize_env, self.n_steps, self.gamma,
@@ -297,7 +302,7 @@ class DDPG(OffPolicyAlgorithm):
         progress_bar: bool = False,
     ) -> SelfDDPG:
         """
-        As in Stable-Baselines3; a model of :meth:`from_preset` knows its length, and has the preset's callbacks run, too.
+        As in Stable-Baselines3. A model of :meth:`from_preset` knows its length and runs the preset's callbacks, too.
 
         :param total_timesteps: environment steps; None for the preset's
         :param callback: called at every step
@@ -383,7 +388,7 @@ class DDPG(OffPolicyAlgorithm):
         return total_timesteps, callback
 
     def _adopted_noise(self) -> Noise | None:
-        """The noise of now, prepared if a user has put it in its place since the model was made."""
+        """The present noise. It is prepared first if a user has put it there since the model was made."""
         if needs_preparing(self.action_noise):
             self.action_noise = self._prepared(self.action_noise)
         return self._explorer.noise_of(self.action_noise)
@@ -562,7 +567,7 @@ class DDPG(OffPolicyAlgorithm):
             self._seed_noise(seed)
 
     def _seed_noise(self, seed: int) -> None:
-        """One of ours; those of Stable-Baselines3 draw from NumPy's global random numbers."""
+        """Seed a noise of ours. Those of Stable-Baselines3 draw from NumPy's global random numbers."""
         noise = self._explorer.noise_of(self.action_noise)
         if noise is self.action_noise and noise is not None:
             noise.seed(seed)
@@ -581,7 +586,7 @@ class DDPG(OffPolicyAlgorithm):
         """
         Save the replay buffer: one of ours as arrays and JSON in a zip archive, without a pickle; one of SB3's as SB3 does.
 
-        A file of before stays until the new one is whole.
+        An older file stays until the new one is whole.
 
         :param path: the file, with ".pkl" behind it if it has no suffix, as SB3's tools expect it
         """
@@ -620,7 +625,7 @@ class DDPG(OffPolicyAlgorithm):
         return self._make_replay_buffer() if self.replay_buffer is None else self.replay_buffer
 
     def _unpickled(self, file: Any, path: Any, truncate_last_traj: bool) -> ReplayBuffer:
-        """What SB3 reads from a file of its own; the buffer of the model stays."""
+        """Let SB3 read a file of its own. The buffer of the model stays."""
         kept, self.replay_buffer = self.replay_buffer, None
         try:
             super().load_replay_buffer(file, truncate_last_traj)
@@ -636,7 +641,7 @@ class DDPG(OffPolicyAlgorithm):
         self, path: str | Path | BufferedIOBase, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None
     ) -> None:
         """
-        As in Stable-Baselines3, but a file of before stays until the new one is whole.
+        As in Stable-Baselines3, but an older file stays until the new one is whole.
 
         :param path: the file, with ".zip" behind it if it has no suffix
         :param exclude: attributes that are not to be saved

@@ -123,6 +123,6 @@ def _look(policy: DDPGPolicy, batch: Batch) -> dict[str, float]:
 
 
 def _grad_norm(parameters: Iterable[th.Tensor]) -> th.Tensor:
-    """Of the last update, and of what was clipped there."""
+    """The norm of the gradient in the last update, after it was clipped."""
     norms = [th.linalg.vector_norm(p.grad) for p in parameters if p.grad is not None]
     return th.linalg.vector_norm(th.stack(norms)) if norms else th.zeros(())

@@ -149,8 +149,8 @@ def evaluate_text(hyperparams: Mapping[str, Any]) -> dict[str, Any]:
 
 def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """
-    ``base`` with ``overrides`` put over it. Dictionaries in both are merged key by key, but for those with a ``kind``, whose
-    arguments are of this kind alone. Neither is changed.
+    Put ``overrides`` over ``base``, without changing either. Dictionaries in both are merged key by key. One with a ``kind``
+    is not merged, since its arguments belong to this kind alone.
     """
     merged = copy.deepcopy(dict(base))
     for name, value in overrides.items():

@@ -1,4 +1,4 @@
-"""How a training acts: at random at first, then by the policy, with noise."""
+"""The actions of a training: random ones at first, then those of the policy with noise."""
 
 from collections import deque
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class Explorer:
     """
     Chooses the actions of a training, all on the [-1, 1] scale.
 
-    It knows the noise and the last actions. What the policy does, and how far the training is, are given to it.
+    It knows the noise and the last actions. The policy's actions and the progress of the training are given to it.
     """
 
     def __init__(self) -> None:
@@ -138,7 +138,7 @@ def prepare_noise(
     spec: Any, action_shape: Any, env: VecEnv | None, n_envs: int, seed: int | None, num_timesteps: int, is_loading: bool
 ) -> ActionNoise | None:
     """
-    A noise for these environments. One of ours is copied: who has given it may give it to another model.
+    Make the noise for these environments. A noise of ours is copied, so that another model can be given it, too.
 
     :param spec: what a user has given, or what was in a file, which goes on where it was
     :param action_shape: of one action
@@ -164,7 +164,7 @@ def prepare_noise(
 
 
 def _episode_length(noise: Noise, env: VecEnv | None) -> int | None:
-    """Of the longest episode, where the noise asks for it and all environments say it."""
+    """The length of the longest episode, if the noise asks for it and all environments say it."""
     attribute = "_max_episode_steps"  # of gymnasium's TimeLimit; an environment's spec may not go through a pipe
     if not noise.wants_episode_length or env is None or not env.has_attr(attribute):
         return None

@@ -1,4 +1,4 @@
-"""Files that are there whole, or as they were."""
+"""Files that are written whole or not at all."""
 
 import os
 import shutil
@@ -83,7 +83,7 @@ def _open_beside(path: Path) -> tuple[Path, Any]:
 
 
 def is_stray(path: Path) -> bool:
-    """Whether a process that was killed, or still writes, has left it."""
+    """Whether it is a file that a process was writing when it was killed, or is writing now."""
     return path.name.startswith(".") and path.name.endswith(UNFINISHED)
 
 
@@ -98,7 +98,7 @@ def _remove_strays(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """So that the name, too, outlasts a power cut."""
+    """Write the folder to the disk, so that the name survives a power cut, too."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     with suppress(OSError):  # a file system that cannot

@@ -64,12 +64,12 @@ class Preset:
 
     @property
     def algo(self) -> str:
-        """As rl_zoo3 names it."""
+        """The name of the algorithm in rl_zoo3."""
         return self.about["algo"]
 
     @property
     def blocks(self) -> dict[str, dict[str, Any]]:
-        """By environment, and ``default``."""
+        """Hyperparameters by environment, and ``default``."""
         return {key: block for key, block in self._content.items() if key != ABOUT}
 
     @property

@@ -131,7 +131,7 @@ class Recipe:
 
     @property
     def in_memory(self) -> dict[str, Any]:
-        """The change that leaves the folder of a buffer alone."""
+        """The changed argument that makes a buffer in memory, and leaves its folder alone."""
         return {} if self.kwargs.get("path") is None else {"path": None}
 
     def make_first(self, asked_frames: int = 1) -> ReplayBuffer:
@@ -157,7 +157,7 @@ class Recipe:
 
     def make_for_loaded(self, may_train: bool) -> ReplayBuffer:
         """
-        The buffer of a loaded model: in memory where the model is only to act, or where its folder is of no use here.
+        The buffer of a loaded model. It is in memory if the model is only to act, or if its folder cannot be used here.
 
         :param may_train: whether the model has an environment
         """
@@ -188,7 +188,7 @@ class Recipe:
 
     def read(self, saved: BufferFile, present: Any) -> ReplayBuffer:
         """
-        What :meth:`DDPG.save_replay_buffer` has saved, replayed as this recipe says.
+        Read what :meth:`DDPG.save_replay_buffer` has saved. It is replayed as this recipe says.
 
         :param saved: the file
         :param present: the buffer of the model, which lends its demonstrations and its folder

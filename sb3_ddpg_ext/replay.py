@@ -18,7 +18,7 @@ from sb3_ddpg_ext.buffers import TransitionReplayBuffer
 
 class SB3Replay:
     """
-    A replay buffer of Stable-Baselines3, or a user's own, as the model uses one of ours.
+    Lets the model use a replay buffer of Stable-Baselines3, or a user's own, as it uses ours.
 
     :param buffer: the buffer
     """
@@ -30,13 +30,13 @@ class SB3Replay:
         self.buffer = buffer
 
     def interrupt(self) -> None:
-        """Its transitions do not know which one they follow."""
+        """Do nothing: its transitions do not know which one they follow."""
 
     def set_env(self, env: VecEnv | None) -> None:
-        """Stable-Baselines3 gives it the environment where it needs one."""
+        """Do nothing: Stable-Baselines3 gives it the environment if it needs one."""
 
     def advance(self, progress_remaining: float, num_timesteps: int) -> None:
-        """It has no schedules."""
+        """Do nothing: it has no schedules."""
 
     def batch(self, batch_size: int, env: VecNormalize | None, gamma: float) -> Batch:
         """
@@ -47,7 +47,7 @@ class SB3Replay:
         return Batch.from_samples(self.buffer.sample(batch_size, env=env), gamma)
 
     def update_priorities(self, rows: np.ndarray, errors: th.Tensor) -> None:
-        """Of a user's own that asks for them by ``indices``."""
+        """Tell a user's own buffer, which has asked for errors by ``indices``."""
         self.buffer.update_priorities(rows, errors)  # type: ignore[attr-defined]
 
 

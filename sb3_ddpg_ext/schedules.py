@@ -17,8 +17,8 @@ class Schedule(ABC):
     """
     A value over the time of training, which is counted as a share of it (0 to 1) or in environment steps (``over_steps``).
 
-    It is a schedule of Stable-Baselines3's as well, a function of the progress remaining, 1 to 0. Those over steps need the
-    number of steps beside it, which :class:`sb3_ddpg_ext.DDPG` hands to them.
+    It is also a schedule of Stable-Baselines3's: a function of the progress remaining, 1 to 0. Schedules over steps need the
+    number of steps, too, which :class:`sb3_ddpg_ext.DDPG` gives them.
     """
 
     over_steps = False

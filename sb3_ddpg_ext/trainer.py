@@ -38,7 +38,7 @@ class Trainer:
 
     def choose(self, spec: Any, settings: UpdateSettings, verbose: int = 0, must_train: bool = True) -> None:
         """
-        Take the learner for what the policy is made of now. What it has learnt stays where it was, in the policy.
+        Choose the learner anew, for the policy as it is now. What has been learnt stays in the policy.
 
         :param spec: ``"auto"``, the name of a learner, or a class
         :param settings: of the updates
@@ -65,7 +65,7 @@ class Trainer:
 
     def torch_settings(self, batch_size: int) -> TorchSettings:
         """
-        For updates; the threads also for acting.
+        The settings of torch for updates. Acting uses their threads.
 
         :param batch_size: transitions in a minibatch
         """
@@ -144,5 +144,5 @@ class Trainer:
             self._has_warned = warn_if_oversubscribed(self.torch_settings(batch_size).threads.n)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For pickle and copy: without the learner, whose memory is made anew where the model is trained."""
+        """Leave the learner out of pickles and copies: its memory is made anew when the model is trained."""
         return self.__dict__ | {"learner": None, "_torch_settings": {}}

@@ -167,7 +167,7 @@ class ShapeCheck(gym.Wrapper):
 
 
 def _number(reward: Any) -> float:
-    """Of any type: an array or tensor with one element, a decimal, ..."""
+    """Turn a reward of another type, such as a tensor with one element or a decimal, into a float."""
     try:
         item = reward.item() if hasattr(reward, "item") else np.asarray(reward).item()
         if not isinstance(item, str | bytes):

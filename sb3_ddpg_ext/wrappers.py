@@ -56,7 +56,7 @@ class StackedRenderings(gym.Wrapper, RecordConstructorArgs):
         return np.concatenate(frames, axis=2), total, terminated, truncated, info
 
     def _rendering(self) -> np.ndarray:
-        """The present one, of shape (size, size, 3)."""
+        """The present rendering, of shape (size, size, 3)."""
         image = th.from_numpy(np.array(self.env.render())).permute(2, 0, 1)[None]
         small = th.nn.functional.interpolate(image.float(), (self.size, self.size), mode="area")
         return small[0].round().to(th.uint8).permute(1, 2, 0).numpy()

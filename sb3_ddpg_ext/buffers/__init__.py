@@ -1,4 +1,4 @@
-"""Replay buffers, how they are sampled, and the choice of one."""
+"""Replay buffers, the ways to sample them, and files of them."""
 
 from sb3_ddpg_ext.buffers.buffer_class import check_buffer_kwargs, choose_buffer, n_step_kwargs
 from sb3_ddpg_ext.buffers.episodes import Episode, read_episodes, store, write_episodes

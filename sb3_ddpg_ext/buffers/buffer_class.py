@@ -1,4 +1,4 @@
-"""Which replay buffer, and with which n-step arguments."""
+"""The class of a model's replay buffer, and the arguments for returns of several steps."""
 
 import inspect
 from collections.abc import Mapping
@@ -81,7 +81,7 @@ def n_step_kwargs(buffer_class: type[ReplayBuffer], given: dict[str, Any], n_ste
 
 
 def takes_argument(cls: type, name: str) -> bool:
-    """Whether the constructor of a class, or of one it may hand its keyword arguments on to, names this argument."""
+    """Whether the constructor of a class, or of one of its base classes, names this argument."""
     return any(name in _arguments(base) for base in cls.__mro__ if "__init__" in vars(base) and base is not object)
 
 

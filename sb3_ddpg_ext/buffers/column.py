@@ -80,7 +80,7 @@ class Column:
         return self.tensor.index_select(0, th.from_numpy(rows).to(self.tensor.device))
 
     def array(self, rows: slice | np.ndarray) -> np.ndarray:
-        """``rows``, of a slice on the CPU without a copy."""
+        """Return ``rows`` as an array, which is a view where they are a slice on the CPU."""
         return self.tensor[rows].cpu().numpy() if self.view is None else self.view[rows]
 
     def grow(self, n_rows: int) -> None:
@@ -112,7 +112,7 @@ class Column:
 
 
 def chunks(parts: list[slice], n: int = CHUNK) -> Iterator[tuple[slice, slice]]:
-    """At most ``n`` rows of these at once, and where they lie when the parts follow one another."""
+    """Yield at most ``n`` rows at a time, and their place in an array that holds all parts one after the other."""
     begin = 0
     for part in parts:
         for start in range(part.start, part.stop, n):
@@ -122,7 +122,7 @@ def chunks(parts: list[slice], n: int = CHUNK) -> Iterator[tuple[slice, slice]]:
 
 
 def saved_rows(contents: Mapping[str, Any], rows: slice, shape: tuple[int, ...]) -> np.ndarray:
-    """Rows of what a column has saved, of the shape (n, *shape)."""
+    """Read rows that a column has saved; their shape is (n, *shape)."""
     if "rows" in contents:
         return contents["rows"][rows]
     return join(contents["frames"][contents["index"][rows]], shape)

@@ -1,4 +1,4 @@
-"""Arrays in files, which are there again when the program starts anew."""
+"""Arrays in files, which outlive the program."""
 
 import gc
 import json
@@ -25,7 +25,7 @@ _open: "weakref.WeakSet[Folder]" = weakref.WeakSet()
 
 
 def _let_go() -> None:
-    """In a forked process: the folders are its parent's, and free when that has ended. Who adds to one takes it again."""
+    """Release the locks in a forked process: the folders belong to its parent. Adding to a buffer takes the lock again."""
     for folder in _open:
         folder._lock.close()
 
@@ -38,9 +38,9 @@ class Folder:
     """
     Memory-mapped arrays in the files of a folder, for one process at a time.
 
-    Everything that has been written is there after the process has ended, however it ended, unless the whole machine stopped.
-    Room is taken as it is needed; a process that writes where the disk has none left is stopped by the operating system. Where
-    there is no ``fcntl`` (Windows), nothing keeps two processes apart.
+    What has been written survives the end of the process, also a kill, unless the whole machine stops. Files grow as room is
+    needed. If the disk is full, the operating system stops the process. Without ``fcntl`` (on Windows) nothing keeps two
+    processes apart.
 
     :param path: of the folder, which is made if it is not there
     :raises BlockingIOError: if another buffer uses it
@@ -82,7 +82,7 @@ class Folder:
 
     def claim(self, contents: dict[str, Any]) -> bool:
         """
-        :param contents: what the arrays will hold, as JSON has it
+        :param contents: what the arrays will hold, in values that JSON has
         :return: whether they are there already
         :raises ValueError: if the folder holds something else
         """
@@ -109,7 +109,7 @@ class Folder:
 
     def warn_if_too_large(self, n_bytes: int) -> None:
         """
-        :param n_bytes: that all files will take
+        :param n_bytes: bytes that all files will take
         """
         taken = sum(file.stat().st_blocks * 512 for file in self.path.iterdir()) if hasattr(os.stat_result, "st_blocks") else 0
         free = shutil.disk_usage(self.path).free
@@ -121,7 +121,7 @@ class Folder:
             )
 
     def sign(self, contents: dict[str, Any]) -> None:
-        """:param contents: of all arrays, which are there"""
+        """:param contents: what the arrays hold, all of which have been made"""
         with written_whole(self.path / "header.json") as file:
             file.write((json.dumps(contents, indent=1) + "\n").encode())
 

@@ -35,7 +35,7 @@ class EpisodeIndex:
 
     @property
     def after(self) -> np.ndarray:
-        """And after it; -1 in an episode that may go on."""
+        """Transitions of the same episode after each; -1 in an episode that may go on."""
         return self._after.values
 
     def added(self, rows: slice) -> None:
@@ -55,7 +55,7 @@ class EpisodeIndex:
         self._age[:] = self.after[:] = 0
 
     def contents(self) -> dict[str, list[np.ndarray]]:
-        """As :meth:`Storage.contents`; what comes after follows from what comes before."""
+        """As :meth:`Storage.contents`. ``after`` is not saved, since it can be worked out."""
         return self._before.contents()
 
     def restore(self, arrays: Mapping[str, Any]) -> None:

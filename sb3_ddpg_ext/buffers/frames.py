@@ -29,11 +29,11 @@ def frame_axis(shape: tuple[int, ...], n_frames: int, channels_first: bool) -> i
 
 class FrameStackColumn:
     """
-    A :class:`Column` of observations that are stacks of frames, of which the next one has all but one.
+    A :class:`Column` for stacks of frames. Two stacks that follow one another have all frames but one in common.
 
-    A row is the numbers of its frames. A frame that the row written before has too, in the same place or one further on, is
-    stored once; any other is stored anew. So what is read is what was written, whatever that was: how much memory it takes is
-    all that depends on its being stacks.
+    A row holds the numbers of its frames. A frame is stored once if the row written before has it, too, in the same place or
+    one further on; any other frame is stored anew. So every observation is read as it was written. Only the memory that it
+    takes depends on whether it is a stack.
 
     :param name: of the arrays
     :param n_rows: how many
@@ -69,7 +69,7 @@ class FrameStackColumn:
         self.index = self._new_array(f"{self.name}.index", (n_rows, self.n_frames), np.int32)
 
     def _recount(self) -> None:
-        """Which frames are used, and by how many places in rows."""
+        """Count how often each frame is used, and find those that are not."""
         self._uses = np.bincount(self.index.reshape(-1), minlength=self.frames.n_rows)
         self._n_used = 1 + max(int(self.index.max(initial=BLANK)), BLANK)
         self._free = (1 + np.flatnonzero(self._uses[1 : self._n_used] == 0)).tolist()
@@ -123,7 +123,7 @@ class FrameStackColumn:
         return number
 
     def _point(self, rows: slice, index: np.ndarray) -> None:
-        """Let rows have these frames. Of those they had some may not be needed any more."""
+        """Let rows have these frames, and free the frames that no row has any more."""
         before = self.index[rows].reshape(-1).copy()
         np.add.at(self._uses, index.reshape(-1), 1)
         np.subtract.at(self._uses, before, 1)

@@ -74,7 +74,7 @@ class Observations:
         return sum(column.nbytes for column in self.columns.values())
 
     def layout(self) -> dict[str, Any]:
-        """Shape and type for each key, as JSON has it."""
+        """Shape and type for each key, in values that JSON has."""
         return {
             key: [list(get_obs_shape(space)), self._stored_as(space.dtype).name]  # type: ignore[arg-type]
             for key, space in self._spaces.items()
@@ -157,7 +157,7 @@ class Observations:
 
     def restore(self, parts: list[slice], arrays: Mapping[str, Any], n_envs: int) -> None:
         """
-        :param parts: the rows, as when they were saved; ``n_used`` is known already
+        :param parts: the rows, the same as when they were saved; ``n_used`` has been set
         :param arrays: contents by name, of which slices are taken in order
         :param n_envs: rows that had been written together
         """
@@ -169,10 +169,10 @@ class Observations:
             column.restore(parts, saved, n_envs)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the columns, which who holds this saves and makes again."""
+        """Leave the columns out: the storage saves them and makes them again."""
         return {name: value for name, value in self.__dict__.items() if name != "columns"}
 
 
 def array_prefix(key: str) -> str:
-    """Of the names of the arrays with these observations."""
+    """The beginning of the names of the arrays with these observations."""
     return f"observations/{quote(key, safe='')}/" if key else "observations/"

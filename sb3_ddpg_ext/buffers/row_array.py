@@ -11,7 +11,7 @@ from sb3_ddpg_ext.buffers.storage import Storage
 
 class RowArray:
     """
-    One value for each transition that a storage has room for, beside those that the storage itself holds.
+    An array with one value for each transition that a storage has room for. A part of a replay buffer keeps its own values so.
 
     :param storage: whose rows they are
     :param name: in files
@@ -36,7 +36,7 @@ class RowArray:
     def restore(self, arrays: Mapping[str, Any]) -> bool:
         """
         :param arrays: as for :meth:`Storage.restore`, which has been called
-        :return: whether it is among them, of this shape
+        :return: whether it was among them and had this shape
         """
         saved = arrays.get(self.name)
         if saved is None or saved.shape != (self.storage.n_written, *self.values.shape[1:]):

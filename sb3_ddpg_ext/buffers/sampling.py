@@ -21,10 +21,10 @@ class Sampling(ABC):
     critic_loss: ClassVar[str | None] = None  # with which alone its draws make sense; None for any
 
     def allocate(self, n_rows: int) -> None:  # noqa: B027  # nothing to do for most
-        """Begin with an empty buffer of so many rows."""
+        """Begin anew, for an empty buffer with so many rows."""
 
     def added(self, rows: slice) -> None:  # noqa: B027
-        """There is something new in these rows."""
+        """Take note of new transitions in these rows."""
 
     @abstractmethod
     def draw(self, n: int, n_filled: int, n_envs: int) -> np.ndarray:
@@ -58,11 +58,14 @@ class Sampling(ABC):
         """
 
     def settings(self) -> dict[str, Any] | None:
-        """What the meaning of :meth:`contents` depends on, as JSON has it: they are read by a sampling with the same alone."""
+        """
+        What the meaning of :meth:`contents` depends on, in values that JSON has. Only a sampling with the same settings reads
+        what was saved.
+        """
         return {"kind": type(self).__name__}
 
     def state(self) -> dict[str, Any]:
-        """What is saved with a replay buffer beside arrays, as JSON has it."""
+        """What is saved with a replay buffer beside arrays, in values that JSON has."""
         return {}
 
     def contents(self, n_rows: int) -> dict[str, np.ndarray]:
@@ -122,7 +125,7 @@ class Uniform(Sampling):
 
 
 def _distinct(n: int, n_rows: int) -> np.ndarray:
-    """Rows in random order, each at most once more than any other. Expected time O(n), also of a million."""
+    """Rows in random order, each at most once more than any other. The expected time is O(n) for any number of rows."""
     whole, rest = divmod(n, n_rows)
     if rest > n_rows // 4:
         few = np.random.permutation(n_rows)[:rest]
@@ -190,7 +193,7 @@ class Prioritized(Sampling):
             self.tree.set(rows, priorities)
 
     def priorities(self, errors: np.ndarray) -> np.ndarray:
-        """From absolute errors, to what rows are drawn in proportion to."""
+        """Turn absolute errors into the numbers that rows are drawn in proportion to."""
         return (errors + self.epsilon) ** self.alpha
 
     def priorities_of(self, rows: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Replay buffers in files of arrays and JSON, which run nothing when they are read."""
+"""Replay buffers in files of arrays and JSON. Reading such a file runs no code."""
 
 import json
 import warnings
@@ -51,7 +51,7 @@ def _write(archive: zipfile.ZipFile, folder: str, buffer: TransitionReplayBuffer
 
 
 def _write_array(archive: zipfile.ZipFile, name: str, parts: list[np.ndarray]) -> None:
-    """Without a copy of the whole."""
+    """Write an array part by part, so that no copy of the whole is made."""
     first = parts[0]
     shape = (sum(map(len, parts)), *first.shape[1:])
     with archive.open(name, "w", force_zip64=True) as stream:
@@ -197,13 +197,13 @@ class SavedArray:
 
 
 def _as_float32(value: Any) -> Any:
-    """Files of 64-bit numbers fit buffers of 32-bit ones, and the other way round."""
+    """Call 64-bit numbers 32-bit ones: a file of either fits a buffer of either."""
     return json.loads(json.dumps(value).replace('"float64"', '"float32"'))
 
 
 @singledispatch
 def _plain(value: Any) -> Any:
-    """As JSON has it, tuples as lists; what cannot be said there is left out, with a warning."""
+    """Turn a value into one that JSON has, tuples into lists. What JSON cannot say is left out, with a warning."""
     warnings.warn(f"an info of type {type(value).__name__} is not saved with the replay buffer", stacklevel=2)
     return Ellipsis
 
@@ -241,7 +241,7 @@ def _(value: Any) -> Any:
 
 @singledispatch
 def _rich(value: Any) -> Any:
-    """The same with its arrays."""
+    """Turn it back, with its arrays."""
     return value
 
 

@@ -1,4 +1,4 @@
-"""What is in the replay buffers of SB3."""
+"""The contents of replay buffers of SB3."""
 
 import operator
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ Arrays = np.ndarray | dict[str, np.ndarray]  # with two axes in front: position 
 
 def transitions_of(buffer: Any) -> Iterator[tuple[Any, Any, np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]]:
     """
-    The transitions of one of SB3's buffers from the oldest on, as ``add`` takes them.
+    Yield the transitions of one of SB3's buffers, the oldest first, in the form that ``add`` takes.
 
     :param buffer: ``ReplayBuffer``, ``DictReplayBuffer``, ``HerReplayBuffer``, or derived from them
     """

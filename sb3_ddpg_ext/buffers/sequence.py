@@ -89,7 +89,7 @@ class SequenceReplayBuffer(TransitionReplayBuffer):
 
     def store_states(self, pos: int, states: np.ndarray) -> None:
         """
-        What belongs to the transitions at a position.
+        Store the states that belong to the transitions at a position.
 
         :param pos: that of all environments
         :param states: of shape (n_envs, state_size)
@@ -144,7 +144,7 @@ class SequenceReplayBuffer(TransitionReplayBuffer):
         self.sampling.set_priorities(rows[is_inside], 0.0)
 
     def _into_segment(self, rows: np.ndarray) -> np.ndarray:
-        """How many steps each is behind the beginning of its segment."""
+        """The number of steps between the beginning of its segment and each row."""
         before = self.episodes.before.take(rows)
         return before if self.stride is None else before % self.stride
 

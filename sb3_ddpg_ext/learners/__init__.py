@@ -1,4 +1,4 @@
-"""Learners: one gradient step each, ``update(batch)``. Which one, and with which settings of torch around it."""
+"""Learners, each of which makes a gradient step by ``update(batch)``; the choice of one; settings of torch for it."""
 
 from sb3_ddpg_ext.learners.base import LEARNERS, Learner, UpdateSettings
 from sb3_ddpg_ext.learners.choose import check_learner, choose_learner

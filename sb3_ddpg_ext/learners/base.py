@@ -1,4 +1,4 @@
-"""What every learner is: one gradient step on a batch."""
+"""The interface of learners, and the settings of their updates."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -18,7 +18,7 @@ from sb3_ddpg_ext.validation import check_choice, check_integer, check_real, is_
 @dataclass(frozen=True)
 class UpdateSettings:
     """
-    What an update goes by beside its batch. The defaults are DDPG's; :class:`~sb3_ddpg_ext.DDPG` has an argument of each name.
+    The settings of an update. The defaults are DDPG's. :class:`~sb3_ddpg_ext.DDPG` has an argument for each of them.
 
     :param tau: coefficient of the soft target update, 0 (targets stay) to 1 (targets are copies)
     :param policy_delay: updates of the critic for each of the actor; 1 is DDPG
@@ -71,7 +71,7 @@ class Learner(ABC):
     """
     One gradient step of critic and actor, then the soft update of both targets.
 
-    The parameters stay in the policy's modules and Adam's moments in its optimisers, whatever the learner: saving, acting and
+    With every learner the parameters stay in the policy's modules, and Adam's moments in its optimisers. So saving, acting and
     a change of learner need nothing from it.
 
     :param policy: holds actor, critic, their targets and optimisers; changed in place
@@ -153,7 +153,7 @@ class PolicyTensors:
 
 
 def _pairs(target: Iterable[Any], online: Iterable[Any], of: Callable) -> tuple[list[th.Tensor], list[th.Tensor]]:
-    """Tensors of the targets, and those that they follow."""
+    """The tensors of the targets, and the tensors that they follow, in the same order."""
     pairs = {mine: other for a, b in zip(target, online, strict=True) for mine, other in zip(of(a), of(b), strict=True)}
     pairs = {mine: other for mine, other in pairs.items() if mine is not other}
     return list(pairs), list(pairs.values())

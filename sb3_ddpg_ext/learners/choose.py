@@ -1,4 +1,4 @@
-"""Which learner."""
+"""The choice of a learner."""
 
 from collections.abc import Callable
 from functools import partial

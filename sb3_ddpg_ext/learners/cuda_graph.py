@@ -20,7 +20,7 @@ Results = tuple[Losses, th.Tensor | None]  # with the errors, for priorities
 @LEARNERS.register("cuda_graph")
 class CudaGraphLearner(EagerLearner):
     """
-    :class:`EagerLearner` on a GPU without the time that Python takes to launch its some two hundred kernels.
+    :class:`EagerLearner` on a GPU, without the time that Python takes to launch some two hundred kernels.
 
     The first updates are made by :class:`EagerLearner` itself. Then one is recorded for each kind of update: with the actor or
     without (``policy_delay``), and for each shape of the batch. A batch is copied to where the recorded kernels read it.
@@ -78,7 +78,7 @@ class CudaGraphLearner(EagerLearner):
         return losses, self.errors
 
     def _kind(self, batch: Batch) -> tuple[Any, ...]:
-        """What makes an update another sequence of kernels, or one with other constants."""
+        """All that makes the sequence of kernels, or their constants, differ from update to update."""
         interval = self.settings.target_update_interval or self.settings.policy_delay
         parts = tuple((self.n_updates + 1) % every == 0 for every in (self.settings.policy_delay, interval))
         options = tuple(
@@ -138,7 +138,7 @@ class CudaGraphLearner(EagerLearner):
 
 
 def _map(function: Callable[[th.Tensor], th.Tensor], part: Any) -> Any:
-    """``function`` of a tensor, or of each in a dict; what is none stays."""
+    """Apply ``function`` to a tensor, or to each tensor of a dict. Anything else stays as it is."""
     return each(lambda value: function(value) if th.is_tensor(value) else value, part)
 
 

@@ -10,7 +10,7 @@ from sb3_ddpg_ext.policies import DDPGPolicy
 
 @LEARNERS.register("eager")
 class EagerLearner(Learner):
-    """The update as the paper states it, by autograd, for any policy on any device: what the other learners must equal."""
+    """The update of the paper, by autograd, for any policy on any device. The other learners must agree with it."""
 
     def __init__(self, policy: DDPGPolicy, settings: UpdateSettings | None = None):
         super().__init__(policy, settings)

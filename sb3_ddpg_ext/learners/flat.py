@@ -35,7 +35,7 @@ class Flat:
         self._pointers = list(map(th.Tensor.data_ptr, self.parameters))
 
     def views(self, flat: th.Tensor) -> list[th.Tensor]:
-        """``flat``, which lies as ``values`` do, cut into tensors of the parameters' shapes."""
+        """Cut ``flat``, which is laid out like ``values``, into tensors of the parameters' shapes."""
         return [flat[where].view(p.shape) for p, where in zip(self.parameters, self.slices, strict=True)]
 
     def holds(self) -> bool:

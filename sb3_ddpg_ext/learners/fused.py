@@ -27,7 +27,7 @@ from sb3_ddpg_ext.policies.options import PENALTIES
 
 
 def _squares(error: th.Tensor, weights: th.Tensor | None) -> th.Tensor:
-    """The weighted sum of their squares; the errors (batch, 1) become the gradient of its mean."""
+    """Return the weighted sum of squared errors, and turn the errors (batch, 1) into the gradient of its mean."""
     weighted = error if weights is None else error * weights
     total = th.linalg.vecdot(weighted, error, dim=0)[0]
     th.mul(weighted, 2 / len(error), out=error)
@@ -35,7 +35,7 @@ def _squares(error: th.Tensor, weights: th.Tensor | None) -> th.Tensor:
 
 
 def _huber(error: th.Tensor, weights: th.Tensor | None) -> th.Tensor:
-    """The same of Huber's loss, which is linear beyond 1."""
+    """The same for Huber's loss, which is linear beyond 1."""
     losses = F.huber_loss(error, th.zeros_like(error), reduction="none")
     error.clamp_(-1, 1).div_(len(error))
     if weights is not None:
@@ -245,7 +245,7 @@ def _sequentials(policy: DDPGPolicy) -> list[nn.Module]:
 
 
 def _of_head(head: Head) -> str | None:
-    """Why these outputs of a critic are not for it."""
+    """The reason why this learner cannot train a critic with these outputs; None if it can."""
     if type(head) is not Scalar:
         return f"the critic's outputs are those of {type(head).__name__}"
     if head.popart is not None:

@@ -119,7 +119,7 @@ class TorchSettings:
 
 @functools.cache
 def cpu_info() -> str:
-    """What Linux says about the first processor; nothing on other systems."""
+    """What Linux says about the first processor; "" on other systems."""
     try:
         return Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
     except OSError:

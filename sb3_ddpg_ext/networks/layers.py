@@ -192,7 +192,7 @@ class ActionGradientClip(nn.Module):
 
 
 def is_norm(module: nn.Module) -> bool:
-    """One of torch, or one by its name that scales and shifts each feature."""
+    """Whether it is a normalisation of torch, or is named so and scales and shifts each feature."""
     if isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.RMSNorm | _NormBase):
         return True
     is_named_so = "norm" in type(module).__name__.lower()

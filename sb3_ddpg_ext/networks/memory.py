@@ -1,4 +1,4 @@
-"""Where the numbers of a network lie."""
+"""Networks whose memory is shared with other networks, and how they are saved."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a plain multilayer perceptron is made of, for those who compute it themselves."""
+"""The layers of a plain multilayer perceptron, for code that computes it without calling its modules."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -56,7 +56,7 @@ def _normalises(norm: nn.LayerNorm, layer: Layer) -> bool:
 
 
 def hooks_of(modules: Iterable[nn.Module]) -> list[dict]:
-    """The registers of what a user may have hung onto these modules, and onto all modules; empty ones too."""
+    """The dicts that hold the hooks of these modules, and those of all modules; most of them are empty."""
     own = [(m._forward_hooks, m._forward_pre_hooks, m._backward_hooks, m._backward_pre_hooks) for m in modules]
     everyones = (
         nn_module._global_forward_hooks,
@@ -69,7 +69,7 @@ def hooks_of(modules: Iterable[nn.Module]) -> list[dict]:
 
 class Snapshot:
     """
-    The modules of some networks as they are now, to see later, in little time, whether they still are.
+    Remembers the modules of some networks, to see quickly whether they have changed.
 
     :param networks: with all that is inside them
     """

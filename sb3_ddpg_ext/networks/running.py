@@ -184,14 +184,14 @@ class ReturnScaler(nn.Module):
         self._returns = np.zeros(0)  # of the episodes that run, one for each environment
 
     def get_extra_state(self) -> th.Tensor:
-        """Saved too, for a training that goes on in the middle of its episodes."""
+        """The returns of the present episodes, which are saved for a training that goes on in the middle of them."""
         return th.from_numpy(self._returns.copy())
 
     def set_extra_state(self, state: th.Tensor) -> None:
         self._returns = state.numpy(force=True).copy()
 
     def begin_episodes(self) -> None:
-        """All environments have been reset."""
+        """Take note that all environments have been reset."""
         self._returns = np.zeros(0)
 
     def update(self, rewards: np.ndarray, dones: np.ndarray, gamma: float) -> None:

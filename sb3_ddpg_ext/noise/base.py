@@ -39,7 +39,7 @@ class Noise(ActionNoise):
     wants_episode_length: bool = False
     is_added: bool = False  # whether it is a process that is added to the actions
     comes_last: bool = False  # among several
-    _stream_key = 0  # a different one for each noise whose streams must not be those of another beside it
+    _stream_key = 0  # noises with the same seed and different keys draw different numbers
     _hidden: tuple[str, ...] = ("action_dim", "n_envs", "parameter_noise", "wants_episode_length")  # from its repr
 
     @property
@@ -211,7 +211,7 @@ class Blocks:
         self._block, self._step = np.empty((0, len(generators), dim)), 0
 
     def next(self) -> np.ndarray:
-        """Of shape (number of environments, dim)."""
+        """The next numbers, of shape (number of environments, dim)."""
         if self._step == len(self._block):
             drawn = [getattr(generator, self._draw)((self.STEPS, self._dim)) for generator in self._generators]
             self._block, self._step = np.stack(drawn, axis=1), 0

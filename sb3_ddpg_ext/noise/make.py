@@ -1,4 +1,4 @@
-"""From what a user gives for ``action_noise`` to a noise."""
+"""Noises from what a user gives for ``action_noise``."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What can be chosen in the networks of DDPG; every default is DDPG as Stable-Baselines3 has it."""
+"""Options of DDPG's networks. With the defaults they are those of Stable-Baselines3."""
 
 import inspect
 from collections.abc import Callable
@@ -187,7 +187,7 @@ class Options:
             raise ValueError(f"{_full('output_norm')} is for what goes into tanh, which inverting_gradients=True takes away")
 
     def initialisers(self) -> tuple[Initialiser, Initialiser | None]:
-        """Of all layers, and of the last."""
+        """The initialisers of all layers, and of the last."""
         last = None if self.last_init is None else make_initialiser(_full("last_init"), self.last_init)
         return make_initialiser(_full("init"), self.init), last
 
@@ -226,7 +226,7 @@ def check_activation(activation_fn: Any) -> Callable[[], nn.Module]:
 
 
 def _called(factory: Callable[[], Any]) -> Any:
-    """What it makes, or None if it needs arguments."""
+    """Call the factory; None if it needs arguments."""
     try:
         return factory()
     except TypeError:

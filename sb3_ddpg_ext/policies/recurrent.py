@@ -180,13 +180,14 @@ class RecurrentPolicy(DDPGPolicy):
         raise ValueError("q_values is for policies without a memory: Q is of histories here")
 
     def plain_actor(self) -> None:
-        """There is no shorter way."""
+        """Recurrent actors have no shorter way to their actions."""
         return
 
     def unrolled(self, batch: Any) -> Batch:
         """
-        The steps of sequences, side by side, with histories in place of observations. Steps behind the end of a shorter
-        sequence are left out, so that losses are means over true ones. Targets see the same histories by their own encoders.
+        Encode sequences: the steps of all of them in one batch, with histories in place of observations. Steps behind the end
+        of a shorter sequence are left out, so that losses are means over steps that happened. The target networks encode the
+        same sequences by their own encoders.
 
         :param batch: n sequences
         """
@@ -214,7 +215,7 @@ class RecurrentPolicy(DDPGPolicy):
         return super().actor_loss(batch._replace(observations=Encoded(histories.actor, critic)))  # type: ignore[arg-type]
 
     def _histories(self, net: Any, batch: Sequences) -> th.Tensor:
-        """Of shape (T + 1, n, features)."""
+        """Encode sequences to features of shape (T + 1, n, features)."""
         encoder = net.encoder
         state = encoder.initial_state(batch.mask.shape[1])
         if batch.states is not None:
@@ -225,7 +226,7 @@ class RecurrentPolicy(DDPGPolicy):
         return encoder(batch.observations, batch.previous_actions, batch.previous_rewards, state)[0]
 
     def _of(self, net: Any, states: th.Tensor) -> State:
-        """The actor's part, or the critic's, of (n, state_size)."""
+        """Take the state of one network from stored states of shape (n, state_size)."""
         own, other = net.encoder.initial_state(1), self.actor.encoder.initial_state(1)  # type: ignore[operator, union-attr]
         size = sum(part.numel() for part in own)
         first_number = 0 if net in (self.actor, self.actor_target) else sum(part.numel() for part in other)
@@ -247,7 +248,7 @@ class RecurrentPolicy(DDPGPolicy):
         return self._histories(net, batch)[:-1][batch.mask]
 
     def _follows(self, net: Any, batch: Sequences) -> th.Tensor:
-        """Histories behind the window of each step."""
+        """The histories at the end of the n-step window of each step."""
         histories = self._histories(net, batch)
         return histories[batch.follows, th.arange(histories.shape[1], device=histories.device)][batch.mask]
 
