@@ -314,3 +314,26 @@ def test_storage_for_a_gpu(space, kwargs):
         record(rng, (mine, its), SPACES[space], 2, n_steps=17)
         sample_both(mine, its, 40)
     assert pickle.loads(pickle.dumps(mine)).sample(3).actions.device.type == "cuda"
+
+
+def test_writing_arrives_or_is_refused():
+    """What is stored can be written to in place; what is a copy, or worked out, cannot, and says so."""
+    buffer = TransitionReplayBuffer(20, spaces.Box(-1, 1, (3,), np.float32), spaces.Box(-1, 1, (1,), np.float32), "cpu")
+    for _ in range(10):
+        buffer.add(np.zeros((1, 3)), np.zeros((1, 3)), np.zeros((1, 1)), np.zeros(1), np.zeros(1), [{}])
+    buffer.observations[:10], buffer.actions[:10], buffer.rewards[:10] = 0.25, 0.5, 1.0
+    batch = buffer.sample(50)
+    assert (batch.observations.unique().tolist(), batch.actions.unique().tolist(), batch.rewards.unique().tolist()) == (
+        [0.25], [0.5], [1.0]
+    )  # fmt: skip
+    for name in ("next_observations", "dones", "timeouts"):
+        with pytest.raises(ValueError, match="read-only"):
+            getattr(buffer, name)[:10] = 0.75
+
+
+def test_stacked_frames_are_not_written_to():
+    """They are put together when they are read."""
+    space = spaces.Box(0, 255, (4, 8, 8), np.uint8)
+    buffer = TransitionReplayBuffer(20, space, spaces.Box(-1, 1, (1,), np.float32), "cpu", frame_stack=4)
+    with pytest.raises(ValueError, match="read-only"):
+        buffer.observations[0] = 1

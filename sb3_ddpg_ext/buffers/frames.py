@@ -46,6 +46,7 @@ class FrameStackColumn:
     """
 
     stacks_frames = True
+    view = None  # rows are put together when they are read
 
     def __init__(
         self,

@@ -178,9 +178,23 @@ class Storage:
         array = column.array(rows)
         return array.reshape(self.n_positions, self.n_envs, *array.shape[1:])
 
-    def observations(self, rows: slice | np.ndarray) -> Any:
-        """:return: observations of shape (n_positions, n_envs, ...), or a dict of such"""
-        arrays = {key: self.array(column, rows) for key, column in self.obs.columns.items()}
+    def observations(self) -> Any:
+        """
+        The observations of shape (n_positions, n_envs, ...), or a dict of such. Arrays in the CPU's memory are the storage's
+        own; copies, of stacked frames and from other devices, are read-only.
+        """
+        rows = slice(self.n_rows)
+        return self._by_key({key: (column, rows, column.view is None) for key, column in self.obs.columns.items()})
+
+    def next_observations(self) -> Any:
+        """The same of those that follow. All of them are copies, and read-only."""
+        return self._by_key({key: (column, self.follows, True) for key, column in self.obs.columns.items()})
+
+    def _by_key(self, wanted: dict[str, tuple[Any, Any, bool]]) -> Any:
+        arrays = {key: self.array(column, rows) for key, (column, rows, _) in wanted.items()}
+        for key, (_, _, is_copy) in wanted.items():
+            if is_copy:
+                arrays[key] = read_only(arrays[key])
         return arrays if self.obs.is_dict else arrays[""]
 
     def reset(self) -> None:
@@ -277,3 +291,12 @@ def _device(given: th.device | str) -> th.device:
     except (RuntimeError, TypeError, AssertionError) as error:  # an assertion where torch has been built without CUDA
         raise ValueError(f"storage_device={given!r} must be None or a device that is there ({error})") from error
     return device
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """
+    :param array: what was worked out or copied for who asks for it, so that writing to it would be lost
+    :return: the same, in which writing is an error
+    """
+    array.flags.writeable = False
+    return array

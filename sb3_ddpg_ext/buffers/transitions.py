@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from sb3_ddpg_ext.batch import Batch, constant
 from sb3_ddpg_ext.buffers.disk import Folder
 from sb3_ddpg_ext.buffers.sampling import Sampling, Uniform
-from sb3_ddpg_ext.buffers.storage import Storage
+from sb3_ddpg_ext.buffers.storage import Storage, read_only
 from sb3_ddpg_ext.validation import check_choice, check_instance, check_integer, check_real
 
 CPU = (None, "cpu", th.device("cpu"))
@@ -222,13 +222,13 @@ class TransitionReplayBuffer(ReplayBuffer):
 
     @property
     def observations(self) -> Any:  # type: ignore[override]
-        """The observations, (buffer_size, n_envs, ...), or a dict of such arrays."""
-        return self.storage.observations(slice(self.storage.n_rows))
+        """The observations, (buffer_size, n_envs, ...), or a dict of such arrays; see :meth:`add` to write transitions."""
+        return self.storage.observations()
 
     @property
     def next_observations(self) -> Any:  # type: ignore[override]
-        """A copy of those that follow, made at each access."""
-        return self.storage.observations(self.storage.follows)
+        """A copy of those that follow, made at each access and read-only; see :meth:`add` to write transitions."""
+        return self.storage.next_observations()
 
     @property
     def actions(self) -> np.ndarray:  # type: ignore[override]
@@ -243,12 +243,12 @@ class TransitionReplayBuffer(ReplayBuffer):
     @property
     def timeouts(self) -> np.ndarray:  # type: ignore[override]
         """Whether an episode was cut by its time limit, (buffer_size, n_envs)."""
-        return _read_only(self.storage.timeouts.reshape(self.buffer_size, self.n_envs).astype(np.float32))
+        return read_only(self.storage.timeouts.reshape(self.buffer_size, self.n_envs).astype(np.float32))
 
     @property
     def dones(self) -> np.ndarray:  # type: ignore[override]
         """Whether an episode ended, by termination or by its time limit, (buffer_size, n_envs)."""
-        return _read_only(np.maximum(self.storage.array(self.storage.rest, slice(None))[..., -1], self.timeouts))
+        return read_only(np.maximum(self.storage.array(self.storage.rest, slice(None))[..., -1], self.timeouts))
 
     def batch(self, batch_size: int, env: VecNormalize | None, gamma: float) -> Any:
         """
@@ -434,9 +434,3 @@ class TransitionReplayBuffer(ReplayBuffer):
     def sampling_settings(self) -> dict[str, Any] | None:
         """What the meaning of the sampling's state depends on, as JSON has it; None where it has none."""
         return self.sampling.settings()
-
-
-def _read_only(array: np.ndarray) -> np.ndarray:
-    """For what is computed when it is asked for: writing to it would be lost."""
-    array.flags.writeable = False
-    return array
