@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from io import BufferedIOBase
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -630,7 +629,7 @@ class DDPG(OffPolicyAlgorithm):
         try:
             super().load_replay_buffer(file, truncate_last_traj)
             return self.replay_buffer  # type: ignore[return-value]
-        except (AssertionError, EOFError, UnpicklingError) as error:
+        except Exception as error:  # a damaged pickle can raise anything
             if isinstance(self.replay_buffer, ReplayBuffer):  # one of SB3's, which needs an environment
                 raise
             raise ValueError(f"path={str(path)!r} must be a file that save_replay_buffer has written ({error})") from error

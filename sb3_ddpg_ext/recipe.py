@@ -200,13 +200,16 @@ class Recipe:
         size = saved.header["buffer_size"]
         loaded: Any
         saved.check_fits(present)
+        saved.check_contents()
         self._check_size_of_folder(present, saved.name, size)
         if present.is_on_disk:
-            saved.verify()
             present.reset()
             loaded = present
         else:
-            loaded = self.make(size * self.n_envs, **self.in_memory)
+            try:
+                loaded = self.make(size * self.n_envs, **self.in_memory)
+            except MemoryError as error:
+                raise ValueError(f"the replay buffer in {saved.name} has no room here: buffer_size={size}") from error
             loaded.reserve_states(present.state_size)
         saved.restore(loaded)
         if saved.demonstrations is not None:

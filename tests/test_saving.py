@@ -1,5 +1,6 @@
 """Saved replay buffers: arrays and JSON, nothing that is run, everything that was there."""
 
+import io
 import json
 import pickle
 import zipfile
@@ -313,3 +314,85 @@ def test_loading_where_the_buffer_was_let_go(kind, tmp_path):
     for name, parts in model.replay_buffer.contents().items():
         np.testing.assert_array_equal(np.concatenate(parts), saved[name])
     model.learn(60, reset_num_timesteps=False)
+
+
+def changed_header(**new):
+    return lambda name, content: json.dumps(json.loads(content) | new) if name == "header.json" else content
+
+
+def changed_array(member, change):
+    def changed(name, content):
+        if name != member:
+            return content
+        file = io.BytesIO()
+        np.save(file, change(np.load(io.BytesIO(content))))
+        return file.getvalue()
+
+    return changed
+
+
+CONTRADICTIONS = {
+    "negative position": changed_header(pos=-5),
+    "position beyond the end": changed_header(pos=10**6),
+    "position that is a word": changed_header(pos="a"),
+    "full that is a number": changed_header(full=3),
+    "version that is a word": changed_header(version="x"),
+    "version 0": changed_header(version=0),
+    "huge": changed_header(buffer_size=10**12),
+    "few observations": changed_header(n_used=3),
+    "many observations": changed_header(n_used=10**6),
+    "ends of other environments": changed_header(goes_on=[True, True, True]),
+    "rows out of range": changed_array("next.npy", lambda a: a + 10**8),
+    "negative rows": changed_array("next.npy", lambda a: a * 0 - 7),
+    "rows that are fractions": changed_array("next.npy", lambda a: a + 0.5),
+    "few time limits": changed_array("timeouts.npy", lambda a: a[:3]),
+    "words": changed_array("rest.npy", lambda a: a.astype("U9")),
+    "rewards that are no numbers": changed_array("rest.npy", lambda a: a * np.nan),
+    "observations that are infinite": changed_array("observations/rows.npy", lambda a: a + np.inf),
+    "observations of another number": changed_array("observations/rows.npy", lambda a: a[:-1]),
+}
+
+
+@pytest.mark.parametrize("path", [None, "folder"])
+@pytest.mark.parametrize("contradiction", CONTRADICTIONS)
+def test_a_file_that_contradicts_itself(contradiction, path, tmp_path):
+    """It is refused by its name, and the buffer of the model stays as it was, in a folder too."""
+    kwargs = dict(replay_buffer_kwargs=dict(path=None if path is None else tmp_path / path))
+    model = make_model(**kwargs).learn(30)
+    model.save_replay_buffer(tmp_path / "good")
+    change = CONTRADICTIONS[contradiction]
+    with zipfile.ZipFile(tmp_path / "good.pkl") as good, zipfile.ZipFile(tmp_path / "bad.pkl", "w") as bad:
+        for name in good.namelist():
+            bad.writestr(name, change(name, good.read(name)))
+    buffer, rewards = model.replay_buffer, model.replay_buffer.rewards.copy()
+    with pytest.raises(ValueError, match=r"bad\.pkl"):
+        model.load_replay_buffer(tmp_path / "bad.pkl")
+    assert model.replay_buffer is buffer
+    np.testing.assert_array_equal(buffer.rewards, rewards)
+
+
+def test_a_file_that_is_damaged(tmp_path):
+    """Cut short, or with a bit turned over, at 300 places: it is refused by its name, or the bit was of no importance."""
+    model = make_model(**KINDS["prioritized"]).learn(40)
+    model.save_replay_buffer(tmp_path / "good")
+    whole, rng = (tmp_path / "good.pkl").read_bytes(), np.random.default_rng(0)
+    expected, refusals = model.replay_buffer.rewards.copy(), []
+    for i in range(300):
+        place = int(rng.integers(len(whole)))
+        damaged = bytearray(whole[:place] if i % 2 else whole)
+        if not i % 2:
+            damaged[place] ^= 1 << int(rng.integers(8))
+        (tmp_path / "bad.pkl").write_bytes(damaged)
+        refusals.append(refusal(model, tmp_path / "bad.pkl"))
+        np.testing.assert_array_equal(model.replay_buffer.rewards, expected)
+    assert all("bad.pkl" in message for message in refusals if message)
+    assert sum(map(bool, refusals)) > 250
+
+
+def refusal(model, path):
+    """What the error says; nothing where there is none."""
+    try:
+        model.load_replay_buffer(path)
+    except ValueError as error:
+        return str(error)
+    return ""

@@ -1,6 +1,7 @@
 """Replay buffers in files of arrays and JSON. Reading such a file runs no code."""
 
 import json
+import struct
 import warnings
 import zipfile
 import zlib
@@ -12,9 +13,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from sb3_ddpg_ext.buffers.checking import check_arrays, check_header
 from sb3_ddpg_ext.buffers.transitions import TransitionReplayBuffer
 
 FORMAT, VERSION = "sb3_ddpg_ext replay buffer", 1
+# What zipfile, zlib, NumPy and the file system raise for damaged archives.
+DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, KeyError, EOFError, OSError, NotImplementedError, RuntimeError,
+          OverflowError, TypeError, ValueError)  # fmt: skip
 ZIP = b"PK\x03\x04"  # what such a file begins with
 ARRAY = "__array__"
 
@@ -87,30 +92,20 @@ class BufferFile:
             self.header = self._json("header.json")
             self.demonstrations = self._json("demonstrations/header.json") if self.header["share"] is not None else None
             known = self.header["format"] == FORMAT
-        except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
+        except DAMAGE as error:
             raise ValueError(f"{name} must be a file that save_replay_buffer has written, to its end ({error})") from error
-        if not known or self.header["version"] > VERSION:
+        if not known or self.header["version"] not in range(1, VERSION + 1):
             raise ValueError(f"{name} has the format {self.header['format']!r}, version {self.header['version']}; it must be "
                              f"{FORMAT!r}, version {VERSION}")  # fmt: skip
 
     def _json(self, member: str) -> Any:
         return json.loads(self._archive.read(member))
 
-    def verify(self) -> None:
-        """
-        Read all of it.
-
-        :raises ValueError: if it is damaged
-        """
-        with self._damage():
-            if damaged := self._archive.testzip():
-                raise zipfile.BadZipFile(f"checksum of {damaged}")
-
     @contextmanager
     def _damage(self) -> Iterator[None]:
         try:
             yield
-        except (zipfile.BadZipFile, zlib.error, KeyError, EOFError) as error:
+        except DAMAGE as error:
             raise ValueError(f"{self.name} must be a file that save_replay_buffer has written, undamaged ({error})") from error
 
     def check_fits(self, buffer: TransitionReplayBuffer) -> None:
@@ -137,18 +132,33 @@ class BufferFile:
         :raises ValueError: if the file is damaged
         """
         header: dict[str, Any] = self.demonstrations if folder else self.header  # type: ignore[assignment]
+        with self._damage():
+            arrays = self._arrays(folder)
+            buffer.restore(header, arrays)
+            settings = header.get("priority_settings")
+            if settings is not None and settings == json.loads(json.dumps(buffer.sampling_settings())):
+                buffer.sampling.restore(header, arrays)
+
+    def _arrays(self, folder: str) -> dict[str, Any]:
         members = [
             name
             for name in self._archive.namelist()
             if name.startswith(folder) and (folder or not name.startswith("demonstrations/"))
             if not name.endswith("header.json")
         ]
+        return {name.removeprefix(folder).rpartition(".")[0]: self._read(name) for name in members}
+
+    def check_contents(self) -> None:
+        """
+        Read all of it, and see whether it can be.
+
+        :raises ValueError: if it is damaged, or contradicts itself
+        """
         with self._damage():
-            arrays = {name.removeprefix(folder).rpartition(".")[0]: self._read(name) for name in members}
-            buffer.restore(header, arrays)
-            settings = header.get("priority_settings")
-            if settings is not None and settings == json.loads(json.dumps(buffer.sampling_settings())):
-                buffer.sampling.restore(header, arrays)
+            for folder, header in (("", self.header), ("demonstrations/", self.demonstrations)):
+                if header is not None:
+                    check_header(header)
+                    check_arrays(header, {name: each for name, each in self._arrays(folder).items() if name != "infos"})
 
     def _read(self, member: str) -> Any:
         if not member.endswith(".json"):
@@ -170,6 +180,7 @@ class SavedArray:
         self._archive, self._member = archive, member
         self._open()
         self.shape: tuple[int, ...] = self._header[0]
+        self.dtype: np.dtype = self._header[2]
         self._row = int(np.prod(self.shape[1:], dtype=np.int64)) * self._header[2].itemsize
 
     def _open(self) -> None:
