@@ -23,7 +23,7 @@ from sb3_ddpg_ext.arguments import check_policy, check_space_of_policy, check_to
 from sb3_ddpg_ext.batch import Batch, Sequences
 from sb3_ddpg_ext.buffers import BufferFile, is_buffer_file, read_episodes, store, write_buffer
 from sb3_ddpg_ext.collector import Collector, step
-from sb3_ddpg_ext.explorer import Explorer, WarmUp, check_actions, needs_preparing, prepare_noise
+from sb3_ddpg_ext.explorer import Explorer, check_actions, needs_preparing, prepare_noise
 from sb3_ddpg_ext.files import written_whole
 from sb3_ddpg_ext.learners import UpdateSettings, check_learner, warn_if_bf16_is_slow
 from sb3_ddpg_ext.noise import Noise
@@ -447,14 +447,16 @@ class DDPG(OffPolicyAlgorithm):
         """The actions for the environments, and for the replay buffer the same on the [-1, 1] scale."""
         n_random = learning_starts if self.random_steps is None else self.random_steps
         scaled = self._explorer.explore(
-            self._act,
-            lambda: self.policy.scale_action(np.array([self.action_space.sample() for _ in range(n_envs)])),
-            self._explorer.noise_of(action_noise),
-            WarmUp(0 if self._is_past_warmup else n_random, self.noise_in_warmup),
-            (self._current_progress_remaining, self.num_timesteps),
-        )
+            self._act, self._random_actions, self._explorer.noise_of(action_noise),
+            0 if self._is_past_warmup else n_random, self.noise_in_warmup,
+            self._current_progress_remaining, self.num_timesteps,
+        )  # fmt: skip
         check_actions(scaled, self.policy, action_noise, self._n_updates, self.learning_rate)
         return self.policy.unscale_action(scaled), scaled
+
+    def _random_actions(self) -> np.ndarray:
+        """Uniform ones, on the [-1, 1] scale."""
+        return self.policy.scale_action(np.array([self.action_space.sample() for _ in range(self.n_envs)]))
 
     def _act(self, perturbed: PerturbedActor | None) -> np.ndarray:
         """The actions of the policy, or of a perturbed copy of its actor, on the [-1, 1] scale."""

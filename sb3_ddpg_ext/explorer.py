@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable
 from copy import deepcopy
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from stable_baselines3.common.noise import ActionNoise
@@ -14,18 +14,6 @@ from sb3_ddpg_ext.noise.base import PerturbedActor
 from sb3_ddpg_ext.policies import DDPGPolicy
 
 N_RECENT = 1000  # steps whose actions the log counts at the bounds
-
-
-class WarmUp(NamedTuple):
-    """
-    The beginning of a training.
-
-    :param n_steps: so many steps act at random; 0 for none
-    :param has_noise: whether the noise is added to these actions, too
-    """
-
-    n_steps: int
-    has_noise: bool
 
 
 class Explorer:
@@ -54,21 +42,25 @@ class Explorer:
         act: Callable[[PerturbedActor | None], np.ndarray],
         draw: Callable[[], np.ndarray],
         noise: Noise | None,
-        warm_up: WarmUp,
-        progress: tuple[float, int],
+        n_random: int,
+        noise_in_warmup: bool,
+        progress_remaining: float,
+        num_timesteps: int,
     ) -> np.ndarray:
         """
         :param act: gives the policy's actions, (n_envs, \\*action_shape), by the perturbed actor where it is given one
         :param draw: gives uniform random actions of the same shape
         :param noise: None for none
-        :param warm_up: see :class:`WarmUp`
-        :param progress: the progress remaining, 1 to 0, and the environment steps until now
+        :param n_random: so many environment steps act at random
+        :param noise_in_warmup: whether the noise is added to these actions, too
+        :param progress_remaining: from 1 to 0
+        :param num_timesteps: environment steps until now
         :return: the actions, clipped to [-1, 1]
         """
         if noise is not None:
-            noise.set_progress(*progress)
-        if progress[1] < warm_up.n_steps:
-            actions, noise = draw(), noise if warm_up.has_noise else None
+            noise.set_progress(progress_remaining, num_timesteps)
+        if num_timesteps < n_random:
+            actions, noise = draw(), noise if noise_in_warmup else None
         else:
             actions = act(None if noise is None else noise.parameter_noise)
         if noise is not None:

@@ -90,7 +90,7 @@ class Storage:
         return slice(self.pos * self.n_envs, (self.pos + 1) * self.n_envs)
 
     def add(
-        self, obs: Any, next_obs: Any, action: np.ndarray, reward: np.ndarray, done: np.ndarray, timeouts: np.ndarray
+        self, obs: Any, next_obs: Any, action: np.ndarray, reward: np.ndarray, done: np.ndarray, timeouts: list[bool] | None
     ) -> slice:
         """
         Write a transition of each environment. An error leaves everything as it was.
@@ -100,7 +100,7 @@ class Storage:
         :param action: of shape (n_envs, action_dim)
         :param reward: of shape (n_envs,)
         :param done: whether the episodes have ended
-        :param timeouts: whether that was by a time limit, which is no termination
+        :param timeouts: whether that was by a time limit, which is no termination; None for by none
         :return: the rows
         """
         starts, follows, rest = self.obs.as_rows(obs, self.n_envs), self.obs.as_rows(next_obs, self.n_envs), self._incoming
@@ -161,11 +161,11 @@ class Storage:
             self.follows[first + env] = self._copy_newest(env)
         self._goes_on[:] = False
 
-    def _end_episodes(self, rows: slice, done: np.ndarray, timeouts: np.ndarray) -> None:
+    def _end_episodes(self, rows: slice, done: np.ndarray, timeouts: list[bool] | None) -> None:
         for env in np.flatnonzero(done).tolist():
             self.follows[rows.start + env] = self._copy_newest(env)
             self._goes_on[env] = False
-            if timeouts[env]:
+            if timeouts is not None and timeouts[env]:
                 self.timeouts[rows.start + env] = True
                 self._incoming[env, -1] = 0.0
 

@@ -195,9 +195,9 @@ class TransitionReplayBuffer(ReplayBuffer):
         done: np.ndarray,
         infos: list[dict[str, Any]],
     ) -> None:
-        timeouts = np.zeros(self.n_envs, bool)
+        timeouts = None
         if self.handle_timeout_termination and np.count_nonzero(done):
-            timeouts[:] = [bool(info.get("TimeLimit.truncated", False)) for info in infos]
+            timeouts = [info.get("TimeLimit.truncated", False) for info in infos]
         rows = self.storage.add(obs, next_obs, action, reward, done, timeouts)
         self._added(rows, infos)
         self.sampling.added(rows)
