@@ -25,7 +25,7 @@ from sb3_ddpg_ext.buffers import BufferFile, is_buffer_file, read_episodes, stor
 from sb3_ddpg_ext.collector import Collector, step
 from sb3_ddpg_ext.explorer import Explorer, check_actions, needs_preparing, prepare_noise
 from sb3_ddpg_ext.files import written_whole
-from sb3_ddpg_ext.learners import UpdateSettings, check_learner, warn_if_bf16_is_slow
+from sb3_ddpg_ext.learners import Learner, UpdateSettings, check_learner, warn_if_bf16_is_slow
 from sb3_ddpg_ext.noise import Noise
 from sb3_ddpg_ext.noise.base import PerturbedActor
 from sb3_ddpg_ext.plan import Plan
@@ -163,7 +163,7 @@ class DDPG(OffPolicyAlgorithm):
         target_noise_clip: float = 0.5,
         target_update_interval: int | None = None,
         max_grad_norm: float | None = None,
-        learner: str = "auto",
+        learner: str | dict[str, Any] | type[Learner] = "auto",
         precision: str = "float32",
         n_threads: int | None = None,
         random_steps: int | None = None,

@@ -4,6 +4,7 @@ import inspect
 import os
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from sb3_ddpg_ext.validation import check_instance, check_integer
 
 OF_DEMONSTRATIONS: dict[str, Any] = dict(combined=False, path=None)  # what their buffer has otherwise
 DEFAULT_SHARE = 0.25  # of demonstrations in a batch
+_warn = partial(warnings.warn, stacklevel=5)  # where the model is made
 
 
 @dataclass(frozen=True)
@@ -297,7 +299,3 @@ def _stacked_frames(env: VecEnv | None, space: spaces.Space) -> int:
     parts = parts_of(space).values()
     stacking = None if env is None or not any(map(is_image_space, parts)) else unwrap_vec_wrapper(env, VecFrameStack)
     return 1 if stacking is None else stacking.stacked_obs.n_stack  # type: ignore[attr-defined]
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, stacklevel=6)  # where the model is made

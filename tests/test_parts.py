@@ -1,0 +1,203 @@
+"""The parts of DDPG, each by itself: parser, explorer, collector, recipe, trainer."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.noise import NormalActionNoise
+
+from sb3_ddpg_ext.batch import Batch
+from sb3_ddpg_ext.buffers import TransitionReplayBuffer
+from sb3_ddpg_ext.collector import Collector
+from sb3_ddpg_ext.explorer import Explorer
+from sb3_ddpg_ext.kinds import Kinds, number_of
+from sb3_ddpg_ext.learners import EagerLearner, UpdateSettings
+from sb3_ddpg_ext.noise import GaussianNoise
+from sb3_ddpg_ext.policies import DDPGPolicy
+from sb3_ddpg_ext.recipe import Recipe
+from sb3_ddpg_ext.replay import as_replay
+from sb3_ddpg_ext.trainer import Trainer
+
+OBS, ACTIONS = spaces.Box(-1, 1, (3,), np.float32), spaces.Box(-2, 2, (1,), np.float32)
+
+
+@dataclasses.dataclass
+class Shape:
+    """What the family below makes."""
+
+    size: float
+    colour: str = "red"
+    owner: str = "nobody"
+
+
+@pytest.fixture
+def shapes():
+    family = Kinds("a shape", accepts=lambda spec: isinstance(spec, Shape), by_the_library=("owner",))
+    family.register("round")(Shape)
+    family.register("round-blue", colour="blue")(Shape)
+    family.register("fan_in")(lambda size=3.0: Shape(size, "green"))
+    return family
+
+
+class TestKinds:
+    @pytest.mark.parametrize(
+        ("spec", "made"),
+        [
+            ("round_2", Shape(2.0)),
+            (" round_2.5 ", Shape(2.5)),
+            ("round-blue_1", Shape(1.0, "blue")),
+            ("fan_in", Shape(3.0, "green")),
+            ("fan_in_4", Shape(4.0, "green")),
+            (dict(kind="round", size=2, colour="black"), Shape(2, "black")),
+        ],
+        ids=str,
+    )
+    def test_forms(self, shapes, spec, made):
+        """A name, a name with numbers, a dict with arguments; a name may have an underscore itself."""
+        assert shapes.make("shape", spec) == made
+
+    def test_objects_stay(self, shapes):
+        """One of a user's own is taken as it is."""
+        mine = Shape(7.0)
+        assert shapes.make("shape", mine) is mine
+
+    def test_what_the_library_gives(self, shapes):
+        """It goes to the kinds that name it, and a user cannot give it."""
+        assert shapes.make("shape", "round_1", owner="ours").owner == "ours"
+        assert shapes.make("shape", "fan_in", owner="ours").owner == "nobody"
+        with pytest.raises(ValueError, match=r"'round' has no argument 'owner'; it has \['size', 'colour'\]"):
+            shapes.make("shape", dict(kind="round", size=1, owner="mine"))
+
+    @pytest.mark.parametrize(
+        ("spec", "error", "words"),
+        [
+            ("square", ValueError, "shape='square': the kind 'square' is unknown; it must be a shape; the kinds are round,"),
+            ("round", ValueError, "shape='round': 'round' must be a shape"),
+            ("round_two", ValueError, "could not convert"),
+            (dict(size=1), ValueError, "the kind None is unknown"),
+            (dict(kind=["round"]), ValueError, r"the kind \['round'\] is unknown"),
+            (3, TypeError, "shape=3 must be a shape"),
+        ],
+        ids=str,
+    )
+    def test_wrong_specs(self, shapes, spec, error, words):
+        """The message names argument, value and what is allowed."""
+        with pytest.raises(error, match=words):
+            shapes.make("shape", spec)
+
+    @pytest.mark.parametrize(("text", "number"), [("1e-3", 0.001), (" 2 ", 2.0), ("1_000", None), ("lin", None), (3, None)])
+    def test_numbers(self, text, number):
+        """As YAML reads them, not as Python does."""
+        assert number_of(text) == number
+
+
+class TestExplorer:
+    def explore(self, explorer, noise, num_timesteps, n_random=10, noise_in_warmup=False):
+        act, draw = lambda perturbed: np.full((2, 1), 0.25, np.float32), lambda: np.full((2, 1), -0.5, np.float32)
+        return explorer.explore(act, draw, noise, n_random, noise_in_warmup, 1.0, num_timesteps).tolist()
+
+    def test_warm_up(self):
+        """Random at first, without the noise unless that is asked for; then the policy, with noise."""
+        noise, explorer = GaussianNoise(0.0, mean=0.125).prepare(1, 2, 0), Explorer()
+        assert self.explore(explorer, noise, 9) == [[-0.5]] * 2
+        assert self.explore(explorer, noise, 9, noise_in_warmup=True) == [[-0.375]] * 2
+        assert self.explore(explorer, noise, 10) == [[0.375]] * 2
+        assert self.explore(explorer, None, 10) == [[0.25]] * 2
+
+    def test_actions_stay_within_the_bounds(self):
+        """The log says how many are there."""
+        explorer = Explorer()
+        self.explore(explorer, GaussianNoise(0.0, mean=5.0).prepare(1, 2, 0), 10)
+        self.explore(explorer, None, 10)
+        assert explorer.statistics(None) == {"at_bounds": 0.5}
+        assert explorer.statistics(None) == {}
+
+    def test_a_noise_of_sb3(self):
+        """It is added, and is asked through one adapter, which is made once."""
+        explorer, theirs = Explorer(), NormalActionNoise(np.full(1, 0.5), np.zeros(1))
+        adapted = explorer.noise_of(theirs)
+        assert explorer.noise_of(theirs) is adapted
+        assert self.explore(explorer, adapted, 10) == [[0.75]] * 2
+        assert explorer.statistics(theirs)["sigma"] == 0
+
+
+def test_the_collector_names_what_is_wrong():
+    """Before anything is stored."""
+    env = make_vec_env("Pendulum-v1", n_envs=2)
+    collector = Collector(env, env.observation_space, None)
+    good = np.zeros((2, 3), np.float32), np.zeros(2), np.zeros(2, bool), [{}, {}]
+    collector.check_step(*good)
+    with pytest.raises(ValueError, match="reward"):
+        collector.check_step(good[0], np.array([0, np.nan]), *good[2:])
+    with pytest.raises(ValueError, match=r"shape \(2, 4\)"):
+        collector.check_step(np.zeros((2, 4), np.float32), *good[1:])
+    ended = np.array([True, False]), [{"terminal_observation": np.full(3, np.inf)}, {}]
+    with pytest.raises(ValueError, match="terminal_observation"):
+        collector.check_step(*good[:2], *ended)
+
+
+def recipe(buffer_class=TransitionReplayBuffer, given=None, n_steps=1):
+    fixed = dict(buffer_size=20, observation_space=OBS, action_space=ACTIONS, device=th.device("cpu"), n_envs=2)
+    return Recipe.of(buffer_class, given or {}, None, None, n_steps, 0.9, optimize_memory_usage=False, **fixed)
+
+
+class TestRecipe:
+    def test_it_makes_buffers(self):
+        """By the model's settings, of any size, and it cannot be changed."""
+        made = recipe(given=dict(sampling="prioritized"), n_steps=3)
+        buffer = made.make_first()
+        assert (buffer.buffer_size, buffer.n_envs, buffer.n_steps, buffer.gamma) == (10, 2, 3, 0.9)
+        assert made.make(7, 1).buffer_size == 7
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            made.buffer_size = 3
+
+    def test_a_folder_in_use(self, tmp_path):
+        """A loaded model begins with an empty buffer in memory where another process has its folder."""
+        made = recipe(given=dict(path=str(tmp_path)))
+        first = made.make_first()
+        assert first.is_on_disk
+        with pytest.warns(UserWarning, match="must not be used by another replay buffer.*empty one in memory"):
+            assert not made.make_for_loaded(may_train=True).is_on_disk
+        assert not made.make_for_loaded(may_train=False).is_on_disk
+
+    def test_sb3s_buffers(self):
+        """They are made, too, and are used through one adapter."""
+        buffer = recipe(ReplayBuffer).make_first()
+        buffer.add(*[np.zeros((2, 3))] * 2, np.zeros((2, 1)), np.ones(2), np.zeros(2), [{}, {}])
+        batch = as_replay(buffer).batch(4, None, gamma=0.5)
+        assert type(batch) is Batch
+        assert batch.discounts.flatten().tolist() == [0.5] * 4
+        with pytest.raises(ValueError, match="sampling"):
+            recipe(ReplayBuffer, dict(sampling="prioritized"))
+
+
+def test_the_trainer():
+    """It draws, updates, tells the errors on, and logs the means of the losses."""
+    policy = DDPGPolicy(OBS, ACTIONS, lambda _: 1e-3, net_arch=[8])
+    trainer, logger = Trainer(policy), Logger(None, [])
+    trainer.choose("eager", UpdateSettings(tau=0.1))
+    assert (type(trainer.learner), trainer.learner_name, trainer.learner.settings.tau) == (EagerLearner, "eager", 0.1)
+    drawn, told = [], []
+
+    def draw(n):
+        column = th.zeros(n, 1)
+        drawn.append(n)
+        return Batch(th.zeros(n, 3), column, th.zeros(n, 3), column, column + 1, column + 0.9, indices=np.arange(n))
+
+    trainer.train(0, 3, 8, draw, lambda rows, errors: told.append((len(rows), len(errors))), None)
+    assert (drawn, told) == ([8] * 3, [(8, 8)] * 3)
+    trainer.record(logger, 3)
+    assert logger.name_to_value["train/n_updates"] == 3
+    assert {"train/critic_loss", "train/actor_loss", "train/learning_rate"} <= set(logger.name_to_value)
+
+
+@pytest.mark.parametrize("wrong", [dict(tau=1.5), dict(policy_delay=0), dict(target_policy_noise=-1), dict(precision="half")])
+def test_settings_are_checked(wrong):
+    """By their names."""
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        UpdateSettings(**wrong)
