@@ -281,8 +281,7 @@ def resolved(kwargs: dict[str, Any]) -> dict[str, Any]:
     :return: the same with the whole path of a folder, which is then the same wherever the model is loaded
     :raises TypeError: if it is no path
     """
-    path = kwargs.get("path")
-    if path is None:
+    if (path := kwargs.get("path")) is None:
         return kwargs
     check_instance("replay_buffer_kwargs['path']", path, (str, os.PathLike), "the path of a folder, or None")
     return kwargs | {"path": str(Path(path).resolve())}

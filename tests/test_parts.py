@@ -11,6 +11,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.noise import NormalActionNoise
 
+from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.buffers import TransitionReplayBuffer
 from sb3_ddpg_ext.collector import Collector
@@ -201,3 +202,41 @@ def test_settings_are_checked(wrong):
     """By their names."""
     with pytest.raises(ValueError, match=next(iter(wrong))):
         UpdateSettings(**wrong)
+
+
+class Overridden(DDPG):
+    """A user's own, with the methods of Stable-Baselines3 that their subclasses change."""
+
+    def __init__(self, *args, **kwargs):
+        self.calls = dict.fromkeys(HOOKS, 0)
+        super().__init__(*args, **kwargs)
+
+
+HOOKS = ("_sample_action", "collect_rollouts", "_store_transition", "train", "_on_step", "dump_logs", "_setup_learn",
+         "_update_info_buffer", "predict", "save_replay_buffer", "load_replay_buffer", "set_random_seed",
+         "_excluded_save_params", "_get_torch_save_params")  # fmt: skip
+
+
+def counted(name):
+    def method(self, *args, **kwargs):
+        self.calls[name] += 1
+        return getattr(super(Overridden, self), name)(*args, **kwargs)
+
+    return method
+
+
+for hook in HOOKS:
+    setattr(Overridden, hook, counted(hook))
+
+
+def test_sb3s_methods_can_be_overridden(tmp_path):
+    """Each of them is still what the training goes through."""
+    model = Overridden("MlpPolicy", "Pendulum-v1", learning_starts=10, batch_size=8, buffer_size=500, seed=0, device="cpu",
+                       policy_kwargs=dict(net_arch=[8]))  # fmt: skip
+    model.learn(420, log_interval=1)
+    model.save(tmp_path / "model")
+    model.save_replay_buffer(tmp_path / "buffer")
+    model.load_replay_buffer(tmp_path / "buffer")
+    assert [name for name in HOOKS if not model.calls[name]] == []
+    assert model.calls["_sample_action"] == model.calls["_store_transition"] == model.calls["_on_step"] == 420
+    assert model.calls["train"] == 410
