@@ -5,6 +5,7 @@ import pickle
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch as th
 from gymnasium import spaces
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.envs import BitFlippingEnv
@@ -267,3 +268,40 @@ def test_flips_bits(kwargs):
     ).learn(4_000)  # fmt: skip
     returns, _ = evaluate_policy(model, make(), 50, return_episode_rewards=True)
     assert np.mean(np.array(returns) > -8) > 0.8
+
+
+class Rover(gym.Env):
+    """A quarter of a metre north in each step, at 5,300 km from the equator; float32 has steps of half a metre there."""
+
+    goals = spaces.Box(-1e7, 1e7, (2,), np.float64)
+    observation_space = spaces.Dict(observation=spaces.Box(-1, 1, (2,), np.float64), achieved_goal=goals, desired_goal=goals)
+    action_space = spaces.Box(-1, 1, (2,), np.float32)
+
+    def look(self):
+        place = np.array([500_000, 5.3e6 + self.t * 0.25])
+        return dict(observation=np.zeros(2), achieved_goal=place, desired_goal=place + 1000)
+
+    def reset(self, seed=None, options=None):
+        self.t = 0
+        return self.look(), {}
+
+    def compute_reward(self, achieved, desired, info):
+        return -(np.linalg.norm(achieved - desired, axis=-1) > 0.2).astype(np.float32)
+
+    def step(self, action):
+        self.t += 1
+        return self.look(), -1.0, False, self.t == 20, {}
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_goals_are_not_rounded(saved, tmp_path):
+    """Of 20 steps one is at the goal of the last, in the 4/5 that get another goal; the networks get float32 all the same."""
+    kwargs = dict(goal_selection_strategy="final")
+    model = DDPG("MultiInputPolicy", Rover(), replay_buffer_class=HindsightReplayBuffer, replay_buffer_kwargs=kwargs,
+                 learning_starts=300, seed=0, device="cpu", policy_kwargs=dict(net_arch=[8])).learn(200)  # fmt: skip
+    if saved:
+        model.save_replay_buffer(tmp_path / "buffer")
+        model.load_replay_buffer(tmp_path / "buffer")
+    batch = model.replay_buffer.sample(20_000)
+    assert (batch.rewards == 0).float().mean().item() == pytest.approx(0.8 / 20, abs=0.006)
+    assert {part.dtype for part in batch.observations.values()} == {th.float32}

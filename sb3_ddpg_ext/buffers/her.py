@@ -108,8 +108,11 @@ class HindsightReplayBuffer(TransitionReplayBuffer):
     :param n_sampled_goal: new goals for each transition as it was; 0 for none
     :param goal_selection_strategy: ``"future"`` (this step or a later one), ``"final"`` (the last until now) or ``"episode"``
     :param copy_info_dict: whether ``compute_reward`` gets the infos of the transitions rather than empty ones
-    :param kwargs: arguments of :class:`TransitionReplayBuffer`
+    :param kwargs: arguments of :class:`TransitionReplayBuffer`. Goals with 64 bits are stored so, unless there is a ``path``,
+        in which ``keep_float64=True`` does it.
     """
+
+    exact_keys = ("achieved_goal", "desired_goal")  # rewards are of goals as they were, such as metres on a map
 
     def __init__(
         self,

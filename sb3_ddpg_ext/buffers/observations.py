@@ -26,11 +26,18 @@ class Observations:
     :param space: also ``Dict``, of which each entry has a column of its own
     :param n_fixed: how many rows there are in any case
     :param n_extra: how many more there will be, roughly
-    :param keep_float64: store 64-bit floats as they are
+    :param keep_float64: store 64-bit floats as they are, all of them or those of these keys
     :param frame_stack: how many frames an observation consists of, each of which is stored once; right for any observation
     """
 
-    def __init__(self, space: spaces.Space, n_fixed: int, n_extra: int, keep_float64: bool = False, frame_stack: int = 1):
+    def __init__(
+        self,
+        space: spaces.Space,
+        n_fixed: int,
+        n_extra: int,
+        keep_float64: bool | tuple[str, ...] = False,
+        frame_stack: int = 1,
+    ):
         self.is_dict, self._spaces = has_keys(space), parts_of(space)
         self.n_fixed, self.n_used, self._n_extra = n_fixed, n_fixed, n_extra
         self.free: list[int] = []  # rows behind the fixed ones that are not needed any more
@@ -51,7 +58,7 @@ class Observations:
         self, key: str, space: spaces.Space, n_rows: int, device: th.device, new_array: NewArray
     ) -> Column | FrameStackColumn:
         shape: Any = get_obs_shape(space)
-        name, dtype = array_prefix(key).replace("/", ".") + "rows", self._stored_as(space.dtype)
+        name, dtype = array_prefix(key).replace("/", ".") + "rows", self._stored_as(key, space.dtype)
         if self.frame_stack > 1:
             is_first = is_image_space(space) and is_image_space_channels_first(space)  # type: ignore[arg-type]
             axis = frame_axis(shape, self.frame_stack, is_first)
@@ -59,8 +66,9 @@ class Observations:
                 return FrameStackColumn(name, n_rows, shape, dtype, device, self.frame_stack, axis, new_array)
         return Column(name, n_rows, shape, dtype, device, new_array)
 
-    def _stored_as(self, dtype: Any) -> np.dtype:
-        if dtype == np.float64 and not self.keep_float64:
+    def _stored_as(self, key: str, dtype: Any) -> np.dtype:
+        kept = self.keep_float64 is True or (self.keep_float64 and key in self.keep_float64)
+        if dtype == np.float64 and not kept:
             return np.dtype(np.float32)  # as which it enters the networks
         return np.dtype(STORED_AS.get(np.dtype(dtype).name, dtype))
 
@@ -76,7 +84,7 @@ class Observations:
     def layout(self) -> dict[str, Any]:
         """Shape and type for each key, in values that JSON has."""
         return {
-            key: [list(get_obs_shape(space)), self._stored_as(space.dtype).name]  # type: ignore[arg-type]
+            key: [list(get_obs_shape(space)), self._stored_as(key, space.dtype).name]  # type: ignore[arg-type]
             for key, space in self._spaces.items()
         }
 

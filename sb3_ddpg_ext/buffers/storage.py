@@ -26,7 +26,8 @@ class Storage:
     :param observation_space: also ``Dict``
     :param action_dim: numbers in an action
     :param device: where transitions are stored; None for the CPU
-    :param keep_float64: store 64-bit floats as they are: for VecNormalize, which subtracts the mean before it rounds
+    :param keep_float64: store 64-bit floats as they are: all, for VecNormalize, which subtracts the mean before it rounds, or
+        those of these keys
     :param frame_stack: how many frames an observation consists of, each of which is stored once; right for any observation
     :param folder: where its arrays are files; None for memory
     :raises ValueError: for a device that is not there
@@ -39,7 +40,7 @@ class Storage:
         observation_space: spaces.Space,
         action_dim: int,
         device: th.device | str | None = None,
-        keep_float64: bool = False,
+        keep_float64: bool | tuple[str, ...] = False,
         frame_stack: int = 1,
         folder: Folder | None = None,
     ):

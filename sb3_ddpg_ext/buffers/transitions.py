@@ -51,6 +51,7 @@ class TransitionReplayBuffer(ReplayBuffer):
         What is in memory then is what the operating system keeps there. One process at a time.
     """
 
+    exact_keys: ClassVar[tuple[str, ...]] = ()  # of observations that are stored with 64 bits, where they have so many
     is_ours: ClassVar[bool] = True  # unlike a buffer of Stable-Baselines3
     of_sequences: ClassVar[bool] = False
     state_size = 0  # numbers in the state of recurrent networks that is stored for one environment
@@ -102,8 +103,9 @@ class TransitionReplayBuffer(ReplayBuffer):
         self.combined = combined
         self.demonstrations: TransitionReplayBuffer | None = None
         self.demonstration_share = 0.0
+        kept = keep_float64 or (self.exact_keys if path is None else ())
         self.storage = Storage(
-            self.buffer_size, n_envs, observation_space, self.action_dim, storage_device, keep_float64, frame_stack,
+            self.buffer_size, n_envs, observation_space, self.action_dim, storage_device, kept, frame_stack,
             None if path is None else Folder(path),
         )  # fmt: skip
         self.pin_memory = pin_memory and self.device.type == "cuda" and self.storage.device.type == "cpu"
@@ -363,6 +365,9 @@ class TransitionReplayBuffer(ReplayBuffer):
             observations = self._normalized(observations, env)
             rewards = env.normalize_reward(rest[:, -2].numpy(force=True)).astype(np.float32)
             rest[:, -2] = th.from_numpy(rewards).to(rest.device)
+        elif self.exact_keys and storage.obs.keep_float64 is not True:
+            exact = {key: observations[key] for key in self.exact_keys}
+            observations |= {key: goal.float() if goal.dtype is th.float64 else goal for key, goal in exact.items()}
         if n_steps > 1:
             powers = self.gamma ** np.arange(n_steps + 1, dtype=np.float32)
             factors = th.from_numpy(powers[:n_steps, None] * inside).to(rest.device)
