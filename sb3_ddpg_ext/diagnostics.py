@@ -68,7 +68,7 @@ class Diagnostics:
             state = np.random.get_state()
             self._batch, self._size = draw(N_TRANSITIONS), size
             np.random.set_state(state)
-        statistics = _look(policy, self._batch)
+        statistics = _statistics_of(policy, self._batch)
         self._warn(statistics["stuck"], statistics["flat"], int(statistics.pop("n_states")))
         return statistics
 
@@ -89,7 +89,7 @@ class Diagnostics:
 
 
 @th.no_grad()
-def _look(policy: DDPGPolicy, batch: Batch) -> dict[str, float]:
+def _statistics_of(policy: DDPGPolicy, batch: Batch) -> dict[str, float]:
     actor, critic = policy.actor, policy.critic
     batch = policy.unrolled(batch)
     has_td_error = hasattr(critic, "td_errors")

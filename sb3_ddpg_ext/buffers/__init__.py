@@ -1,5 +1,6 @@
 """Replay buffers, the ways to sample them, and files of them."""
 
+from sb3_ddpg_ext.batch import Sequences
 from sb3_ddpg_ext.buffers.buffer_class import check_buffer_kwargs, choose_buffer, n_step_kwargs
 from sb3_ddpg_ext.buffers.episodes import Episode, read_episodes, store, write_episodes
 from sb3_ddpg_ext.buffers.her import HindsightReplayBuffer
@@ -18,6 +19,7 @@ __all__ = [
     "Prioritized",
     "Sampling",
     "SequenceReplayBuffer",
+    "Sequences",
     "TransitionReplayBuffer",
     "Uniform",
     "check_buffer_kwargs",
