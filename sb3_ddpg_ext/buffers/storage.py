@@ -185,17 +185,14 @@ class Storage:
         own; copies, of stacked frames and from other devices, are read-only.
         """
         rows = slice(self.n_rows)
-        return self._by_key({key: (column, rows, column.view is None) for key, column in self.obs.columns.items()})
+        arrays = {key: self.array(column, rows) for key, column in self.obs.columns.items()}
+        for key in (key for key, column in self.obs.columns.items() if column.view is None):
+            read_only(arrays[key])
+        return arrays if self.obs.is_dict else arrays[""]
 
     def next_observations(self) -> Any:
         """The same of those that follow. All of them are copies, and read-only."""
-        return self._by_key({key: (column, self.follows, True) for key, column in self.obs.columns.items()})
-
-    def _by_key(self, wanted: dict[str, tuple[Any, Any, bool]]) -> Any:
-        arrays = {key: self.array(column, rows) for key, (column, rows, _) in wanted.items()}
-        for key, (_, _, is_copy) in wanted.items():
-            if is_copy:
-                arrays[key] = read_only(arrays[key])
+        arrays = {key: read_only(self.array(column, self.follows)) for key, column in self.obs.columns.items()}
         return arrays if self.obs.is_dict else arrays[""]
 
     def reset(self) -> None:
