@@ -1,5 +1,6 @@
 """Checks of arguments that depend on each other, and the arguments in files of Stable-Baselines3."""
 
+from types import SimpleNamespace
 from typing import Any
 
 from gymnasium import spaces
@@ -8,13 +9,21 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from stable_baselines3.td3 import policies as sb3_policies
 
+from sb3_ddpg_ext.learners import UpdateSettings, check_learner, warn_if_bf16_is_slow
 from sb3_ddpg_ext.networks import uses_batch_statistics
 from sb3_ddpg_ext.observations import has_keys
 from sb3_ddpg_ext.policies import CnnPolicy, DDPGPolicy, MultiInputPolicy
 from sb3_ddpg_ext.policies.heads import head_takes
 from sb3_ddpg_ext.policies.paper import PaperCnn
 from sb3_ddpg_ext.policies.recurrent import RecurrentPolicy
-from sb3_ddpg_ext.validation import is_subclass
+from sb3_ddpg_ext.validation import (
+    check_instance,
+    check_integer,
+    check_observation_space,
+    check_real,
+    check_train_freq,
+    is_subclass,
+)
 
 Aliases = dict[str, type[BasePolicy]]
 N_IMAGE_AXES = 3
@@ -47,6 +56,35 @@ def check_policy(policy: Any, aliases: Aliases, base: type[DDPGPolicy]) -> None:
         raise TypeError(f"policy={policy!r} must be {allowed} (a subclass of SB3's TD3Policy: derive it from {base.__name__})")
     if issubclass(own, RecurrentPolicy) and base is not RecurrentPolicy:
         raise TypeError(f"policy={policy!r} is for RecurrentDDPG")
+
+
+def checked(attributes: dict[str, Any], aliases: Aliases) -> dict[str, Any]:
+    """
+    Check the arguments that :class:`~sb3_ddpg_ext.DDPG` has as attributes, which may come from a file.
+
+    :param attributes: of a model
+    :param aliases: the names of policies
+    :return: those that are checked, as Python's own numbers and SB3's types
+    :raises ValueError: for a value outside what is allowed
+    :raises TypeError: for a value of the wrong type
+    """
+    at_least = dict(buffer_size=1, learning_starts=0, batch_size=1, gradient_steps=-1, n_steps=1, _stats_window_size=1)
+    at_least |= {
+        name: least for name, least in dict(n_threads=1, seed=0, random_steps=0).items() if attributes[name] is not None
+    }
+    good: dict[str, Any] = {
+        name: check_integer(name.removeprefix("_"), attributes[name], least) for name, least in at_least.items()
+    }
+    good["gamma"] = check_real("gamma", attributes["gamma"], 0, 1)
+    check_learner(attributes["learner"])
+    good |= vars(settings := UpdateSettings.of(SimpleNamespace(**attributes)))
+    warn_if_bf16_is_slow(settings.precision, attributes["device"])
+    check_instance("noise_in_warmup", attributes["noise_in_warmup"], bool, "a bool")
+    good["train_freq"] = check_train_freq(attributes["train_freq"], attributes["n_envs"])
+    check_observation_space(attributes["observation_space"])
+    if "features_extractor_class" not in attributes["policy_kwargs"]:
+        check_space_of_policy(attributes["policy_class"], aliases, attributes["observation_space"])
+    return good
 
 
 def convert_from_sb3(attributes: dict[str, Any]) -> None:

@@ -19,30 +19,23 @@ from stable_baselines3.common.utils import should_collect_more_steps, update_lea
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.patch_gym import _patch_env
 
-from sb3_ddpg_ext.arguments import check_policy, check_space_of_policy, check_together, convert_from_sb3
+from sb3_ddpg_ext.arguments import check_policy, check_together, checked, convert_from_sb3
 from sb3_ddpg_ext.batch import Batch, Sequences
-from sb3_ddpg_ext.buffers import BufferFile, is_buffer_file, read_episodes, store, write_buffer
+from sb3_ddpg_ext.buffer_files import load_buffer, save_buffer
+from sb3_ddpg_ext.buffers import read_episodes, store
 from sb3_ddpg_ext.collector import Collector, step
 from sb3_ddpg_ext.explorer import Explorer, check_actions, needs_preparing, prepare_noise
 from sb3_ddpg_ext.files import written_whole
-from sb3_ddpg_ext.learners import Learner, UpdateSettings, check_learner, warn_if_bf16_is_slow
+from sb3_ddpg_ext.learners import Learner, UpdateSettings
 from sb3_ddpg_ext.noise import Noise
 from sb3_ddpg_ext.noise.base import PerturbedActor
 from sb3_ddpg_ext.plan import Plan
 from sb3_ddpg_ext.policies import CnnPolicy, DDPGPolicy, MlpPolicy, MultiInputPolicy, PaperCnnPolicy, PaperPolicy
 from sb3_ddpg_ext.recipe import Recipe, buffer_class_of, resolved
-from sb3_ddpg_ext.replay import as_replay, opened
+from sb3_ddpg_ext.replay import as_replay
 from sb3_ddpg_ext.schedules import evaluate, make_schedule
 from sb3_ddpg_ext.trainer import Trainer
-from sb3_ddpg_ext.validation import (
-    ShapeCheck,
-    check_action_space,
-    check_instance,
-    check_integer,
-    check_observation_space,
-    check_real,
-    check_train_freq,
-)
+from sb3_ddpg_ext.validation import ShapeCheck, check_action_space, check_instance, check_integer
 
 SelfDDPG = TypeVar("SelfDDPG", bound="DDPG")
 
@@ -224,7 +217,7 @@ class DDPG(OffPolicyAlgorithm):
     def _setup_model(self) -> None:
         """Make the parts from the attributes, which come from the constructor or from a saved file."""
         convert_from_sb3(self.__dict__)
-        self._check_arguments()
+        self.__dict__ |= checked(self.__dict__, self.policy_aliases)
         self._explorer = Explorer()
         self.action_noise = self._prepared(self.action_noise)
         self._setup_lr_schedule()
@@ -239,24 +232,6 @@ class DDPG(OffPolicyAlgorithm):
         self._trainer = Trainer(self.policy)
         self._choose_learner()
         self._is_loading = False
-
-    def _check_arguments(self) -> None:
-        minimum = dict(buffer_size=1, learning_starts=0, batch_size=1, gradient_steps=-1, n_steps=1)
-        for name, at_least in minimum.items():
-            setattr(self, name, check_integer(name, getattr(self, name), at_least))
-        self._stats_window_size = check_integer("stats_window_size", self._stats_window_size, at_least=1)
-        self.gamma = check_real("gamma", self.gamma, 0, 1)
-        check_learner(self.learner)
-        self.__dict__ |= vars(UpdateSettings.of(self))
-        warn_if_bf16_is_slow(self.precision, self.device)
-        for name, at_least in dict(n_threads=1, seed=0, random_steps=0).items():
-            if getattr(self, name) is not None:
-                setattr(self, name, check_integer(name, getattr(self, name), at_least))
-        check_instance("noise_in_warmup", self.noise_in_warmup, bool, "a bool")
-        self.train_freq = check_train_freq(self.train_freq, self.n_envs)  # type: ignore[assignment]
-        check_observation_space(self.observation_space)
-        if "features_extractor_class" not in self.policy_kwargs:
-            check_space_of_policy(self.policy_class, self.policy_aliases, self.observation_space)
 
     def _setup_lr_schedule(self) -> None:
         self.lr_schedule = make_schedule("learning_rate", self.learning_rate)
@@ -591,11 +566,7 @@ class DDPG(OffPolicyAlgorithm):
 
         :param path: the file, with ".pkl" behind it if it has no suffix, as SB3's tools expect it
         """
-        with written_whole(path, "pkl") as file:
-            if as_replay(self.replay_buffer).is_ours:
-                write_buffer(file, self.replay_buffer)  # type: ignore[arg-type]
-            else:
-                super().save_replay_buffer(file)
+        save_buffer(path, self.replay_buffer, self.verbose)  # type: ignore[arg-type]
 
     def load_replay_buffer(self, path: str | Path | BufferedIOBase, truncate_last_traj: bool = True) -> None:
         """
@@ -610,33 +581,13 @@ class DDPG(OffPolicyAlgorithm):
         :param truncate_last_traj: what is added next begins new episodes
         :raises ValueError: if it does not fit the model; the present buffer stays
         """
-        present = self._present_buffer()
-        with opened(path, self.verbose) as file:
-            if is_buffer_file(file):
-                loaded = self._recipe().read(BufferFile(file, str(path)), present)
-            else:
-                loaded = self._recipe().take_over(self._unpickled(file, path, truncate_last_traj), present, str(path))
-        self.replay_buffer = loaded
-        if truncate_last_traj:
-            as_replay(loaded).interrupt()
-        as_replay(loaded).set_env(self.env)
+        self.replay_buffer = load_buffer(
+            self._recipe(), path, self._present_buffer(), self.env, self.verbose, truncate_last_traj
+        )
 
     def _present_buffer(self) -> ReplayBuffer:
         """The replay buffer, or an empty one where a user has let it go."""
         return self._make_replay_buffer() if self.replay_buffer is None else self.replay_buffer
-
-    def _unpickled(self, file: Any, path: Any, truncate_last_traj: bool) -> ReplayBuffer:
-        """Let SB3 read a file of its own. The buffer of the model stays."""
-        kept, self.replay_buffer = self.replay_buffer, None
-        try:
-            super().load_replay_buffer(file, truncate_last_traj)
-            return self.replay_buffer  # type: ignore[return-value]
-        except Exception as error:  # a damaged pickle can raise anything
-            if isinstance(self.replay_buffer, ReplayBuffer):  # one of SB3's, which needs an environment
-                raise
-            raise ValueError(f"path={str(path)!r} must be a file that save_replay_buffer has written ({error})") from error
-        finally:
-            self.replay_buffer = kept
 
     def save(
         self, path: str | Path | BufferedIOBase, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
@@ -17,16 +16,13 @@ from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_ddpg_ext.buffers import (
-    BufferFile,
     HindsightReplayBuffer,
     check_buffer_kwargs,
-    check_same_spaces,
     choose_buffer,
     make_sampling,
     n_step_kwargs,
     read_episodes,
     store,
-    transitions_of,
 )
 from sb3_ddpg_ext.observations import has_keys, parts_of
 from sb3_ddpg_ext.replay import as_replay
@@ -187,78 +183,6 @@ class Recipe:
         store(own, episodes)
         share = DEFAULT_SHARE if self.demonstration_share is None else self.demonstration_share
         buffer.set_demonstrations(own, share)  # type: ignore[attr-defined]
-
-    def read(self, saved: BufferFile, present: Any) -> ReplayBuffer:
-        """
-        Read what :meth:`DDPG.save_replay_buffer` has saved. It is replayed as this recipe says.
-
-        :param saved: the file
-        :param present: the buffer of the model, which lends its demonstrations and its folder
-        :return: a new buffer, or the present one with other contents where it is in a folder
-        :raises ValueError: if the file does not fit; the present buffer is as it was
-        """
-        if not as_replay(present).is_ours:
-            raise ValueError(f"the replay buffer in {saved.name} is one of ours; it must fit {type(present).__name__}")
-        size = saved.header["buffer_size"]
-        loaded: Any
-        saved.check_fits(present)
-        saved.check_contents()
-        self._check_size_of_folder(present, saved.name, size)
-        if present.is_on_disk:
-            present.reset()
-            loaded = present
-        else:
-            try:
-                loaded = self.make(size * self.n_envs, **self.in_memory)
-            except MemoryError as error:
-                raise ValueError(f"the replay buffer in {saved.name} has no room here: buffer_size={size}") from error
-            loaded.reserve_states(present.state_size)
-        saved.restore(loaded)
-        if saved.demonstrations is not None:
-            own: Any = self.make(saved.demonstrations["buffer_size"], 1, **OF_DEMONSTRATIONS)
-            saved.restore(own, "demonstrations/")
-            loaded.set_demonstrations(own, saved.header["share"])
-        elif present.demonstrations is not None and loaded is not present:
-            loaded.set_demonstrations(present.demonstrations, present.demonstration_share)
-        return loaded
-
-    def _check_size_of_folder(self, present: Any, name: str, size: int) -> None:
-        if present.is_on_disk and size != present.buffer_size:
-            raise ValueError(
-                f"the replay buffer in {name} has buffer_size={size * self.n_envs}; it must be that of the folder, "
-                f"{present.buffer_size * self.n_envs}"
-            )
-
-    def take_over(self, other: Any, present: Any, name: str) -> ReplayBuffer:
-        """
-        A buffer from a pickle, one of ours where the model has one of ours.
-
-        :param other: from the file
-        :param present: the buffer of the model
-        :param name: of the file, for errors
-        :return: ``other``, a new one with its transitions, or the present one with them where it is in a folder
-        :raises ValueError: if it does not fit; the present buffer is as it was
-        """
-        if other.n_envs != self.n_envs:
-            raise ValueError(
-                f"the replay buffer in {name} has n_envs={other.n_envs}; it must be the model's n_envs={self.n_envs}"
-            )
-        if as_replay(present).of_sequences:
-            raise ValueError(f"the replay buffer in {name} is a {type(other).__name__}; it must fit RecurrentDDPG")
-        if not as_replay(present).is_ours or as_replay(other).is_ours:
-            return other
-        check_same_spaces(other, present, name)
-        self._check_size_of_folder(present, name, other.buffer_size)
-        own: Any = self.make(other.buffer_size * other.n_envs, other.n_envs, **self.in_memory)
-        for transition in transitions_of(other):
-            own.add(*transition)
-        if present.is_on_disk:  # as it was until here
-            present.reset()
-            present.restore(own.state(), {key: np.concatenate(parts) for key, parts in own.contents().items()})
-            return present
-        if present.demonstrations is not None:
-            own.set_demonstrations(present.demonstrations, present.demonstration_share)
-        return own
 
 
 def buffer_class_of(given: Any, n_steps: int, kwargs: dict[str, Any]) -> type[ReplayBuffer]:

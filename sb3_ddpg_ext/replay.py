@@ -1,15 +1,10 @@
-"""The replay buffers of Stable-Baselines3 as ours, and files of replay buffers."""
+"""The replay buffers of Stable-Baselines3 as ours."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from io import BufferedIOBase
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.save_util import open_path
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_ddpg_ext.batch import Batch
@@ -57,17 +52,3 @@ def as_replay(buffer: ReplayBuffer | None) -> Any:
     :return: itself where it is ours, else :class:`SB3Replay`
     """
     return buffer if isinstance(buffer, TransitionReplayBuffer) else SB3Replay(buffer)  # type: ignore[arg-type]
-
-
-@contextmanager
-def opened(path: str | Path | BufferedIOBase, verbose: int) -> Iterator[Any]:
-    """
-    :param path: a file as Stable-Baselines3 opens it to read; closed after it unless it was open before
-    :param verbose: as in Stable-Baselines3
-    """
-    file = open_path(path, "r", verbose, suffix="pkl")
-    try:
-        yield file
-    finally:
-        if isinstance(path, str | Path):
-            file.close()

@@ -238,7 +238,7 @@ def test_a_failed_save_leaves_the_file_of_before(tmp_path, monkeypatch):
         file.write(b"PK")
         raise OSError("disk full")
 
-    monkeypatch.setattr("sb3_ddpg_ext.ddpg.write_buffer", fails)
+    monkeypatch.setattr("sb3_ddpg_ext.buffer_files.write_buffer", fails)
     with pytest.raises(OSError, match="disk full"):
         model.learn(20).save_replay_buffer(tmp_path / "buffer")
     assert (tmp_path / "buffer.pkl").read_bytes() == before

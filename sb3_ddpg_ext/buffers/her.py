@@ -171,7 +171,8 @@ class HindsightReplayBuffer(TransitionReplayBuffer):
         if self.infos is not None:
             self.infos.values[rows] = infos
 
-    def _relabel(self, steps: np.ndarray, observations: dict[str, th.Tensor], rest: th.Tensor) -> None:
+    def relabel(self, steps: np.ndarray, observations: dict[str, th.Tensor], rest: th.Tensor) -> None:
+        """See :meth:`Relabelling.relabel`."""
         self.relabelling.relabel(steps, observations, rest)
 
     def reset(self) -> None:

@@ -185,8 +185,8 @@ class SequenceReplayBuffer(TransitionReplayBuffer):
         steps = (rows + np.minimum(times, lengths - 1) * self.n_envs) % self.storage.n_rows  # (T + 1, n)
         mask = times[:-1] < lengths
         is_first = self.episodes.n_before(rows) == 0
-        rest = self._rest_of(steps[:-1], env)
-        before = self._rest_of(self._previous(rows)[None], env) * th.from_numpy(~is_first)[None, :, None].to(
+        rest = self.batches.rest(steps[:-1], env)
+        before = self.batches.rest(self._previous(rows)[None], env) * th.from_numpy(~is_first)[None, :, None].to(
             self.storage.device
         )
         history = th.cat([before, rest])  # that of the step before, for each of T + 1
@@ -194,11 +194,12 @@ class SequenceReplayBuffer(TransitionReplayBuffer):
         returns, dones, discounts, follows = self._returns(rewards, terminated, lengths)
         b = np.minimum(self.burn_in, self.episodes.n_before(rows))
         begins = (rows - b * self.n_envs) % self.storage.n_rows
+        rows_of_observations = np.where(times < lengths, steps, self.storage.follows.take(steps[-1]))
         return Sequences(
-            observations=self._observations_of(np.where(times < lengths, steps, self.storage.follows.take(steps[-1])), env),
-            previous_actions=self._to_device(history[..., :-2]),
-            previous_rewards=self._to_device(history[..., -2:-1]),
-            actions=self._to_device(rest[..., :-2]),
+            observations=self.batches.observations(rows_of_observations, env),
+            previous_actions=self.batches.to_device(history[..., :-2]),
+            previous_rewards=self.batches.to_device(history[..., -2:-1]),
+            actions=self.batches.to_device(rest[..., :-2]),
             rewards=self._column(returns),
             dones=self._column(dones),
             discounts=self._column(discounts),
@@ -217,26 +218,12 @@ class SequenceReplayBuffer(TransitionReplayBuffer):
         inside = back <= lengths
         steps = (rows - np.minimum(back, lengths) * self.n_envs) % self.storage.n_rows
         has_previous = th.from_numpy(self.episodes.n_before(rows) > back)[..., None].to(self.storage.device)
-        history = self._rest_of(self._previous(steps), env) * has_previous
-        actions, rewards = (self._to_device(part) for part in (history[..., :-2], history[..., -2:-1]))
-        return Prefix(self._observations_of(steps, env), actions, rewards, self.to_torch(inside))
+        history = self.batches.rest(self._previous(steps), env) * has_previous
+        actions, rewards = (self.batches.to_device(part) for part in (history[..., :-2], history[..., -2:-1]))
+        return Prefix(self.batches.observations(steps, env), actions, rewards, self.to_torch(inside))
 
     def _previous(self, rows: np.ndarray) -> np.ndarray:
         return (rows - self.n_envs) % self.storage.n_rows
-
-    def _rest_of(self, rows: np.ndarray, env: VecNormalize | None) -> th.Tensor:
-        """Actions, rewards, terminations, of shape (\\*rows.shape, action_dim + 2)."""
-        rest = self.storage.rest.gather(rows.reshape(-1))
-        if env is not None:
-            rest[:, -2] = th.from_numpy(env.normalize_reward(rest[:, -2].numpy(force=True)).astype(np.float32)).to(rest.device)
-        return rest.view(*rows.shape, -1)
-
-    def _observations_of(self, rows: np.ndarray, env: VecNormalize | None) -> Any:
-        observations = self.storage.obs.gather(rows.reshape(-1))
-        if env is not None:
-            observations = self._normalized(observations, env)
-        shaped = {key: self._to_device(obs).view(*rows.shape, *obs.shape[1:]) for key, obs in observations.items()}
-        return shaped if self.storage.obs.is_dict else shaped[""]
 
     def _returns(self, rewards: np.ndarray, terminated: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, ...]:
         """

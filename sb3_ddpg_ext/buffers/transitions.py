@@ -1,7 +1,6 @@
 """The replay buffer: any way of sampling, returns of any number of steps, any observations, many environments."""
 
 import copy
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,11 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.buffers import ReplayBuffer, psutil
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from sb3_ddpg_ext.batch import Batch, constant
+from sb3_ddpg_ext.batch import Batch
+from sb3_ddpg_ext.buffers.batch_maker import BatchMaker, Relabel
 from sb3_ddpg_ext.buffers.disk import Folder
+from sb3_ddpg_ext.buffers.room import warn_if_too_large
 from sb3_ddpg_ext.buffers.sampling import Sampling, Uniform
 from sb3_ddpg_ext.buffers.storage import Storage, read_only
 from sb3_ddpg_ext.validation import check_choice, check_instance, check_integer, check_real
@@ -54,6 +55,7 @@ class TransitionReplayBuffer(ReplayBuffer):
     exact_keys: ClassVar[tuple[str, ...]] = ()  # of observations that are stored with 64 bits, where they have so many
     is_ours: ClassVar[bool] = True  # unlike a buffer of Stable-Baselines3
     of_sequences: ClassVar[bool] = False
+    relabel: Relabel | None = None  # changes what was gathered for a batch
     state_size = 0  # numbers in the state of recurrent networks that is stored for one environment
     copies: ClassVar[bool] = True  # whether add() leaves nothing of what it is given for others to change
 
@@ -108,7 +110,7 @@ class TransitionReplayBuffer(ReplayBuffer):
             self.buffer_size, n_envs, observation_space, self.action_dim, storage_device, kept, frame_stack,
             None if path is None else Folder(path),
         )  # fmt: skip
-        self.pin_memory = pin_memory and self.device.type == "cuda" and self.storage.device.type == "cpu"
+        self.batches = BatchMaker(self.storage, self.device, pin_memory)
         self._open()
 
     def _open(self) -> None:
@@ -176,17 +178,7 @@ class TransitionReplayBuffer(ReplayBuffer):
 
     def warn_if_too_large(self) -> None:
         """Warn where a full buffer has no room."""
-        folder = self.storage.folder
-        if folder is not None:
-            folder.warn_if_too_large(self.nbytes)
-        elif psutil is not None and self.storage.device.type == "cpu":  # an optional dependency of SB3's
-            available = psutil.virtual_memory().available
-            if self.nbytes > available:
-                warnings.warn(
-                    f"a full replay buffer of buffer_size={self.buffer_size * self.n_envs} takes {self.nbytes / 1e9:.2f} GB; "
-                    f"{available / 1e9:.2f} GB of memory are available",
-                    stacklevel=4,
-                )
+        warn_if_too_large(self.nbytes, self.buffer_size * self.n_envs, self.storage)
 
     def add(
         self,
@@ -354,64 +346,7 @@ class TransitionReplayBuffer(ReplayBuffer):
         :param rows: of shape (n,)
         :param env: as in :meth:`sample`
         """
-        storage, n, n_steps = self.storage, len(rows), self.n_steps
-        steps, inside = self._windows(rows)
-        rest = storage.rest.gather(steps.reshape(-1))  # (n_steps * n, action_dim + 2), a step after the other
-        # One gather gives (2 n, ...): first the observations, then those that follow.
-        both = np.concatenate((rows, storage.follows.take(steps[-1])))
-        observations = storage.obs.gather(both)
-        self._relabel(steps, observations, rest)
-        if env is not None:
-            observations = self._normalized(observations, env)
-            rewards = env.normalize_reward(rest[:, -2].numpy(force=True)).astype(np.float32)
-            rest[:, -2] = th.from_numpy(rewards).to(rest.device)
-        elif self.exact_keys and storage.obs.keep_float64 is not True:
-            exact = {key: observations[key] for key in self.exact_keys}
-            observations |= {key: goal.float() if goal.dtype is th.float64 else goal for key, goal in exact.items()}
-        if n_steps > 1:
-            powers = self.gamma ** np.arange(n_steps + 1, dtype=np.float32)
-            factors = th.from_numpy(powers[:n_steps, None] * inside).to(rest.device)
-            returns = (rest[:, -2].view(n_steps, n) * factors).sum(dim=0)
-            dones = rest[-n:, -1]  # of the last step of each window, which its row is repeated to fill
-            rest = th.cat((rest[:n, :-2], returns[:, None], dones[:, None]), dim=1)
-            discounts = self.to_torch(powers[inside.sum(axis=0)][:, None])
-        actions, rewards, dones = self._to_device(rest).split((self.action_dim, 1, 1), dim=1)
-        if n_steps == 1:
-            discounts = constant(self.gamma, rewards)
-        observations = {key: self._to_device(obs) for key, obs in observations.items()}
-        if storage.obs.is_dict:
-            before, after = ({key: obs[half] for key, obs in observations.items()} for half in (slice(n), slice(n, None)))
-        else:
-            before, after = observations[""].split(n)  # type: ignore[assignment]
-        return Batch(before, actions, after, dones, rewards, discounts)
-
-    def _windows(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The rows of the steps from each of ``rows`` on, and whether they belong to its return: two arrays (n_steps, n)."""
-        follows_of, n_rows = self.storage.follows, self.storage.n_rows
-        steps = np.empty((self.n_steps, len(rows)), np.int64)
-        inside = np.ones(steps.shape, bool)
-        steps[0] = rows
-        for i in range(1, self.n_steps):
-            follows = follows_of.take(steps[i - 1])
-            np.less(follows, n_rows, out=inside[i])  # else it is no transition's observation
-            steps[i] = np.where(inside[i], follows, steps[i - 1])
-        return steps, inside
-
-    def _relabel(self, steps: np.ndarray, observations: dict[str, th.Tensor], rest: th.Tensor) -> None:
-        """For subclasses, to change what was gathered, in place, before it is normalised."""
-
-    def _normalized(self, observations: dict[str, th.Tensor], env: VecNormalize) -> dict[str, th.Tensor]:
-        arrays = {key: obs.numpy(force=True) for key, obs in observations.items()}
-        normalized = env.normalize_obs(arrays if self.storage.obs.is_dict else arrays[""])
-        by_key: Any = normalized if self.storage.obs.is_dict else {"": normalized}
-        return {key: th.from_numpy(obs) for key, obs in by_key.items()}
-
-    def _to_device(self, tensor: th.Tensor) -> th.Tensor:
-        if tensor.device == self.device:
-            return tensor
-        if self.pin_memory:
-            return tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor.to(self.device)
+        return self.batches.transitions(rows, self.n_steps, self.gamma, env, self.relabel)
 
     def layout(self) -> dict[str, Any]:
         """What a file or a folder must agree with to hold this buffer's transitions, as JSON has it."""
