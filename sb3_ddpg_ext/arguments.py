@@ -9,6 +9,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from stable_baselines3.td3 import policies as sb3_policies
 
+from sb3_ddpg_ext.finite import ON_NAN
 from sb3_ddpg_ext.learners import UpdateSettings, check_learner, warn_if_bf16_is_slow
 from sb3_ddpg_ext.networks import uses_batch_statistics
 from sb3_ddpg_ext.observations import has_keys
@@ -17,6 +18,7 @@ from sb3_ddpg_ext.policies.heads import head_takes
 from sb3_ddpg_ext.policies.paper import PaperCnn
 from sb3_ddpg_ext.policies.recurrent import RecurrentPolicy
 from sb3_ddpg_ext.validation import (
+    check_choice,
     check_instance,
     check_integer,
     check_observation_space,
@@ -80,6 +82,7 @@ def checked(attributes: dict[str, Any], aliases: Aliases) -> dict[str, Any]:
     good |= vars(settings := UpdateSettings.of(SimpleNamespace(**attributes)))
     warn_if_bf16_is_slow(settings.precision, attributes["device"])
     check_instance("noise_in_warmup", attributes["noise_in_warmup"], bool, "a bool")
+    check_choice("on_nan", attributes.get("on_nan", "raise"), ON_NAN)
     good["train_freq"] = check_train_freq(attributes["train_freq"], attributes["n_envs"])
     check_observation_space(attributes["observation_space"])
     if "features_extractor_class" not in attributes["policy_kwargs"]:

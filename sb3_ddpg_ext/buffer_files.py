@@ -1,7 +1,5 @@
 """Replay buffers in files: of ours without a pickle, and as Stable-Baselines3 has them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BufferedIOBase
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +9,7 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.save_util import open_path, save_to_pkl
+from stable_baselines3.common.save_util import save_to_pkl
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ddpg_ext.buffers import (
@@ -22,9 +20,10 @@ from sb3_ddpg_ext.buffers import (
     transitions_of,
     write_buffer,
 )
-from sb3_ddpg_ext.files import written_whole
+from sb3_ddpg_ext.files import opened, written_whole
 from sb3_ddpg_ext.recipe import OF_DEMONSTRATIONS, Recipe
 from sb3_ddpg_ext.replay import as_replay
+from sb3_ddpg_ext.validation import check_trusted
 
 
 def save_buffer(path: str | Path | BufferedIOBase, buffer: ReplayBuffer, verbose: int = 0) -> None:
@@ -40,20 +39,6 @@ def save_buffer(path: str | Path | BufferedIOBase, buffer: ReplayBuffer, verbose
             write_buffer(file, buffer)
         else:
             save_to_pkl(file, buffer, verbose)
-
-
-@contextmanager
-def opened(path: str | Path | BufferedIOBase, verbose: int) -> Iterator[Any]:
-    """
-    :param path: a file as Stable-Baselines3 opens it to read; closed after it unless it was open before
-    :param verbose: as in Stable-Baselines3
-    """
-    file = open_path(path, "r", verbose, suffix="pkl")
-    try:
-        yield file
-    finally:
-        if isinstance(path, str | Path):
-            file.close()
 
 
 def unpickled(file: Any, name: str, env: VecEnv | None, device: th.device, truncate_last_traj: bool) -> ReplayBuffer:
@@ -78,7 +63,7 @@ def unpickled(file: Any, name: str, env: VecEnv | None, device: th.device, trunc
 
 
 def load_buffer(
-    recipe: Recipe, path: Any, present: Any, env: VecEnv | None, verbose: int, truncate_last_traj: bool
+    recipe: Recipe, path: Any, present: Any, env: VecEnv | None, verbose: int, truncate_last_traj: bool, trusted: bool | None
 ) -> ReplayBuffer:
     """
     Load what :meth:`DDPG.save_replay_buffer` has saved.
@@ -89,13 +74,15 @@ def load_buffer(
     :param env: the environments, for hindsight
     :param verbose: as in Stable-Baselines3
     :param truncate_last_traj: what is added next begins new episodes
+    :param trusted: whether a pickle may be read, see :meth:`DDPG.load`
     :return: see :func:`read` and :func:`take_over`
     :raises ValueError: if it does not fit; the present buffer is as it was
     """
-    with opened(path, verbose) as file:
+    with opened(path, "pkl", verbose) as file:
         if is_buffer_file(file):
             loaded = read(recipe, BufferFile(file, str(path)), present)
         else:
+            check_trusted(f"path={str(path)!r} holds pickles", trusted)
             other = unpickled(file, str(path), env, recipe.device, truncate_last_traj)
             loaded = take_over(recipe, other, present, str(path))
     if truncate_last_traj:

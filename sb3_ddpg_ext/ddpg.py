@@ -1,6 +1,7 @@
 """Deep Deterministic Policy Gradient as a Stable-Baselines3 algorithm."""
 
 from collections.abc import Iterable
+from copy import deepcopy
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -24,9 +25,11 @@ from sb3_ddpg_ext.batch import Batch, Sequences
 from sb3_ddpg_ext.buffer_files import load_buffer, save_buffer
 from sb3_ddpg_ext.buffers import read_episodes, store
 from sb3_ddpg_ext.collector import Collector, step
-from sb3_ddpg_ext.explorer import Explorer, check_actions, needs_preparing, prepare_noise
+from sb3_ddpg_ext.explorer import Explorer, needs_preparing, prepare_noise
 from sb3_ddpg_ext.files import written_whole
+from sb3_ddpg_ext.finite import NOT_FINITE, are_finite
 from sb3_ddpg_ext.learners import Learner, UpdateSettings
+from sb3_ddpg_ext.model_file import check_finite_parameters, read_parameters, without_pickle, write_model
 from sb3_ddpg_ext.noise import Noise
 from sb3_ddpg_ext.noise.base import PerturbedActor
 from sb3_ddpg_ext.plan import Plan
@@ -106,6 +109,9 @@ class DDPG(OffPolicyAlgorithm):
     :param random_steps: number of uniform random actions at the beginning; None for ``learning_starts``
     :param noise_in_warmup: add the noise to the random actions, too, as Stable-Baselines3 does. It sends 4 to 20% of them to
         the bounds.
+    :param on_nan: what to do when the numbers of a network have become infinite or NaN, which is looked for at each action and
+        every 200 updates. The networks become what they were when they were last seen to be finite. Then ``"raise"`` stops the
+        training, and ``"rollback"`` goes on, at most three times from the same place.
     :raises ValueError: for a value outside what is allowed, or an observation or reward that is not finite
     :raises TypeError: for a value of the wrong type
     """
@@ -123,6 +129,7 @@ class DDPG(OffPolicyAlgorithm):
     plan: Plan | None = None  # of a preset
     _is_loading = False
     _is_past_warmup = False
+    on_nan = "raise"  # where an older file does not say it
 
     def __init__(
         self,
@@ -161,6 +168,7 @@ class DDPG(OffPolicyAlgorithm):
         n_threads: int | None = None,
         random_steps: int | None = None,
         noise_in_warmup: bool = False,
+        on_nan: str = "raise",
     ):
         check_policy(policy, self.policy_aliases, self.policy_base)
         check_instance("policy_kwargs", policy_kwargs, (dict, type(None)), "a dict or None")
@@ -183,7 +191,7 @@ class DDPG(OffPolicyAlgorithm):
         self.target_policy_noise, self.target_noise_clip = target_policy_noise, target_noise_clip
         self.target_update_interval, self.max_grad_norm = target_update_interval, max_grad_norm
         self.learner, self.precision, self.n_threads = learner, precision, n_threads
-        self.random_steps, self.noise_in_warmup = random_steps, noise_in_warmup
+        self.random_steps, self.noise_in_warmup, self.on_nan = random_steps, noise_in_warmup, on_nan
         self._is_loading = not _init_setup_model
         if _init_setup_model:
             self._setup_model()
@@ -298,7 +306,7 @@ class DDPG(OffPolicyAlgorithm):
         )
         callback.on_training_start(locals(), globals())
         self._choose_learner()  # after the callbacks, which may freeze parameters or watch modules
-        self._trainer.begin_training()
+        self._trainer.begin_training(self._n_updates)
         try:
             while self.num_timesteps < total_timesteps:
                 rollout = self.collect_rollouts(
@@ -420,14 +428,33 @@ class DDPG(OffPolicyAlgorithm):
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
         """The actions for the environments, and for the replay buffer the same on the [-1, 1] scale."""
+        scaled = self._explored(learning_starts, action_noise)
+        while not are_finite(scaled):
+            self._recover(scaled, action_noise)
+            scaled = self._explored(learning_starts, action_noise)
+        return self.policy.unscale_action(scaled), scaled
+
+    def _explored(self, learning_starts: int, action_noise: ActionNoise | None) -> np.ndarray:
         n_random = learning_starts if self.random_steps is None else self.random_steps
-        scaled = self._explorer.explore(
+        return self._explorer.explore(
             self._act, self._random_actions, self._explorer.noise_of(action_noise),
             0 if self._is_past_warmup else n_random, self.noise_in_warmup,
             self._current_progress_remaining, self.num_timesteps,
         )  # fmt: skip
-        check_actions(scaled, self.policy, action_noise, self._n_updates, self.learning_rate)
-        return self.policy.unscale_action(scaled), scaled
+
+    def _recover(self, scaled: np.ndarray, action_noise: ActionNoise | None) -> None:
+        """Go back to finite networks after an action that is not finite, or raise."""
+        name = self.policy.not_finite()
+        if name is None:
+            raise ValueError(
+                f"policy and action_noise={action_noise!r} gave actions={scaled} on the [-1, 1] scale; they must be finite"
+            )
+        self._go_back(name)
+
+    def _go_back(self, name: str) -> None:
+        self._trainer.last_finite.go_back(name, self._n_updates, self.learning_rate, self.on_nan)
+        if self.parameter_noise is not None:  # which acts by a copy of the actor
+            self._explorer.noise_of(self.action_noise).reset()  # type: ignore[union-attr]
 
     def _random_actions(self) -> np.ndarray:
         """Uniform ones, on the [-1, 1] scale."""
@@ -481,6 +508,8 @@ class DDPG(OffPolicyAlgorithm):
         trainer.train(self._n_updates, gradient_steps, batch_size, self._draw, replay.update_priorities, perturbed)
         self._n_updates += gradient_steps
         if trainer.diagnostics.is_due(self._n_updates):
+            if (broken := trainer.last_finite.look(self._n_updates)) is not None:
+                self._go_back(broken)
             trainer.diagnose(self._n_updates, self.batch_size, self._draw, self.replay_buffer.size())  # type: ignore[union-attr]
 
     def _draw(self, batch_size: int) -> Batch | Sequences:
@@ -568,21 +597,23 @@ class DDPG(OffPolicyAlgorithm):
         """
         save_buffer(path, self.replay_buffer, self.verbose)  # type: ignore[arg-type]
 
-    def load_replay_buffer(self, path: str | Path | BufferedIOBase, truncate_last_traj: bool = True) -> None:
+    def load_replay_buffer(
+        self, path: str | Path | BufferedIOBase, truncate_last_traj: bool = True, *, trusted: bool | None = None
+    ) -> None:
         """
         Load what ``save_replay_buffer`` saved.
 
         Transitions, priorities, demonstrations and ``buffer_size`` are those of the file. They are replayed as this model
-        replays: class of the buffer, ``n_steps``, ``gamma``, sampling. A file of SB3's is a pickle, which can run
-        anything: load it only from where you trust. Its transitions are taken over into a buffer of ours, where the model has
-        one.
+        replays: class of the buffer, ``n_steps``, ``gamma``, sampling. A file of SB3's is a pickle, which can run any
+        code when it is read. Its transitions are taken over into a buffer of ours, where the model has one.
 
         :param path: the file
         :param truncate_last_traj: what is added next begins new episodes
+        :param trusted: whether to read a pickle: None with a warning, True silently, False never
         :raises ValueError: if it does not fit the model; the present buffer stays
         """
         self.replay_buffer = load_buffer(
-            self._recipe(), path, self._present_buffer(), self.env, self.verbose, truncate_last_traj
+            self._recipe(), path, self._present_buffer(), self.env, self.verbose, truncate_last_traj, trusted
         )
 
     def _present_buffer(self) -> ReplayBuffer:
@@ -599,8 +630,29 @@ class DDPG(OffPolicyAlgorithm):
         :param exclude: attributes that are not to be saved
         :param include: attributes that are to be saved though they are not by default
         """
+        if (broken := self.policy.not_finite()) is not None:
+            raise ValueError(f"path={str(path)!r}: {broken} {NOT_FINITE}; it is not saved, and an older file stays")
         with written_whole(path, "zip") as file:
-            super().save(file, exclude, include)
+            write_model(file, lambda stream: super(DDPG, self).save(stream, exclude, include), vars(self))
+
+    def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: th.device | str = "auto") -> None:
+        """
+        As in Stable-Baselines3. If the parameters do not fit, those of the model stay as they are.
+
+        :param load_path_or_dict: a file that :meth:`save` has written, or what ``get_parameters`` returned
+        :param exact_match: whether all of them must be there
+        :param device: where they are read to
+        :raises ValueError: if the file is damaged, or a number is not finite
+        """
+        given = load_path_or_dict
+        parameters: Any = given if isinstance(given, dict) else read_parameters(given, device)
+        check_finite_parameters(parameters, "load_path_or_dict" if parameters is given else f"path={str(given)!r}")
+        before: Any = deepcopy(self.get_parameters())
+        try:
+            super().set_parameters(parameters, exact_match, device)
+        except Exception:
+            super().set_parameters(before)
+            raise
 
     @classmethod
     def load(  # type: ignore[override]
@@ -611,10 +663,15 @@ class DDPG(OffPolicyAlgorithm):
         custom_objects: dict[str, Any] | None = None,
         print_system_info: bool = False,
         force_reset: bool = True,
+        *,
+        trusted: bool | None = None,
         **kwargs: Any,
     ) -> SelfDDPG:
         """
         Load what :meth:`save` saved, see Stable-Baselines3's ``BaseAlgorithm.load``.
+
+        Files of this library hold JSON and arrays, and are read without a pickle. Those of Stable-Baselines3, of version 0.1,
+        and objects of your own, such as a function as a learning rate, are pickles, which can run any code when they are read.
 
         :param path: the file
         :param env: where to go on training; None to predict only
@@ -622,10 +679,14 @@ class DDPG(OffPolicyAlgorithm):
         :param custom_objects: what replaces saved objects that cannot be read
         :param print_system_info: show the versions that it was saved with, and the present ones
         :param force_reset: begin with new episodes
+        :param trusted: whether to read pickles: None with a warning, True silently, False never. With False, paths in the file
+            (``tensorboard_log``, a folder for the replay buffer, demonstrations) are not followed, either.
         :param kwargs: arguments of the constructor that replace what was saved. The noise goes on where it was, unless
             ``action_noise`` replaces it, or ``seed`` gives it new random streams.
+        :raises ValueError: if the file is damaged, or needs a pickle and ``trusted=False``
         """
-        model = super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)  # type: ignore[arg-type]
+        stream, objects = without_pickle(path, custom_objects, trusted)
+        model = super().load(stream, env, device, objects, print_system_info, force_reset, **kwargs)  # type: ignore[arg-type]
         if kwargs.get("action_noise") is not None:
             model.action_noise = model._prepared(kwargs["action_noise"])
         elif kwargs.get("seed") is not None:

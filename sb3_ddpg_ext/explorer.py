@@ -11,7 +11,6 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ddpg_ext.noise import Noise, as_noise, make_action_noise
 from sb3_ddpg_ext.noise.base import PerturbedActor
-from sb3_ddpg_ext.policies import DDPGPolicy
 
 N_RECENT = 1000  # steps whose actions the log counts at the bounds
 
@@ -94,27 +93,6 @@ class Explorer:
             numbers["at_bounds"] = float(shares.mean())
             numbers |= {f"at_bounds_{dim}": float(share) for dim, share in enumerate(shares if len(shares) > 1 else ())}
         return numbers
-
-
-def check_actions(actions: np.ndarray, policy: DDPGPolicy, action_noise: Any, n_updates: int, learning_rate: Any) -> None:
-    """
-    :param actions: on the [-1, 1] scale
-    :param policy: that gave them
-    :param action_noise: that was added
-    :param n_updates: until now
-    :param learning_rate: of these
-    :raises ValueError: if they are not finite; it says why
-    """
-    if np.count_nonzero(np.isfinite(actions)) == actions.size:
-        return
-    name = policy.not_finite()
-    if name is None:
-        raise ValueError(f"policy and action_noise={action_noise!r} gave {actions=} on the [-1, 1] scale; they must be finite")
-    raise ValueError(
-        f"the parameters of the {name} are not finite after {n_updates} updates, nor are the actions. Usual reasons are a "
-        f"learning rate that is too high (here learning_rate={learning_rate}) and large rewards or observations; "
-        "policy_kwargs=dict(normalize_observations=True, scale_returns=True) and max_grad_norm=1.0 may help"
-    )
 
 
 def needs_preparing(action_noise: Any) -> bool:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from stable_baselines3.common.save_util import open_path
+
 try:
     import fcntl
 except ImportError:  # not there on Windows
@@ -50,6 +52,21 @@ def written_whole(path: str | Path | BufferedIOBase, suffix: str = "") -> Iterat
         unfinished.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+@contextmanager
+def opened(path: str | Path | BufferedIOBase, suffix: str, verbose: int = 0) -> Iterator[Any]:
+    """
+    :param path: a file as Stable-Baselines3 opens it to read; closed after it unless it was open before
+    :param suffix: for a path that is not there without it
+    :param verbose: as in Stable-Baselines3
+    """
+    file = open_path(path, "r", verbose, suffix)
+    try:
+        yield file
+    finally:
+        if file is not path:
+            file.close()
 
 
 def _target(path: Path, suffix: str) -> Path:

@@ -9,6 +9,7 @@ import torch as th
 from stable_baselines3.common.logger import Logger
 
 from sb3_ddpg_ext.diagnostics import Diagnostics
+from sb3_ddpg_ext.finite import LastFinite
 from sb3_ddpg_ext.learners import Learner, LossLog, TorchSettings, UpdateSettings, choose_learner, warn_if_oversubscribed
 from sb3_ddpg_ext.learners.choose import AUTO
 from sb3_ddpg_ext.noise.base import PerturbedActor
@@ -30,7 +31,7 @@ class Trainer:
         self.policy, self.n_threads = policy, n_threads
         self.learner: Learner | None = None
         self.learner_name = ""  # its kind, or the name of its class
-        self.losses, self.diagnostics = LossLog(), Diagnostics()
+        self.losses, self.diagnostics, self.last_finite = LossLog(), Diagnostics(), LastFinite(policy)
         self._measured: dict[str, float] = {}  # by the diagnostics since the last log
         self._is_exact = False  # whether to use SB3's floating-point operations and no others
         self._torch_settings: dict[tuple, TorchSettings] = {}
@@ -59,9 +60,14 @@ class Trainer:
         self._is_exact = spec == "eager"
         self._torch_settings = {}
 
-    def begin_training(self) -> None:
-        """Let a warning be given once more."""
+    def begin_training(self, n_updates: int) -> None:
+        """
+        Let a warning be given once more, and copy the networks.
+
+        :param n_updates: made until now
+        """
         self._has_warned = False
+        self.last_finite.look(n_updates)
 
     def torch_settings(self, batch_size: int) -> TorchSettings:
         """

@@ -1,6 +1,7 @@
 """Checks of what a user or an environment hands in. Every error names the argument, its value and what is allowed."""
 
 import math
+import warnings
 from numbers import Integral, Real
 from typing import Any
 
@@ -86,6 +87,29 @@ def check_train_freq(train_freq: Any, n_envs: int) -> TrainFreq:
     if unit == "episode" and n_envs > 1:
         raise ValueError(f"train_freq={train_freq!r}: the unit 'episode' needs a single environment, here n_envs={n_envs}")
     return TrainFreq(check_integer("train_freq", pair[0], at_least=1), TrainFrequencyUnit(unit))
+
+
+def check_trusted(what: str, trusted: bool | None, way_out: str = "") -> None:
+    """
+    Refuse pickles, or warn of them, before they are read.
+
+    :param what: which file has which of them
+    :param trusted: whether to read them: False never, True silently, None with a warning
+    :param way_out: what else can be done
+    :raises ValueError: if they are not to be read
+    """
+    check_choice("trusted", trusted, [None, True, False])
+    if trusted is False:
+        raise ValueError(
+            f"{what}, which could run any code; trusted=False reads none. {way_out or 'Or '}say trusted=True if you know who "
+            "wrote the file"
+        )
+    if trusted is None:
+        warnings.warn(
+            f"{what}, which can run any code when they are read; trusted=True says that you know who wrote the file, "
+            "trusted=False refuses it",
+            stacklevel=5,
+        )
 
 
 def check_action_space(env: Any) -> None:

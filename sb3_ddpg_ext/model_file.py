@@ -1,0 +1,206 @@
+"""Files of models: beside what Stable-Baselines3 writes, a member that is read without a pickle."""
+
+import io
+import json
+import pickle
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import singledispatch
+from io import BufferedIOBase
+from itertools import pairwise
+from typing import Any
+
+import torch as th
+from stable_baselines3.common.save_util import load_from_zip_file
+
+from sb3_ddpg_ext.files import opened
+from sb3_ddpg_ext.packing import CannotPack, Packer, check_archive, read_packed, write_packed
+from sb3_ddpg_ext.validation import check_instance, check_integer, check_trusted
+
+MEMBER, FORMAT, VERSION = "model.json", "sb3_ddpg_ext model", 1
+DATA, SERIALIZED = "data", ":serialized:"  # of Stable-Baselines3's files
+# What zipfile, zlib, json, NumPy, torch and the file system raise for damaged archives.
+DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, pickle.UnpicklingError, LookupError, EOFError, OSError,
+          NotImplementedError, RuntimeError, RecursionError, MemoryError, ArithmeticError, AttributeError, TypeError,
+          ValueError)  # fmt: skip
+WITHOUT_TRUST = ("tensorboard_log",)  # paths in a file that is not trusted, which are not followed
+BUFFER_PATHS = ("path", "demonstrations", "demonstration_share")
+OF_RETURNS = ("v_min", "v_max")  # in policy_kwargs: no sizes
+LARGEST_COUNT = 10**9  # of transitions, episodes, environments and the like in such a file
+
+
+def write_model(file: BufferedIOBase, save: Callable[[BufferedIOBase], None], attributes: dict[str, Any]) -> None:
+    """
+    :param file: open for writing
+    :param save: writes what Stable-Baselines3 writes
+    :param attributes: of the model; those that Stable-Baselines3 has saved are packed, too
+    """
+    stream = io.BytesIO()
+    save(stream)
+    with zipfile.ZipFile(stream, "a") as archive:
+        packer, packed, pickled = Packer(), {}, {}
+        for name in json.loads(archive.read(DATA)):
+            try:
+                packed[name] = packer.pack(attributes[name])
+            except CannotPack as reason:
+                pickled[name] = str(reason)
+        about = dict(format=FORMAT, version=VERSION, attributes=packed, pickled=pickled)
+        write_packed(archive, MEMBER, about, packer)
+    file.write(stream.getbuffer())
+
+
+@contextmanager
+def damage_named(name: str) -> Iterator[None]:
+    """
+    Turn what a damaged file raises into one error.
+
+    :param name: of the file
+    :raises ValueError: naming it
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except DAMAGE as error:
+        raise ValueError(f"path={name!r} must be a file that save has written, undamaged ({error})") from error
+
+
+def read_parameters(path: Any, device: th.device | str) -> dict[str, Any]:
+    """
+    :param path: a file of a model, or an open one
+    :param device: where the tensors go
+    :return: state dicts by name
+    :raises ValueError: if the file is damaged
+    """
+    with _archive(path) as archive:
+        return load_from_zip_file(archive.fp, device=device, load_data=False)[1]  # type: ignore[arg-type]
+
+
+@contextmanager
+def _archive(path: Any) -> Iterator[zipfile.ZipFile]:
+    with damage_named(str(path)), opened(path, "zip") as file, zipfile.ZipFile(file) as archive:
+        check_archive(archive)
+        yield archive
+
+
+def without_pickle(
+    path: Any, custom_objects: dict[str, Any] | None, trusted: bool | None
+) -> tuple[BufferedIOBase, dict[str, Any]]:
+    """
+    What ``BaseAlgorithm.load`` is to read instead of a file, so that it unpickles nothing that can be had otherwise.
+
+    :param path: the file, or an open one
+    :param custom_objects: a user's, which stand for the attributes of their names
+    :param trusted: whether pickles may be read: False never, True silently, None with a warning
+    :return: a file in memory, and the objects to load it with
+    :raises ValueError: if the file is damaged, or needs a pickle that is not to be read
+    """
+    check_instance("custom_objects", custom_objects, (dict, type(None)), "a dict or None")
+    given = custom_objects or {}
+    with _archive(path) as archive:
+        data = json.loads(archive.read(DATA))
+        attributes, unpacker = {}, None
+        if MEMBER in archive.namelist():
+            about, unpacker = read_packed(archive, MEMBER)
+            _check_version(about)
+            attributes = about["attributes"]
+            data = {name: data.get(name) for name in (*attributes, *about["pickled"])}
+        objects = {name: unpacker.unpack(value) for name, value in attributes.items()} if unpacker else {}
+        objects |= {name: value for name, value in given.items() if name in data}
+        others = [name for name in archive.namelist() if not name.startswith((DATA, MEMBER))]
+        members = {name: archive.read(name) for name in others}
+    if pickled := [name for name, value in data.items() if name not in objects and is_pickled(value)]:
+        what, way_out = f"has {', '.join(pickled)} as pickles", "Give them by custom_objects, or "
+        check_trusted(f"path={str(path)!r} {what}", trusted, way_out)
+    if trusted is False:
+        objects |= _bounded(objects, sum(map(len, members.values())), str(path))
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr(DATA, json.dumps({name: None if name in objects else value for name, value in data.items()}))
+        for name, content in members.items():
+            archive.writestr(name, content)
+    stream.seek(0)
+    return stream, objects
+
+
+def is_pickled(value: Any) -> bool:
+    """:param value: from the JSON of Stable-Baselines3"""
+    return isinstance(value, dict) and SERIALIZED in value
+
+
+def _check_version(about: dict[str, Any]) -> None:
+    if about["format"] != FORMAT or about["version"] not in range(1, VERSION + 1):
+        raise ValueError(
+            f"its format is {about['format']!r}, version {about['version']}; it must be {FORMAT!r}, version {VERSION}"
+        )
+
+
+def _bounded(objects: dict[str, Any], n_bytes: int, path: str) -> dict[str, Any]:
+    """
+    What takes the place of paths in a file that is not trusted.
+
+    :raises ValueError: if it asks for more than it brings
+    """
+    for name in ("buffer_size", "batch_size", "n_envs", "_stats_window_size", "n_steps"):
+        if check_integer(f"path={path!r}: {name}", objects.get(name, 1), at_least=1) > LARGEST_COUNT:
+            raise ValueError(f"path={path!r} has {name}={objects[name]!r}; it must be at most {LARGEST_COUNT}")
+    for width in _products(objects.get("policy_kwargs", {})):
+        if width > n_bytes:
+            raise ValueError(f"path={path!r} has policy_kwargs for more parameters than its {n_bytes} bytes can hold")
+    kwargs = {
+        name: value for name, value in dict(objects.get("replay_buffer_kwargs") or {}).items() if name not in BUFFER_PATHS
+    }
+    return dict.fromkeys(WITHOUT_TRUST) | {"replay_buffer_kwargs": kwargs}
+
+
+@singledispatch
+def _products(value: Any) -> list[int]:
+    """Every whole number, and what neighbours in lists multiply to: the numbers of weights between layers."""
+    return []
+
+
+@_products.register(int)
+def _(value: int) -> list[int]:
+    return [abs(value)]
+
+
+@_products.register(list)
+@_products.register(tuple)
+def _(value: Any) -> list[int]:
+    parts = [_products(each) for each in value]
+    return [*(a[0] * b[0] for a, b in pairwise(parts) if a and b), *(n for part in parts for n in part)]
+
+
+@_products.register(dict)
+def _(value: dict) -> list[int]:
+    return [n for key, each in value.items() if key not in OF_RETURNS for n in _products(each)]
+
+
+def check_finite_parameters(parameters: dict[str, Any], name: str) -> None:
+    """
+    :param parameters: state dicts by name
+    :param name: where they are from, for the error
+    :raises ValueError: if a number is not finite
+    """
+    for key, tensor in _tensors(parameters):
+        if tensor.is_floating_point() and not bool(th.isfinite(tensor).all()):
+            raise ValueError(f"{name} has numbers in {key} that are not finite; all of them must be")
+
+
+@singledispatch
+def _tensors(value: Any, name: str = "") -> Iterator[tuple[str, th.Tensor]]:
+    yield from ()
+
+
+@_tensors.register(th.Tensor)
+def _(value: th.Tensor, name: str = "") -> Iterator[tuple[str, th.Tensor]]:
+    yield name, value
+
+
+@_tensors.register(dict)
+def _(value: dict, name: str = "") -> Iterator[tuple[str, th.Tensor]]:
+    for key, each in value.items():
+        yield from _tensors(each, f"{name}.{key}".lstrip("."))

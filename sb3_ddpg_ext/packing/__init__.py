@@ -1,0 +1,8 @@
+"""Objects as JSON and arrays: written without a pickle, and read without running what a file brings along."""
+
+from sb3_ddpg_ext.packing.archive import check_archive, read_packed, write_packed
+from sb3_ddpg_ext.packing.names import CannotPack
+from sb3_ddpg_ext.packing.packer import Packer
+from sb3_ddpg_ext.packing.unpacker import Unpacker
+
+__all__ = ["CannotPack", "Packer", "Unpacker", "check_archive", "read_packed", "write_packed"]

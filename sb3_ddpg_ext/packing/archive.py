@@ -1,0 +1,65 @@
+"""Packed objects in zip archives."""
+
+import json
+import math
+import zipfile
+from typing import Any
+
+import numpy as np
+
+from sb3_ddpg_ext.packing.packer import Packer
+from sb3_ddpg_ext.packing.unpacker import Unpacker
+
+ARRAYS = "arrays/"
+LARGEST_RATIO = 1000  # of an archive's contents to its size; an archive of zeros has as much
+
+
+def write_packed(archive: zipfile.ZipFile, member: str, value: Any, packer: Packer) -> None:
+    """
+    :param archive: open for writing
+    :param member: the name of the JSON file in it
+    :param value: packed already, with ``packer``, whose arrays are written beside it as ``.npy`` files
+    :param packer: used for this file alone
+    """
+    archive.writestr(member, json.dumps(value, allow_nan=False))
+    for number, array in enumerate(packer.arrays):
+        with archive.open(f"{member}.{ARRAYS}{number}.npy", "w", force_zip64=True) as stream:
+            np.lib.format.write_array(stream, np.asarray(array), allow_pickle=False)
+
+
+def read_packed(archive: zipfile.ZipFile, member: str) -> tuple[Any, Unpacker]:
+    """
+    :param archive: open for reading
+    :param member: the name of the JSON file in it
+    :return: the JSON, and what unpacks it
+    """
+    return json.loads(archive.read(member)), Unpacker(lambda n: read_array(archive, f"{member}.{ARRAYS}{int(n)}.npy"))
+
+
+def read_array(archive: zipfile.ZipFile, member: str) -> np.ndarray:
+    """
+    :param archive: open for reading
+    :param member: the name of an ``.npy`` file in it
+    :raises ValueError: if its header promises more, or less, than is there
+    """
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, is_fortran, dtype = read(stream)
+        data = stream.read()
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(data):
+        raise ValueError(f"{member} must have {math.prod(shape)} numbers of {dtype}, not {len(data)} bytes")
+    array = np.frombuffer(bytearray(data), dtype)
+    return array.reshape(shape[::-1]).T if is_fortran else array.reshape(shape)
+
+
+def check_archive(archive: zipfile.ZipFile) -> None:
+    """
+    :param archive: open for reading
+    :raises ValueError: if it is damaged, or would grow out of proportion
+    """
+    for info in archive.infolist():
+        if info.file_size > LARGEST_RATIO * max(info.compress_size, 1000):
+            raise ValueError(f"{info.filename} would grow from {info.compress_size} to {info.file_size} bytes")
+    if (damaged := archive.testzip()) is not None:
+        raise ValueError(f"{damaged} is damaged")

@@ -1,0 +1,94 @@
+"""What JSON has, and arrays, become objects."""
+
+from collections import deque
+from collections.abc import Callable
+from functools import singledispatchmethod
+from typing import Any
+
+import numpy as np
+import torch as th
+
+from sb3_ddpg_ext.packing.names import HELD, NAMED, class_of
+
+GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
+
+
+class Unpacker:
+    """
+    Makes the objects anew.
+
+    :param arrays: those that :class:`Packer` has collected, by their number
+    """
+
+    def __init__(self, arrays: Callable[[int], np.ndarray]):
+        self._array = arrays
+        self._kept: list[Any] = []
+        self._makers: dict[str, Callable[[dict[str, Any]], Any]] = {
+            "same": lambda packed: self._kept[packed["same"]],
+            "float": lambda packed: float(packed["float"]),
+            "tuple": self._tuple,
+            "dict": lambda packed: {self.unpack(key): self.unpack(value) for key, value in packed["dict"]},
+            "set": lambda packed: set(map(self.unpack, packed["set"])),
+            "frozenset": lambda packed: frozenset(map(self.unpack, packed["frozenset"])),
+            "deque": lambda packed: deque(map(self.unpack, packed["deque"]), packed["maxlen"]),
+            "array": lambda packed: self._keep(self._array(packed["array"])),
+            "scalar": lambda packed: self.unpack(packed["scalar"])[()],
+            "dtype": lambda packed: np.dtype(packed["dtype"]),
+            "tensor": lambda packed: th.from_numpy(self.unpack(packed["tensor"]).copy()),
+            "class": lambda packed: class_of(packed["class"], NAMED + HELD),
+            "enum": lambda packed: class_of(packed["enum"], HELD)(self.unpack(packed["value"])),
+            "generator": self._generator,
+            "random_state": self._random_state,
+            "object": self._object,
+        }
+
+    @singledispatchmethod
+    def unpack(self, packed: Any) -> Any:
+        """
+        :param packed: what :meth:`Packer.pack` returned
+        :raises ValueError: for a class that a file may not name
+        """
+        return packed
+
+    @unpack.register(list)
+    def _(self, packed: list) -> Any:
+        return [self.unpack(each) for each in packed]
+
+    @unpack.register(dict)
+    def _(self, packed: dict) -> Any:
+        kind = next((name for name in self._makers if name in packed), None)
+        if kind is None:
+            raise ValueError(f"{sorted(packed)} must be one of {list(self._makers)}")
+        return self._makers[kind](packed)
+
+    def _keep(self, value: Any) -> Any:
+        self._kept.append(value)
+        return value
+
+    def _tuple(self, packed: dict[str, Any]) -> Any:
+        values = map(self.unpack, packed["tuple"])
+        return tuple(values) if "of" not in packed else class_of(packed["of"], HELD)(*values)
+
+    def _object(self, packed: dict[str, Any]) -> Any:
+        cls = class_of(packed["object"], HELD)
+        made = cls.__new__(cls, *self.unpack(packed["arguments"]))
+        self._keep(made)  # before its parts, which may lead back to it
+        state = self.unpack(packed["state"])
+        if hasattr(made, "__setstate__"):
+            made.__setstate__(state)
+        elif state is not None:
+            made.__dict__.update(state)
+        return made
+
+    def _generator(self, packed: dict[str, Any]) -> np.random.Generator:
+        if packed["generator"] not in GENERATORS:
+            raise ValueError(f"the random generator {packed['generator']!r} must be one of {GENERATORS}")
+        bits = getattr(np.random, packed["generator"])(0)
+        made = self._keep(np.random.Generator(bits))
+        bits.state = self.unpack(packed["state"])
+        return made
+
+    def _random_state(self, packed: dict[str, Any]) -> np.random.RandomState:
+        made = self._keep(np.random.RandomState(0))
+        made.set_state(self.unpack(packed["random_state"]))
+        return made
