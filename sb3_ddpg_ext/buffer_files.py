@@ -20,6 +20,7 @@ from sb3_ddpg_ext.buffers import (
     transitions_of,
     write_buffer,
 )
+from sb3_ddpg_ext.checkpoints import CheckpointFile
 from sb3_ddpg_ext.files import opened, written_whole
 from sb3_ddpg_ext.recipe import OF_DEMONSTRATIONS, Recipe
 from sb3_ddpg_ext.replay import as_replay
@@ -89,6 +90,32 @@ def load_buffer(
         as_replay(loaded).interrupt()
     as_replay(loaded).set_env(env)
     return loaded
+
+
+def resume_buffer(
+    recipe: Recipe, checkpoint: CheckpointFile, present: Any, env: VecEnv | None
+) -> tuple[ReplayBuffer, str | None]:
+    """
+    The replay buffer of a checkpoint, in the middle of its episodes.
+
+    :param recipe: of the model's replay buffer
+    :param checkpoint: the file
+    :param present: the buffer of the model, which has opened its folder
+    :param env: the environments, for hindsight
+    :return: the buffer, and why it is not what it was, or None
+    """
+    position = checkpoint.state["folder"]
+    if position is not None:
+        if as_replay(present).is_ours and present.is_on_disk and present.go_back(position):
+            return present, None
+        return present, "the folder of the replay buffer has overwritten, or lost, transitions of the checkpoint"
+    with opened(checkpoint.path, "zip") as file:
+        if checkpoint.has_pickled_buffer:
+            with checkpoint.open_pickled_buffer(file) as pickled:
+                return unpickled(pickled, checkpoint.name, env, recipe.device, truncate_last_traj=False), None
+        loaded = read(recipe, checkpoint.open_buffer(file), present)
+    as_replay(loaded).set_env(env)
+    return loaded, None
 
 
 def read(recipe: Recipe, saved: BufferFile, present: Any) -> ReplayBuffer:

@@ -1,5 +1,6 @@
 """Deep Deterministic Policy Gradient as a Stable-Baselines3 algorithm."""
 
+import warnings
 from collections.abc import Iterable
 from copy import deepcopy
 from io import BufferedIOBase
@@ -22,10 +23,21 @@ from stable_baselines3.common.vec_env.patch_gym import _patch_env
 
 from sb3_ddpg_ext.arguments import check_policy, check_together, checked, convert_from_sb3
 from sb3_ddpg_ext.batch import Batch, Sequences
-from sb3_ddpg_ext.buffer_files import load_buffer, save_buffer
+from sb3_ddpg_ext.buffer_files import load_buffer, resume_buffer, save_buffer
 from sb3_ddpg_ext.buffers import read_episodes, store
+from sb3_ddpg_ext.checkpoints import (
+    CheckpointFile,
+    Resumption,
+    callback_states,
+    environment_state,
+    is_checkpoint,
+    pending_logs,
+    restore_environment,
+    stream_states,
+    write_checkpoint,
+)
 from sb3_ddpg_ext.collector import Collector, step
-from sb3_ddpg_ext.explorer import Explorer, needs_preparing, prepare_noise
+from sb3_ddpg_ext.explorer import Explorer, is_same_noise, needs_preparing, prepare_noise
 from sb3_ddpg_ext.files import written_whole
 from sb3_ddpg_ext.finite import NOT_FINITE, are_finite
 from sb3_ddpg_ext.learners import Learner, UpdateSettings
@@ -38,7 +50,7 @@ from sb3_ddpg_ext.recipe import Recipe, buffer_class_of, resolved
 from sb3_ddpg_ext.replay import as_replay
 from sb3_ddpg_ext.schedules import evaluate, make_schedule
 from sb3_ddpg_ext.trainer import Trainer
-from sb3_ddpg_ext.validation import ShapeCheck, check_action_space, check_instance, check_integer
+from sb3_ddpg_ext.validation import ShapeCheck, check_action_space, check_instance, check_integer, check_trusted
 
 SelfDDPG = TypeVar("SelfDDPG", bound="DDPG")
 
@@ -129,6 +141,7 @@ class DDPG(OffPolicyAlgorithm):
     plan: Plan | None = None  # of a preset
     _is_loading = False
     _is_past_warmup = False
+    _resumption: Resumption | None = None  # of a checkpoint, until learn() has gone on
     on_nan = "raise"  # where an older file does not say it
 
     def __init__(
@@ -286,7 +299,10 @@ class DDPG(OffPolicyAlgorithm):
         """
         As in Stable-Baselines3. A model of :meth:`from_preset` knows its length and runs the preset's callbacks, too.
 
-        :param total_timesteps: environment steps; None for the preset's
+        A model that was loaded from a checkpoint goes on until it has made ``total_timesteps`` in all, unless
+        ``reset_num_timesteps=False`` asks for so many more.
+
+        :param total_timesteps: environment steps; None for the preset's, or the checkpoint's
         :param callback: called at every step
         :param log_interval: episodes between logs; None for no log
         :param tb_log_name: of the run, for TensorBoard
@@ -294,6 +310,10 @@ class DDPG(OffPolicyAlgorithm):
         :param progress_bar: whether to show one
         :return: the model itself
         """
+        resumed, self._resumption = self._resumption, None
+        if resumed is not None and reset_num_timesteps:
+            total_timesteps, reset_num_timesteps = resumed.remaining(total_timesteps, self.num_timesteps), False
+        noise = None if resumed is None else deepcopy(self.action_noise)  # Stable-Baselines3 resets its own
         if self.plan is not None:
             total_timesteps, callback = self.plan.completes(total_timesteps, callback)
         elif total_timesteps is None:
@@ -307,6 +327,9 @@ class DDPG(OffPolicyAlgorithm):
         callback.on_training_start(locals(), globals())
         self._choose_learner()  # after the callbacks, which may freeze parameters or watch modules
         self._trainer.begin_training(self._n_updates)
+        if resumed is not None:
+            self._is_past_warmup = resumed.apply(callback, self._logger)
+            self.action_noise = noise
         try:
             while self.num_timesteps < total_timesteps:
                 rollout = self.collect_rollouts(
@@ -670,6 +693,9 @@ class DDPG(OffPolicyAlgorithm):
         """
         Load what :meth:`save` saved, see Stable-Baselines3's ``BaseAlgorithm.load``.
 
+        A checkpoint is loaded as a model like any other; with ``env`` it goes on exactly where it was, see
+        :mod:`sb3_ddpg_ext.checkpoint`.
+
         Files of this library hold JSON and arrays, and are read without a pickle. Those of Stable-Baselines3, of version 0.1,
         and objects of your own, such as a function as a learning rate, are pickles, which can run any code when they are read.
 
@@ -685,16 +711,80 @@ class DDPG(OffPolicyAlgorithm):
             ``action_noise`` replaces it, or ``seed`` gives it new random streams.
         :raises ValueError: if the file is damaged, or needs a pickle and ``trusted=False``
         """
+        checkpoint = CheckpointFile(path) if env is not None and is_checkpoint(path) else None
+        if checkpoint is not None and (pickles := checkpoint.pickles):
+            check_trusted(f"path={str(path)!r} has {', '.join(pickles)} as pickles", trusted)
         stream, objects = without_pickle(path, custom_objects, trusted)
+        dim = int(np.prod(objects["action_space"].shape)) if "action_space" in objects else 1
+        if checkpoint is not None and is_same_noise(kwargs.get("action_noise"), objects.get("action_noise"), dim):
+            del kwargs["action_noise"]  # it goes on where it was
+        force_reset = force_reset and checkpoint is None
         model = super().load(stream, env, device, objects, print_system_info, force_reset, **kwargs)  # type: ignore[arg-type]
-        if kwargs.get("action_noise") is not None:
+        if checkpoint is not None:
+            model.go_on_from(checkpoint)
+        elif kwargs.get("action_noise") is not None:
             model.action_noise = model._prepared(kwargs["action_noise"])
         elif kwargs.get("seed") is not None:
             model._seed_noise(kwargs["seed"])
         return model
 
+    def write_checkpoint(self, file: BufferedIOBase, callback: BaseCallback | None = None) -> list[str]:
+        """
+        Write what :meth:`load` goes on from; :mod:`sb3_ddpg_ext.checkpoint` has the functions for it.
+
+        :param file: open for writing
+        :param callback: of the present training, whose state is kept, too
+        :return: why it will not go on exactly; empty if it will
+        """
+        callbacks, reasons = callback_states(callback)
+        environments = None
+        try:
+            environments = environment_state(self.env)
+        except ValueError as reason:
+            reasons.append(f"{reason}: a new episode begins there")
+        buffer: Any = self.replay_buffer
+        is_in_folder = as_replay(buffer).is_ours and buffer.is_on_disk
+        state = dict(
+            class_name=type(self).__name__, num_timesteps=self.num_timesteps, total_timesteps=self._total_timesteps,
+            is_past_warmup=self._is_past_warmup, reasons=reasons, environments=environments, callbacks=callbacks,
+            parts=self.parts_state(), logs=pending_logs(self._logger), streams=stream_states(),
+            folder=buffer.position() if is_in_folder else None,
+        )  # fmt: skip
+        write_checkpoint(file, self.save, state, None if is_in_folder else buffer)
+        return reasons
+
+    def go_on_from(self, checkpoint: CheckpointFile) -> None:
+        """
+        Take over what a checkpoint has beside the model. :meth:`load` calls it.
+
+        :param checkpoint: of this model
+        """
+        state = checkpoint.state
+        reasons = list(state["reasons"])
+        self.replay_buffer, reason = resume_buffer(self._recipe(), checkpoint, self._present_buffer(), self.env)
+        reasons += [] if reason is None else [reason]
+        self.restore_parts(state["parts"])
+        if state["environments"] is None:
+            self._last_obs = None
+        else:
+            restore_environment(self.env, state["environments"])
+        if reasons:
+            warnings.warn(f"{checkpoint.name} does not go on exactly: {'; '.join(reasons)}", stacklevel=3)
+        self._resumption = Resumption(state)
+
+    def parts_state(self) -> dict[str, Any]:
+        """What the parts of the model know that a file of a model does not have."""
+        return dict(explorer=self._explorer.state(), trainer=self._trainer.state(), actions=self.action_space.np_random)
+
+    def restore_parts(self, state: dict[str, Any]) -> None:
+        """:param state: of :meth:`parts_state`"""
+        self._explorer.restore(state["explorer"])
+        self._trainer.restore(state["trainer"])
+        self.action_space.np_random.bit_generator.state = state["actions"].bit_generator.state
+
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_explorer", "_collector", "_trainer", "_is_loading", "plan"]
+        own = ["_explorer", "_collector", "_trainer", "_is_loading", "_resumption", "plan"]
+        return [*super()._excluded_save_params(), *own]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "actor.optimizer", "critic.optimizer"], []

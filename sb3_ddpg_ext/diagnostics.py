@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import torch as th
@@ -49,6 +50,17 @@ class Diagnostics:
         :param n_updates: made until now
         """
         return n_updates - self._n_updates >= INTERVAL
+
+    def state(self) -> dict[str, Any]:
+        """What :meth:`restore` takes, for a training that goes on from a checkpoint."""
+        return dict(vars(self))
+
+    def restore(self, state: dict[str, Any], device: th.device) -> None:
+        """
+        :param state: of :meth:`state`
+        :param device: of the networks; on another one than the CPU the batch is drawn anew
+        """
+        self.__dict__.update(state if device.type == "cpu" else state | {"_batch": None})
 
     def measure(
         self,

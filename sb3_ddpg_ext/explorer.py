@@ -68,6 +68,14 @@ class Explorer:
         self._recent_actions.append(actions)
         return actions
 
+    def state(self) -> list[np.ndarray]:
+        """What :meth:`restore` takes, for a training that goes on from a checkpoint."""
+        return list(self._recent_actions)
+
+    def restore(self, state: list[np.ndarray]) -> None:
+        """:param state: of :meth:`state`"""
+        self._recent_actions.extend(state)
+
     def end_episode(self, action_noise: ActionNoise | None, env: int) -> None:
         """
         :param action_noise: of the model
@@ -131,6 +139,16 @@ def prepare_noise(
         moved_seed = None if seed is None else seed + num_timesteps  # not the random numbers of its beginning again
         noise.move_to(n_envs, moved_seed, _episode_length(noise, env))
     return noise
+
+
+def is_same_noise(given: Any, saved: Any, action_dim: int) -> bool:
+    """
+    :param given: a description of a noise, or an object
+    :param saved: the noise of a file
+    :param action_dim: dimensions of an action
+    :return: whether the two are the same but for how far they are
+    """
+    return given is not None and repr(make_action_noise(deepcopy(given), action_dim)) == repr(saved)
 
 
 def _episode_length(noise: Noise, env: VecEnv | None) -> int | None:

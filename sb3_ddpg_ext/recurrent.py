@@ -77,6 +77,21 @@ class Histories:
             for part in (self.previous_actions, self.previous_rewards, *states):
                 part[ended] = 0
 
+    def state(self) -> dict[str, Any]:
+        """What :meth:`restore` takes, for a training that goes on from a checkpoint."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+    def restore(self, state: dict[str, Any], device: th.device) -> None:
+        """
+        :param state: of :meth:`state`
+        :param device: of the networks
+        """
+        self.__dict__.update(state)
+        self.states = [tuple(part.to(device) for part in each) for each in state["states"]]
+        for name in ("previous_actions", "previous_rewards"):
+            if name in state:
+                setattr(self, name, state[name].to(device))
+
     def as_rows(self) -> np.ndarray:
         """:return: the present states, a row for each environment"""
         parts = [part.transpose(0, 1).flatten(1) for state in self.states for part in state]
@@ -200,6 +215,15 @@ class RecurrentDDPG(DDPG):
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """See :meth:`~sb3_ddpg_ext.policies.recurrent.RecurrentPolicy.predict`."""
         return self.policy.predict(observation, state, episode_start, deterministic, previous_reward)
+
+    def parts_state(self) -> dict[str, Any]:
+        """As :meth:`DDPG.parts_state`, with the histories of the present episodes."""
+        return super().parts_state() | {"histories": self._histories.state()}
+
+    def restore_parts(self, state: dict[str, Any]) -> None:
+        """As :meth:`DDPG.restore_parts`."""
+        super().restore_parts(state)
+        self._histories.restore(state["histories"], self.device)
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_histories"]

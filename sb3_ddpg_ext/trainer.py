@@ -140,6 +140,16 @@ class Trainer:
             logger.record(f"train/{name}", value)
         self._measured = {}
 
+    def state(self) -> dict[str, Any]:
+        """What :meth:`restore` takes, for a training that goes on from a checkpoint."""
+        return dict(losses=self.losses.state(), diagnostics=self.diagnostics.state(), measured=dict(self._measured))
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """:param state: of :meth:`state`"""
+        self.losses.restore(state["losses"], self.policy.device)
+        self.diagnostics.restore(state["diagnostics"], self.policy.device)
+        self._measured = state["measured"]
+
     def warn_if_oversubscribed(self, batch_size: int) -> None:
         """
         Warn, once in a training, where the threads of an update have too few cores.

@@ -8,6 +8,7 @@ import torch as th
 from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 
+from sb3_ddpg_ext.checkpoints import EnvironmentState, environment_state, restore_environment
 from sb3_ddpg_ext.validation import check_integer
 
 
@@ -116,3 +117,29 @@ class ScaledObservations(gym.wrappers.RescaleObservation):
             )
         low, high = np.full_like(space.low, -1), np.full_like(space.high, 1)
         super().__init__(env, low, high)
+
+
+class Resumable(gym.Wrapper, RecordConstructorArgs):
+    """
+    Lets checkpoints reach an environment in another process: a vectorised environment asks it for its state there.
+
+    ``make_vec_env(env_id, 8, wrapper_class=Resumable, vec_env_cls=SubprocVecEnv)``, or for rl_zoo3
+    ``env_wrapper: sb3_ddpg_ext.wrappers.Resumable`` in the YAML file. An environment in the process of the training needs none.
+
+    :param env: any environment
+    """
+
+    def __init__(self, env: gym.Env):
+        RecordConstructorArgs.__init__(self)
+        super().__init__(env)
+
+    def get_state(self) -> EnvironmentState | str:
+        """:return: the state, or why it cannot be taken"""
+        try:
+            return environment_state(self.env)
+        except ValueError as reason:
+            return str(reason)
+
+    def set_state(self, state: EnvironmentState) -> None:
+        """:param state: of an environment that was made alike"""
+        restore_environment(self.env, state)

@@ -5,7 +5,7 @@ from sb3_ddpg_ext.buffers.buffer_class import check_buffer_kwargs, choose_buffer
 from sb3_ddpg_ext.buffers.episodes import Episode, read_episodes, store, write_episodes
 from sb3_ddpg_ext.buffers.her import HindsightReplayBuffer
 from sb3_ddpg_ext.buffers.sampling import SAMPLINGS, LossAdjusted, Prioritized, Sampling, Uniform, make_sampling
-from sb3_ddpg_ext.buffers.saving import BufferFile, is_buffer_file, write_buffer
+from sb3_ddpg_ext.buffers.saving import BufferFile, is_buffer_file, write_buffer, write_members
 from sb3_ddpg_ext.buffers.sb3_buffers import check_same_spaces, transitions_of
 from sb3_ddpg_ext.buffers.sequence import SequenceReplayBuffer
 from sb3_ddpg_ext.buffers.transitions import TransitionReplayBuffer
@@ -33,4 +33,5 @@ __all__ = [
     "transitions_of",
     "write_buffer",
     "write_episodes",
+    "write_members",
 ]

@@ -32,9 +32,20 @@ def write_buffer(file: BufferedIOBase | BinaryIO, buffer: TransitionReplayBuffer
     :param buffer: whose transitions, priorities and demonstrations are saved; how it samples is not
     """
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[arg-type]
-        _write(archive, "", buffer)
-        if buffer.demonstrations is not None:
-            _write(archive, "demonstrations/", buffer.demonstrations)
+        write_members(archive, buffer)
+
+
+def write_members(archive: zipfile.ZipFile, buffer: TransitionReplayBuffer, inside: str = "") -> None:
+    """
+    As :func:`write_buffer`, into an archive that has other members, too.
+
+    :param archive: open for writing
+    :param buffer: what is saved
+    :param inside: the folder in the archive, with a slash behind it; "" for none
+    """
+    _write(archive, inside, buffer)
+    if buffer.demonstrations is not None:
+        _write(archive, f"{inside}demonstrations/", buffer.demonstrations)
 
 
 def _write(archive: zipfile.ZipFile, folder: str, buffer: TransitionReplayBuffer) -> None:
@@ -82,11 +93,12 @@ class BufferFile:
 
     :param file: open for reading
     :param name: of the file, for errors
+    :param inside: see :func:`write_members`
     :raises ValueError: if it is something else, or damaged
     """
 
-    def __init__(self, file: BufferedIOBase | BinaryIO, name: str):
-        self.name = name
+    def __init__(self, file: BufferedIOBase | BinaryIO, name: str, inside: str = ""):
+        self.name, self._inside = name, inside
         try:
             self._archive = zipfile.ZipFile(file)  # type: ignore[arg-type]
             self.header = self._json("header.json")
@@ -99,7 +111,7 @@ class BufferFile:
                              f"{FORMAT!r}, version {VERSION}")  # fmt: skip
 
     def _json(self, member: str) -> Any:
-        return json.loads(self._archive.read(member))
+        return json.loads(self._archive.read(f"{self._inside}{member}"))
 
     @contextmanager
     def _damage(self) -> Iterator[None]:
@@ -140,9 +152,10 @@ class BufferFile:
                 buffer.sampling.restore(header, arrays)
 
     def _arrays(self, folder: str) -> dict[str, Any]:
+        ours = [name.removeprefix(self._inside) for name in self._archive.namelist() if name.startswith(self._inside)]
         members = [
             name
-            for name in self._archive.namelist()
+            for name in ours
             if name.startswith(folder) and (folder or not name.startswith("demonstrations/"))
             if not name.endswith("header.json")
         ]
@@ -162,7 +175,7 @@ class BufferFile:
 
     def _read(self, member: str) -> Any:
         if not member.endswith(".json"):
-            return SavedArray(self._archive, member)
+            return SavedArray(self._archive, f"{self._inside}{member}")
         infos = np.empty(len(parsed := self._json(member)), object)
         infos[:] = [_rich(each) for each in parsed]
         return infos

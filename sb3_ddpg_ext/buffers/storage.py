@@ -259,6 +259,28 @@ class Storage:
         self.obs.forget_unused(self.follows[: self.n_written])
         self.note()
 
+    def go_back(self, state: dict[str, Any]) -> bool:
+        """
+        Forget what a folder has been given since an earlier time.
+
+        :param state: of that time, see :meth:`state`
+        :return: whether that was possible; if transitions of that time have been overwritten, all stay as they are
+        """
+        pos, full = state["pos"], state["full"]
+        is_there = self.pos == pos if full else not self.full and self.pos >= pos
+        if not is_there or full != self.full:
+            return False
+        self.pos = pos
+        newest = (pos - 1) % self.n_positions * self.n_envs
+        for env in range(self.n_envs if self.n_written else 0):
+            self.obs.copy(self.newest.start + env, int(self.follows[newest + env]))
+            if state["goes_on"][env]:
+                self.follows[newest + env] = self.newest.start + env
+        self._goes_on[:] = state["goes_on"]
+        self.obs.forget_unused(self.follows[: self.n_written])
+        self.note()
+        return True
+
     def _repeat(self, first: int, other: int) -> None:
         """Let the transitions from row ``first`` be those from row ``other``."""
         for env in range(self.n_envs):

@@ -371,6 +371,25 @@ class TransitionReplayBuffer(ReplayBuffer):
         self._restore_parts(arrays)
         self.renew_sampling()
 
+    def position(self) -> dict[str, Any]:
+        """Of a buffer in a folder: what :meth:`go_back` needs, which is all that the folder does not have."""
+        own = {"storage": self.storage.state(), "sampling": self.sampling.state()}
+        return own | {"priorities": self.sampling.contents(self.n_written)}
+
+    def go_back(self, position: dict[str, Any]) -> bool:
+        """
+        Forget what has been added to the folder since.
+
+        :param position: of an earlier time
+        :return: whether that was possible
+        """
+        if not self.storage.go_back(position["storage"]):
+            return False
+        self._restore_parts({})
+        self.renew_sampling()
+        self.sampling.restore(position["sampling"], position["priorities"])
+        return True
+
     def sampling_settings(self) -> dict[str, Any] | None:
         """What the meaning of the sampling's state depends on, as JSON has it; None where it has none."""
         return self.sampling.settings()

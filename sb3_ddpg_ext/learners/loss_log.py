@@ -1,5 +1,7 @@
 """Losses on their way to the log."""
 
+from typing import Any
+
 import torch as th
 from stable_baselines3.common.logger import Logger
 
@@ -22,6 +24,18 @@ class LossLog:
             count = self._counts.get(name, 0)
             self._sums[name] = self._sums[name] + loss if count else loss
             self._counts[name] = count + 1
+
+    def state(self) -> dict[str, Any]:
+        """What :meth:`restore` takes, for a training that goes on from a checkpoint."""
+        return dict(sums=dict(self._sums), counts=dict(self._counts), recorded=dict(self._recorded))
+
+    def restore(self, state: dict[str, Any], device: th.device) -> None:
+        """
+        :param state: of :meth:`state`
+        :param device: of the losses
+        """
+        self._sums = {name: value.to(device) for name, value in state["sums"].items()}
+        self._counts, self._recorded = state["counts"], state["recorded"]
 
     def record(self, logger: Logger) -> bool:
         """

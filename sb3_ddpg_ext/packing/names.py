@@ -19,10 +19,12 @@ NAMED = (
 # Modules of whose classes a file may hold objects, too: these are data.
 HELD = (
     "gymnasium.spaces.",
+    "sb3_ddpg_ext.batch",
     "sb3_ddpg_ext.buffers.episodes",
     "sb3_ddpg_ext.buffers.sampling",
     "sb3_ddpg_ext.buffers.sum_tree",
     "sb3_ddpg_ext.noise.",
+    "sb3_ddpg_ext.checkpoints.environments",
     "sb3_ddpg_ext.schedules",
     "stable_baselines3.common.noise",
     "stable_baselines3.common.running_mean_std",

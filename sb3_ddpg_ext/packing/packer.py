@@ -2,8 +2,10 @@
 
 import math
 from collections import deque
+from collections.abc import Iterable
 from enum import Enum
 from functools import singledispatchmethod
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -18,12 +20,16 @@ class Packer:
 
     Numbers, strings, lists, tuples, dicts, sets, arrays, tensors, classes and random generators are packed, and objects of
     the modules in :data:`HELD`.
+
+    :param known: objects that :class:`Unpacker` will be given, too; they are not packed, only named
     """
 
-    def __init__(self) -> None:
+    def __init__(self, known: Iterable[Any] = ()) -> None:
         self.arrays: list[np.ndarray] = []
         self._seen: dict[int, int] = {}
         self._kept: list[Any] = []  # so that no other object gets their id
+        for each in known:
+            self._remember(each)
 
     def pack(self, value: Any) -> Any:
         """
@@ -98,6 +104,14 @@ class Packer:
         self._remember(value)
         self.arrays.append(value)
         return {"array": len(self.arrays) - 1}
+
+    @_packed.register(PurePath)
+    def _(self, value: PurePath) -> Any:
+        return {"path": str(value)}
+
+    @_packed.register(bytes)
+    def _(self, value: bytes) -> Any:
+        return {"bytes": self.pack(np.frombuffer(value, np.uint8))}
 
     @_packed.register(np.generic)
     def _(self, value: np.generic) -> Any:

@@ -1,8 +1,9 @@
 """What JSON has, and arrays, become objects."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import singledispatchmethod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,12 @@ class Unpacker:
     Makes the objects anew.
 
     :param arrays: those that :class:`Packer` has collected, by their number
+    :param known: the objects that it knew, or what stands for them now
     """
 
-    def __init__(self, arrays: Callable[[int], np.ndarray]):
+    def __init__(self, arrays: Callable[[int], np.ndarray], known: Iterable[Any] = ()):
         self._array = arrays
-        self._kept: list[Any] = []
+        self._kept: list[Any] = list(known)
         self._makers: dict[str, Callable[[dict[str, Any]], Any]] = {
             "same": lambda packed: self._kept[packed["same"]],
             "float": lambda packed: float(packed["float"]),
@@ -32,6 +34,8 @@ class Unpacker:
             "frozenset": lambda packed: frozenset(map(self.unpack, packed["frozenset"])),
             "deque": lambda packed: deque(map(self.unpack, packed["deque"]), packed["maxlen"]),
             "array": lambda packed: self._keep(self._array(packed["array"])),
+            "path": lambda packed: Path(packed["path"]),
+            "bytes": lambda packed: self.unpack(packed["bytes"]).tobytes(),
             "scalar": lambda packed: self.unpack(packed["scalar"])[()],
             "dtype": lambda packed: np.dtype(packed["dtype"]),
             "tensor": lambda packed: th.from_numpy(self.unpack(packed["tensor"]).copy()),

@@ -1,0 +1,22 @@
+"""What a checkpoint holds beside the model: environments, random streams, callbacks, the replay buffer."""
+
+from sb3_ddpg_ext.checkpoints.environments import EnvironmentState, environment_state, restore_environment
+from sb3_ddpg_ext.checkpoints.file import CheckpointFile, find_checkpoint, is_checkpoint, sorted_checkpoints, write_checkpoint
+from sb3_ddpg_ext.checkpoints.followers import callback_states
+from sb3_ddpg_ext.checkpoints.resumption import Resumption, pending_logs
+from sb3_ddpg_ext.checkpoints.streams import stream_states
+
+__all__ = [
+    "CheckpointFile",
+    "EnvironmentState",
+    "Resumption",
+    "callback_states",
+    "environment_state",
+    "find_checkpoint",
+    "is_checkpoint",
+    "pending_logs",
+    "restore_environment",
+    "sorted_checkpoints",
+    "stream_states",
+    "write_checkpoint",
+]

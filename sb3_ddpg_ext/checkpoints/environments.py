@@ -1,0 +1,152 @@
+"""The state of environments in the middle of their episodes, taken from outside."""
+
+import io
+import json
+import pickle
+from collections.abc import Iterator
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any, NamedTuple
+
+import cloudpickle
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
+
+from sb3_ddpg_ext.packing import CannotPack, Packer, Unpacker
+
+FUNCTIONS = (FunctionType, MethodType, BuiltinFunctionType)
+# What stays that of the new environment: what is inside, what describes it, what draws, what writes.
+OTHERS = {"env", "envs", "venv", "spec", "class_attributes", "results_writer", "file_handler"}
+OTHERS |= {"screen", "clock", "surf", "font", "viewer", "window", "renderer", "mujoco_renderer"}
+OF_PROCESSES = {"waiting", "_seeds", "_options", "reset_infos"}  # of a VecEnv: the rest are pipes and processes
+METHODS = ("get_state", "set_state")  # of an environment that knows its state itself
+# What pickles of environments raise.
+UNSAVED = (TypeError, AttributeError, pickle.PicklingError, NotImplementedError, RuntimeError, ValueError, RecursionError)
+
+
+class EnvironmentState(NamedTuple):
+    """
+    The state of an environment, or of vectorised ones.
+
+    :param layers: the names of their classes, from the outermost to the innermost
+    :param packed: what they know as JSON, see :mod:`sb3_ddpg_ext.packing`; None where it had to be pickled
+    :param arrays: those that belong to it
+    :param pickled: the same as a pickle, or None
+    """
+
+    layers: list[str]
+    packed: str | None
+    arrays: list[np.ndarray]
+    pickled: bytes | None
+
+
+def environment_state(env: Any) -> EnvironmentState:
+    """
+    :param env: an environment, or vectorised ones; they stay as they are
+    :raises ValueError: if their state cannot be taken; it says why
+    """
+    layers = list(_layers_of(env))
+    states = [_state_of(layer) for layer in layers]
+    packer = Packer(layers)
+    try:
+        packed = json.dumps(packer.pack(states))
+        return EnvironmentState(_names(layers), packed, packer.arrays, None)
+    except CannotPack:
+        return EnvironmentState(_names(layers), None, [], _pickled(states, layers))
+
+
+def restore_environment(env: Any, saved: EnvironmentState) -> None:
+    """
+    :param env: made as the one that was saved
+    :param saved: its state
+    :raises ValueError: if the environments are of other classes
+    """
+    layers = list(_layers_of(env))
+    if _names(layers) != list(saved.layers):
+        raise ValueError(f"env={_names(layers)} must be made of what it was when it was saved, {list(saved.layers)}")
+    if saved.pickled is None:
+        states = Unpacker(lambda n: saved.arrays[n].copy(), layers).unpack(json.loads(saved.packed or "null"))
+    else:
+        states = _unpickled(saved.pickled, layers)
+    for layer, state in zip(layers, states, strict=True):
+        _restore(layer, state)
+
+
+def _layers_of(env: Any) -> Iterator[Any]:
+    """Vectorised wrappers, the vectorised environment, and of each single environment its wrappers and itself."""
+    while isinstance(env, VecEnvWrapper | gym.Wrapper):
+        yield env
+        env = env.venv if hasattr(env, "venv") else env.env
+    yield env
+    for single in getattr(env, "envs", ()):
+        yield from _layers_of(single)
+
+
+def _names(layers: list[Any]) -> list[str]:
+    return [f"{type(layer).__module__}.{type(layer).__qualname__}" for layer in layers]
+
+
+def _knows_itself(layer: Any) -> bool:
+    return isinstance(layer, gym.Env) and all(name in dir(type(layer)) for name in METHODS)
+
+
+def _state_of(layer: Any) -> Any:
+    if isinstance(layer, VecEnv) and not isinstance(layer, VecEnvWrapper | DummyVecEnv):
+        return _state_of_processes(layer)
+    if _knows_itself(layer) and not isinstance(layer, gym.Wrapper):
+        return {"own": layer.get_state()}
+    own = {name: each for name, each in vars(layer).items() if name not in OTHERS and not isinstance(each, FUNCTIONS)}
+    return {"attributes": own}
+
+
+def _state_of_processes(env: VecEnv) -> Any:
+    if not all(map(env.has_attr, METHODS)):
+        raise ValueError(
+            f"the environments of {type(env).__name__} are in other processes; wrap each of them in "
+            "sb3_ddpg_ext.wrappers.Resumable, or give it get_state and set_state"
+        )
+    each = env.env_method("get_state")
+    if refused := [state for state in each if isinstance(state, str)]:
+        raise ValueError(refused[0])
+    return {"attributes": {name: vars(env)[name] for name in OF_PROCESSES if name in vars(env)}, "each": each}
+
+
+def _restore(layer: Any, state: Any) -> None:
+    if "own" in state:
+        layer.set_state(state["own"])
+    vars(layer).update(state.get("attributes", {}))
+    for number, each in enumerate(state.get("each", ())):
+        layer.env_method("set_state", each, indices=[number])
+
+
+class _Pickler(cloudpickle.Pickler):
+    """Leaves the layers out: they are those of the new environment."""
+
+    numbers: dict[int, int]
+
+    def persistent_id(self, obj: Any) -> int | None:
+        return self.numbers.get(id(obj))
+
+
+class _Unpickler(pickle.Unpickler):
+    layers: list[Any]
+
+    def persistent_load(self, pid: int) -> Any:
+        return self.layers[pid]
+
+
+def _pickled(states: list[Any], layers: list[Any]) -> bytes:
+    stream = io.BytesIO()
+    pickler = _Pickler(stream)
+    pickler.numbers = {id(layer): number for number, layer in enumerate(layers)}
+    try:
+        pickler.dump(states)
+    except UNSAVED as error:
+        raise ValueError(f"the state of {_names(layers)[-1]} cannot be pickled ({error})") from error
+    return stream.getvalue()
+
+
+def _unpickled(data: bytes, layers: list[Any]) -> list[Any]:
+    unpickler = _Unpickler(io.BytesIO(data))
+    unpickler.layers = layers
+    return unpickler.load()

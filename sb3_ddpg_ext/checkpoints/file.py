@@ -1,0 +1,124 @@
+"""Files of checkpoints: a model as its own files have it, and beside it what an exact continuation needs."""
+
+import io
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.buffers import ReplayBuffer
+
+from sb3_ddpg_ext.buffers import BufferFile, TransitionReplayBuffer, write_members
+from sb3_ddpg_ext.files import opened
+from sb3_ddpg_ext.model_file import damage_named
+from sb3_ddpg_ext.packing import Packer, check_archive, read_packed, write_packed
+
+MEMBER, BUFFER, PICKLED_BUFFER = "checkpoint/state.json", "checkpoint/buffer/", "checkpoint/buffer.pkl"
+FORMAT, VERSION = "sb3_ddpg_ext checkpoint", 1
+NAME = re.compile(r"checkpoint_(\d+)_steps\.zip")
+
+
+def write_checkpoint(
+    file: BufferedIOBase, save_model: Callable[[BufferedIOBase], None], state: dict[str, Any], buffer: ReplayBuffer | None
+) -> None:
+    """
+    :param file: open for writing
+    :param save_model: writes the file of a model
+    :param state: of the training, for :class:`~sb3_ddpg_ext.packing.Packer`
+    :param buffer: the replay buffer; None where it is in a folder of its own
+    """
+    model = io.BytesIO()
+    save_model(model)
+    with zipfile.ZipFile(model) as own, zipfile.ZipFile(file, "w") as archive:  # type: ignore[arg-type]
+        for name in own.namelist():
+            archive.writestr(name, own.read(name))
+        packer = Packer()
+        packed = packer.pack(dict(format=FORMAT, version=VERSION) | state)
+        write_packed(archive, MEMBER, packed, packer)
+        if isinstance(buffer, TransitionReplayBuffer):
+            write_members(archive, buffer, BUFFER)
+        elif buffer is not None:
+            with archive.open(PICKLED_BUFFER, "w", force_zip64=True) as stream:
+                pickle.dump(buffer, stream, pickle.HIGHEST_PROTOCOL)  # as Stable-Baselines3 does
+
+
+def is_checkpoint(path: Any) -> bool:
+    """:param path: a file, which may be missing its suffix, or an open one"""
+    try:
+        with opened(path, "zip") as file, zipfile.ZipFile(file) as archive:
+            return MEMBER in archive.namelist()
+    except zipfile.BadZipFile:
+        return False
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """
+    :param path: a checkpoint, or a folder of some
+    :return: the checkpoint itself, or the newest one that is whole
+    :raises FileNotFoundError: if there is none
+    :raises ValueError: for another file
+    """
+    path = Path(path)
+    if not path.is_dir():
+        if not path.exists():
+            raise FileNotFoundError(f"path={str(path)!r} must be a checkpoint, or a folder with one")
+        if not is_checkpoint(path):
+            raise ValueError(f"path={str(path)!r} must be a checkpoint; it is another file")
+        return path
+    for each in sorted_checkpoints(path)[::-1]:
+        try:
+            with zipfile.ZipFile(each) as archive:
+                check_archive(archive)
+                if MEMBER in archive.namelist():
+                    return each
+        except (zipfile.BadZipFile, OSError, ValueError):
+            continue
+    raise FileNotFoundError(f"path={str(path)!r} must be a checkpoint, or a folder with one; there is none that is whole")
+
+
+def sorted_checkpoints(folder: Path) -> list[Path]:
+    """:return: those in a folder, by their steps"""
+    found = [(int(match[1]), each) for each in folder.iterdir() if (match := NAME.fullmatch(each.name))]
+    return [each for _, each in sorted(found)]
+
+
+class CheckpointFile:
+    """
+    What :func:`write_checkpoint` has written.
+
+    :param path: the file
+    :raises ValueError: if it is damaged
+    """
+
+    def __init__(self, path: Any):
+        self.path, self.name = path, str(path)
+        with damage_named(self.name), opened(path, "zip") as file, zipfile.ZipFile(file) as archive:
+            packed, unpacker = read_packed(archive, MEMBER)
+            self.state: dict[str, Any] = unpacker.unpack(packed)
+            self.has_pickled_buffer = PICKLED_BUFFER in archive.namelist()
+            if self.state["format"] != FORMAT or self.state["version"] not in range(1, VERSION + 1):
+                raise ValueError(f"its format must be {FORMAT!r}, version {VERSION}")
+
+    @property
+    def pickles(self) -> list[str]:
+        """What in it is a pickle, beside what the model has."""
+        environments = self.state["environments"]
+        names = [] if environments is None or environments.pickled is None else ["the environments"]
+        names += [
+            f"the environments of {name}" for name, _, own in self.state["callbacks"] if any(e.pickled for e in own.values())
+        ]
+        return names + ["the replay buffer"] * self.has_pickled_buffer
+
+    def open_buffer(self, file: Any) -> BufferFile:
+        """:param file: this one, open for reading"""
+        return BufferFile(file, self.name, BUFFER)
+
+    @contextmanager
+    def open_pickled_buffer(self, file: Any) -> Iterator[Any]:
+        """:param file: this one, open for reading"""
+        with zipfile.ZipFile(file) as archive:
+            yield io.BytesIO(archive.read(PICKLED_BUFFER))

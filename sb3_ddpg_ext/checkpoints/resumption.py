@@ -1,0 +1,57 @@
+"""What waits for the first ``learn()`` after a checkpoint was loaded."""
+
+from typing import Any
+
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
+
+from sb3_ddpg_ext.checkpoints.followers import restore_callbacks
+from sb3_ddpg_ext.checkpoints.streams import restore_streams
+from sb3_ddpg_ext.packing import CannotPack, Packer
+
+PENDING = ("name_to_value", "name_to_count", "name_to_excluded")  # of the logger, until it is dumped
+
+
+def pending_logs(logger: Logger) -> dict[str, Any]:
+    """:param logger: whose numbers have not been dumped yet; figures and films among them are left out"""
+    numbers: dict[str, Any] = {}
+    for name in PENDING:
+        try:
+            Packer().pack(dict(getattr(logger, name)))
+            numbers[name] = dict(getattr(logger, name))
+        except CannotPack:
+            continue
+    return numbers
+
+
+class Resumption:
+    """
+    Lets a training go on where a checkpoint was made.
+
+    :param state: of the checkpoint
+    """
+
+    def __init__(self, state: dict[str, Any]):
+        self._state = state
+
+    def remaining(self, total_timesteps: int | None, num_timesteps: int) -> int:
+        """
+        :param total_timesteps: of the whole training, as ``learn`` was given it; None for what it was
+        :param num_timesteps: until now
+        :return: environment steps that are left
+        """
+        return max((self._state["total_timesteps"] if total_timesteps is None else total_timesteps) - num_timesteps, 0)
+
+    def apply(self, callback: BaseCallback, logger: Logger) -> bool:
+        """
+        Give callbacks, logger and random streams their states, when all that comes before the first step is done.
+
+        :param callback: of the training
+        :param logger: of the model
+        :return: whether it is still in the warm-up that it was in
+        """
+        restore_callbacks(callback, self._state["callbacks"])
+        for name, numbers in self._state["logs"].items():
+            getattr(logger, name).update(numbers)
+        restore_streams(self._state["streams"])
+        return self._state["is_past_warmup"]
