@@ -124,7 +124,8 @@ class Resumable(gym.Wrapper, RecordConstructorArgs):
     Lets checkpoints reach an environment in another process: a vectorised environment asks it for its state there.
 
     ``make_vec_env(env_id, 8, wrapper_class=Resumable, vec_env_cls=SubprocVecEnv)``, or for rl_zoo3
-    ``env_wrapper: sb3_ddpg_ext.wrappers.Resumable`` in the YAML file. An environment in the process of the training needs none.
+    ``env_wrapper: sb3_ddpg_ext.wrappers.Resumable`` in the YAML file. An environment in the process of the training needs no
+    such wrapper.
 
     :param env: any environment
     """

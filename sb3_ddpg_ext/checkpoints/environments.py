@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 
-from sb3_ddpg_ext.packing import CannotPack, Packer, Unpacker
+from sb3_ddpg_ext.packing import CannotPack, Packer, Unpacker, imports_of
 
 FUNCTIONS = (FunctionType, MethodType, BuiltinFunctionType)
 # What stays that of the new environment: what is inside, what describes it, what draws, what writes.
@@ -20,6 +20,7 @@ OTHERS = {"env", "envs", "venv", "spec", "class_attributes", "results_writer", "
 OTHERS |= {"screen", "clock", "surf", "font", "viewer", "window", "renderer", "mujoco_renderer"}
 OF_PROCESSES = {"waiting", "_seeds", "_options", "reset_infos"}  # of a VecEnv: the rest are pipes and processes
 METHODS = ("get_state", "set_state")  # of an environment that knows its state itself
+NATIVE = ("pybullet", "pybullet_utils")  # modules whose objects are names for something outside, which no pickle has
 # What pickles of environments raise.
 UNSAVED = (TypeError, AttributeError, pickle.PicklingError, NotImplementedError, RuntimeError, ValueError, RecursionError)
 
@@ -143,6 +144,8 @@ def _pickled(states: list[Any], layers: list[Any]) -> bytes:
         pickler.dump(states)
     except UNSAVED as error:
         raise ValueError(f"the state of {_names(layers)[-1]} cannot be pickled ({error})") from error
+    if outside := {name.split(".")[0] for name in imports_of(stream.getvalue())} & set(NATIVE):
+        raise ValueError(f"the state of {_names(layers)[-1]} is outside Python, in {', '.join(sorted(outside))}")
     return stream.getvalue()
 
 

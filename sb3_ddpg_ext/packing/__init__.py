@@ -3,6 +3,7 @@
 from sb3_ddpg_ext.packing.archive import check_archive, read_packed, write_packed
 from sb3_ddpg_ext.packing.names import CannotPack
 from sb3_ddpg_ext.packing.packer import Packer
+from sb3_ddpg_ext.packing.pickles import imports_of
 from sb3_ddpg_ext.packing.unpacker import Unpacker
 
-__all__ = ["CannotPack", "Packer", "Unpacker", "check_archive", "read_packed", "write_packed"]
+__all__ = ["CannotPack", "Packer", "Unpacker", "check_archive", "imports_of", "read_packed", "write_packed"]
