@@ -136,3 +136,25 @@ def join(frames: Any, shape: tuple[int, ...]) -> Any:
     axis = next((i for i, (whole, one) in enumerate(zip(shape, frames.shape[2:], strict=True)) if whole != one), 0)
     moved = np.moveaxis(frames, 1, 1 + axis) if isinstance(frames, np.ndarray) else frames.movedim(1, 1 + axis)
     return moved.reshape(len(frames), *shape)
+
+
+def checked_device(given: th.device | str) -> th.device:
+    """
+    :param given: a device, or its name
+    :raises ValueError: if it is not there
+    """
+    try:
+        device = th.device(given)
+        th.empty(0, device=device)
+    except (RuntimeError, TypeError, AssertionError) as error:  # an assertion where torch has been built without CUDA
+        raise ValueError(f"storage_device={given!r} must be None or a device that is there ({error})") from error
+    return device
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """
+    :param array: what was worked out or copied for who asks for it, so that writing to it would be lost
+    :return: the same, in which writing is an error
+    """
+    array.flags.writeable = False
+    return array

@@ -7,7 +7,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 
-from sb3_ddpg_ext.buffers.column import Column, NewArray, in_memory
+from sb3_ddpg_ext.buffers.column import Column, NewArray, checked_device, in_memory, read_only
 from sb3_ddpg_ext.buffers.disk import Folder
 from sb3_ddpg_ext.buffers.observations import Observations
 
@@ -46,7 +46,7 @@ class Storage:
     ):
         self.n_positions, self.n_envs, self.action_dim = n_positions, n_envs, action_dim
         self.n_rows = n_positions * n_envs
-        self.device, self.folder = _device("cpu" if device is None else device), folder
+        self.device, self.folder = checked_device("cpu" if device is None else device), folder
         # Behind the transitions: the observation after the newest one of each environment, then those at ends.
         self.newest = slice(self.n_rows, self.n_rows + n_envs)
         self._newest_rows = np.arange(self.newest.start, self.newest.stop)
@@ -180,10 +180,7 @@ class Storage:
         return array.reshape(self.n_positions, self.n_envs, *array.shape[1:])
 
     def observations(self) -> Any:
-        """
-        The observations of shape (n_positions, n_envs, ...), or a dict of such. Arrays in the CPU's memory are the storage's
-        own; copies, of stacked frames and from other devices, are read-only.
-        """
+        """(n_positions, n_envs, ...), or a dict of such; copies, of stacked frames and from other devices, are read-only."""
         rows = slice(self.n_rows)
         arrays = {key: self.array(column, rows) for key, column in self.obs.columns.items()}
         for key in (key for key, column in self.obs.columns.items() if column.view is None):
@@ -266,12 +263,11 @@ class Storage:
         :param state: of that time, see :meth:`state`
         :return: whether that was possible; if transitions of that time have been overwritten, all stay as they are
         """
-        pos, full = state["pos"], state["full"]
-        is_there = self.pos == pos if full else not self.full and self.pos >= pos
-        if not is_there or full != self.full:
+        moved = self.pos - state["pos"]
+        if state["full"] != self.full or moved < 0 or (self.full and moved != 0):
             return False
-        self.pos = pos
-        newest = (pos - 1) % self.n_positions * self.n_envs
+        self.pos = state["pos"]
+        newest = (self.pos - 1) % self.n_positions * self.n_envs
         for env in range(self.n_envs if self.n_written else 0):
             self.obs.copy(self.newest.start + env, int(self.follows[newest + env]))
             if state["goes_on"][env]:
@@ -302,21 +298,3 @@ class Storage:
         self.__dict__.update(state)
         self.allocate()
         self.restore(own, contents)
-
-
-def _device(given: th.device | str) -> th.device:
-    try:
-        device = th.device(given)
-        th.empty(0, device=device)
-    except (RuntimeError, TypeError, AssertionError) as error:  # an assertion where torch has been built without CUDA
-        raise ValueError(f"storage_device={given!r} must be None or a device that is there ({error})") from error
-    return device
-
-
-def read_only(array: np.ndarray) -> np.ndarray:
-    """
-    :param array: what was worked out or copied for who asks for it, so that writing to it would be lost
-    :return: the same, in which writing is an error
-    """
-    array.flags.writeable = False
-    return array

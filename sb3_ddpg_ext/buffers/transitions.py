@@ -13,10 +13,11 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.buffers.batch_maker import BatchMaker, Relabel
+from sb3_ddpg_ext.buffers.column import read_only
 from sb3_ddpg_ext.buffers.disk import Folder
 from sb3_ddpg_ext.buffers.room import warn_if_too_large
 from sb3_ddpg_ext.buffers.sampling import Sampling, Uniform
-from sb3_ddpg_ext.buffers.storage import Storage, read_only
+from sb3_ddpg_ext.buffers.storage import Storage
 from sb3_ddpg_ext.validation import check_choice, check_instance, check_integer, check_real
 
 CPU = (None, "cpu", th.device("cpu"))
