@@ -92,6 +92,7 @@ class ExactCheckpoint(BaseCallback):
     def _save(self) -> None:
         model: Any = self.model
         self._saved_at = model.num_timesteps
+        self.path.mkdir(parents=True, exist_ok=True)
         file = self.path / f"checkpoint_{model.num_timesteps}_steps.zip"
         reasons = save(model, file, self._outermost())
         if reasons and not self._has_warned:

@@ -747,7 +747,7 @@ class DDPG(OffPolicyAlgorithm):
         state = dict(
             class_name=type(self).__name__, num_timesteps=self.num_timesteps, total_timesteps=self._total_timesteps,
             is_past_warmup=self._is_past_warmup, reasons=reasons, environments=environments, callbacks=callbacks,
-            parts=self.parts_state(), logs=pending_logs(self._logger), streams=stream_states(),
+            parts=self.parts_state(), logs=pending_logs(vars(self).get("_logger")), streams=stream_states(),
             folder=buffer.position() if is_in_folder else None,
         )  # fmt: skip
         write_checkpoint(file, self.save, state, None if is_in_folder else buffer)

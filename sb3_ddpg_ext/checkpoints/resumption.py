@@ -12,10 +12,10 @@ from sb3_ddpg_ext.packing import CannotPack, Packer
 PENDING = ("name_to_value", "name_to_count", "name_to_excluded")  # of the logger, until it is dumped
 
 
-def pending_logs(logger: Logger) -> dict[str, Any]:
-    """:param logger: whose numbers have not been dumped yet; figures and films among them are left out"""
+def pending_logs(logger: Logger | None) -> dict[str, Any]:
+    """:param logger: whose numbers are not dumped yet; None before a model has learnt. Figures and films are left out."""
     numbers: dict[str, Any] = {}
-    for name in PENDING:
+    for name in () if logger is None else PENDING:
         try:
             Packer().pack(dict(getattr(logger, name)))
             numbers[name] = dict(getattr(logger, name))

@@ -1,0 +1,349 @@
+"""A training that goes on from a checkpoint is the one that was never stopped."""
+
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3 import HerReplayBuffer
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.envs import BitFlippingEnv
+from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecFrameStack, VecNormalize
+
+from sb3_ddpg_ext import DDPG, RecurrentDDPG, checkpoint
+from sb3_ddpg_ext.buffers import HindsightReplayBuffer
+from sb3_ddpg_ext.checkpoint import ExactCheckpoint, resume
+from sb3_ddpg_ext.checkpoints import environment_state
+from sb3_ddpg_ext.wrappers import Resumable
+
+SMALL = dict(batch_size=16, learning_starts=30, buffer_size=150, device="cpu", seed=3)
+TOTAL, EVERY = 260, 100
+
+
+def pendulum(n=1, **kwargs):
+    return lambda: make_vec_env("Pendulum-v1", n, **kwargs)
+
+
+def flipping(n=2):
+    return lambda: make_vec_env(lambda: BitFlippingEnv(n_bits=3, continuous=True, max_steps=5), n)
+
+
+def sb3_noise(n_dims=1):
+    return OrnsteinUhlenbeckActionNoise(np.zeros(n_dims), 0.2 * np.ones(n_dims))
+
+
+SEQUENCES = dict(sequence_length=5, overlap=2)
+RECURRENT = dict(policy="MlpLstmPolicy", batch_size=4, policy_kwargs=dict(critic_loss="huber"))
+CASES = {
+    "plain": (pendulum(), {}),
+    "eager, TD3": (pendulum(), dict(learner="eager", policy_delay=2, target_policy_noise=0.2)),
+    "noise in actions and parameters": (pendulum(2), dict(action_noise="ou_0.2,adaptive-param_0.2")),
+    "pink noise": (pendulum(), dict(action_noise="pink_0.3")),
+    "schedules": (pendulum(), dict(action_noise="normal_lin_0.5_0.05,epsilon_0.1", learning_rate="lin_1e-3")),
+    "noise of SB3": (pendulum(), dict(action_noise=sb3_noise())),
+    "noise of SB3, two environments": (pendulum(2), dict(action_noise=sb3_noise())),
+    "priorities, n steps": (pendulum(), dict(n_steps=3, replay_buffer_kwargs=dict(sampling="prioritized"))),
+    "statistics in the model": (pendulum(2), dict(policy_kwargs=dict(normalize_observations=True, scale_returns=True))),
+    "VecNormalize": (lambda: VecNormalize(make_vec_env("Pendulum-v1", 2)), {}),
+    "stacked observations": (lambda: VecFrameStack(make_vec_env("Pendulum-v1", 2), 3), {}),
+    "whole episodes": (pendulum(), dict(train_freq=(1, "episode"), gradient_steps=10)),
+    "hindsight": (flipping(), dict(policy="MultiInputPolicy", replay_buffer_class=HindsightReplayBuffer)),
+    "hindsight of SB3": (flipping(), dict(policy="MultiInputPolicy", replay_buffer_class=HerReplayBuffer)),
+    "buffer of SB3": (pendulum(), dict(replay_buffer_class=ReplayBuffer)),
+    "folder": (pendulum(2), dict(buffer_size=2000, replay_buffer_kwargs=dict(path="FOLDER", sampling="prioritized"))),
+    "LSTM": (
+        pendulum(2),
+        dict(policy="MlpLstmPolicy", batch_size=4, replay_buffer_kwargs=SEQUENCES | dict(stored_state=True)),
+    ),
+    "GRU": (
+        pendulum(),
+        dict(policy="MlpGruPolicy", batch_size=4, replay_buffer_kwargs=SEQUENCES | dict(sampling="prioritized")),
+    ),
+    "processes": (pendulum(2, wrapper_class=Resumable, vec_env_cls=SubprocVecEnv), {}),
+}
+
+
+def build(case, folder):
+    make_env, given = CASES[case]
+    kwargs = SMALL | given
+    policy = kwargs.pop("policy", "MlpPolicy")
+    replay = dict(kwargs.pop("replay_buffer_kwargs", {}))
+    if "path" in replay:
+        replay["path"] = folder
+    kwargs["policy_kwargs"] = dict(net_arch=[8, 8]) | kwargs.get("policy_kwargs", {})
+    cls = RecurrentDDPG if "Lstm" in policy or "Gru" in policy else DDPG
+    return cls(policy, make_env(), replay_buffer_kwargs=replay, **kwargs)
+
+
+def everything_of(model):
+    """All numbers that a training ends with."""
+    arrays = [value.numpy().copy() for value in model.policy.state_dict().values() if isinstance(value, th.Tensor)]
+    for optimizer in (model.actor.optimizer, model.critic.optimizer):
+        states = optimizer.state_dict()["state"].values()
+        arrays += [value.numpy().copy() for state in states for value in state.values()]
+    buffer = model.replay_buffer
+    arrays += [np.array(part) for part in (buffer.rewards, buffer.actions, np.random.get_state()[1], th.get_rng_state())]
+    last = model._last_obs
+    return arrays + [np.array(part) for part in (last.values() if isinstance(last, dict) else [last])]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_same_to_the_last_bit(case, tmp_path):
+    """Networks, optimisers, replay buffer, random streams and evaluations, whatever runs in between."""
+    make_env = CASES[case][0]
+
+    def callbacks(folder):
+        return [EvalCallback(make_env(), eval_freq=37, n_eval_episodes=1, verbose=0), ExactCheckpoint(folder, EVERY, keep=9)]
+
+    model = build(case, tmp_path / "folder")
+    first = callbacks(tmp_path / "checkpoints")
+    expected = everything_of(model.learn(TOTAL, callback=first))
+    best = first[0].best_mean_reward
+    model.env.close()
+    del model, first
+    gc.collect()
+    found = sorted((tmp_path / "checkpoints").iterdir(), key=lambda path: int(path.stem.split("_")[1]))
+    assert len(found) >= 2
+    np.random.seed(1)
+    th.manual_seed(1)
+    again = callbacks(tmp_path / "again")
+    model = resume(found[0], make_env(), trusted=True)
+    assert model.num_timesteps < TOTAL
+    for one, other in zip(expected, everything_of(model.learn(TOTAL, callback=again)), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert again[0].best_mean_reward == best
+    model.env.close()
+
+
+def test_the_log_goes_on(tmp_path):
+    """Means of losses, of episodes, and counts are those of the whole training."""
+    rows = {}
+    for name in ("whole", "resumed"):
+        if name == "whole":
+            model = DDPG("MlpPolicy", pendulum()(), policy_kwargs=dict(net_arch=[8]), **SMALL)
+        else:
+            model = resume(tmp_path / "c" / "checkpoint_250_steps.zip", pendulum()())
+        model.learn(650, log_interval=1, callback=ExactCheckpoint(tmp_path / "c", 250, keep=9))
+        rows[name] = {key: value for key, value in model.logger.name_to_value.items() if "time/" not in key}
+    assert rows["whole"].keys() == rows["resumed"].keys()
+    assert {"train/critic_loss", "train/n_updates"} <= rows["whole"].keys()
+    assert rows["whole"] == rows["resumed"]
+
+
+PROGRAM = """
+import sys, numpy as np, torch as th
+from sb3_ddpg_ext import DDPG
+from sb3_ddpg_ext.checkpoint import ExactCheckpoint, resume
+from pathlib import Path
+th.set_num_threads(1)
+folder, total = Path(sys.argv[1]), int(sys.argv[2])
+try:
+    model = resume(folder, "Pendulum-v1")
+    print("begun", model.num_timesteps, flush=True)
+except FileNotFoundError:
+    model = DDPG("MlpPolicy", "Pendulum-v1", policy_kwargs=dict(net_arch=[8]), batch_size=16, learning_starts=30, seed=3,
+                 buffer_size=5000, action_noise="pink_0.3", replay_buffer_kwargs=eval(sys.argv[3]), device="cpu")
+    print("begun", 0, flush=True)
+model.learn(total, callback=ExactCheckpoint(folder, 100))
+print("ended", sum(p.double().sum().item() for p in model.policy.parameters()), model.num_timesteps)
+"""
+
+
+def run(folder, total, kwargs="{}", **popen):
+    command = [sys.executable, "-W", "error::UserWarning:sb3_ddpg_ext", "-c", PROGRAM, str(folder), str(total), kwargs]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, **popen)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["memory", "folder"])
+def test_kills(kind, tmp_path):
+    """A program that is killed again and again ends with the same networks as one that is left alone."""
+    kwargs = {name: "{}" if kind == "memory" else repr(dict(path=str(tmp_path / name))) for name in ("whole", "killed")}
+    expected = run(tmp_path / "c_whole", 1500, kwargs["whole"]).communicate()[0].splitlines()[-1]
+    rng, begun, rest = np.random.default_rng(0), [], ""
+    while not rest:
+        process = run(tmp_path / "c_killed", 1500, kwargs["killed"], start_new_session=True)
+        begun.append(int(process.stdout.readline().split()[1]))
+        time.sleep(rng.uniform(0.2, 0.8))
+        if process.poll() is None and len(begun) < 10:
+            os.killpg(process.pid, signal.SIGKILL)
+        rest = process.communicate()[0]
+    assert rest.splitlines()[-1] == expected
+    assert len(begun) > 2
+    assert begun == sorted(begun)
+
+
+class Clock(gym.Env):
+    """Cannot be pickled."""
+
+    observation_space, action_space = spaces.Box(-1, 1, (1,)), spaces.Box(-1, 1, (1,))
+
+    def __init__(self):
+        self.n, self.lock = 0, __import__("threading").Lock()
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.n = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.n += 1
+        return np.full(1, self.n / 20, np.float32), 1.0, False, self.n == 20, {}
+
+
+class Talking(Clock):
+    """Cannot be pickled, and says its state."""
+
+    def get_state(self):
+        return {"n": self.n}
+
+    def set_state(self, state):
+        self.n = state["n"]
+
+
+def test_what_cannot_go_on_exactly_is_said(tmp_path):
+    """The episode is begun anew; nothing is stored that did not happen."""
+    model = DDPG("MlpPolicy", Clock(), policy_kwargs=dict(net_arch=[8]), **SMALL)
+    model.learn(35)
+    reasons = checkpoint.save(model, tmp_path / "c")
+    assert len(reasons) == 1
+    assert "Clock cannot be pickled" in reasons[0]
+    with pytest.warns(UserWarning, match="does not go on exactly: the state of .*Clock"):
+        loaded = resume(tmp_path / "c.zip", Clock())
+    loaded.learn(60)
+    follows = loaded.replay_buffer.next_observations[:60, 0, 0]
+    np.testing.assert_allclose(follows[34:37], [15 / 20, 1 / 20, 2 / 20], rtol=1e-6)
+
+
+def test_an_environment_with_a_state_of_its_own(tmp_path):
+    """It is asked."""
+    model = DDPG("MlpPolicy", Talking(), policy_kwargs=dict(net_arch=[8]), **SMALL).learn(35)
+    assert checkpoint.save(model, tmp_path / "c") == []
+    loaded = resume(tmp_path / "c.zip", Talking()).learn(37)
+    np.testing.assert_allclose(loaded.replay_buffer.next_observations[35:37, 0, 0], [16 / 20, 17 / 20], rtol=1e-6)
+
+
+def test_processes_without_a_door_are_said(tmp_path):
+    model = DDPG("MlpPolicy", pendulum(2, vec_env_cls=SubprocVecEnv)(), policy_kwargs=dict(net_arch=[8]), **SMALL)
+    assert "wrap each of them in sb3_ddpg_ext.wrappers.Resumable" in checkpoint.save(model, tmp_path / "c")[0]
+    model.env.close()
+
+
+def test_a_state_outside_python_is_not_taken():
+    """As that of PyBullet, of which a pickle has only the number."""
+    env = pendulum()()
+    outside = type("BulletClient", (), {"__module__": "pybullet_utils.bullet_client"})
+    module = type(sys)("pybullet_utils.bullet_client")
+    module.BulletClient = outside
+    sys.modules.update({"pybullet_utils": type(sys)("pybullet_utils"), module.__name__: module})
+    try:
+        env.envs[0].unwrapped.physics = outside()
+        with pytest.raises(ValueError, match="is outside Python, in pybullet_utils"):
+            environment_state(env)
+    finally:
+        del sys.modules["pybullet_utils"], sys.modules["pybullet_utils.bullet_client"]
+
+
+def test_other_environments_are_refused(tmp_path):
+    model = DDPG("MlpPolicy", pendulum()(), policy_kwargs=dict(net_arch=[8]), **SMALL)
+    checkpoint.save(model, tmp_path / "c")
+    with pytest.raises(ValueError, match="must be made of what it was when it was saved"):
+        resume(tmp_path / "c.zip", VecNormalize(pendulum()()))
+
+
+def test_rotation(tmp_path):
+    """``keep`` of them stay; a torn one is passed over."""
+    model = DDPG("MlpPolicy", pendulum()(), policy_kwargs=dict(net_arch=[8]), **SMALL)
+    model.learn(75, callback=ExactCheckpoint(tmp_path, every=20, keep=2))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint_60_steps.zip", "checkpoint_75_steps.zip"]
+    newest = tmp_path / "checkpoint_75_steps.zip"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    assert resume(tmp_path, pendulum()()).num_timesteps == 60
+    with pytest.raises(FileNotFoundError, match="must be a checkpoint, or a folder with one"):
+        resume(tmp_path / "nothing", pendulum()())
+    model.save(tmp_path / "model")
+    with pytest.raises(ValueError, match="must be a checkpoint; it is another file"):
+        resume(tmp_path / "model.zip", pendulum()())
+
+
+def test_a_checkpoint_is_a_model(tmp_path):
+    """It can be loaded to act, and says how much is left."""
+    model = DDPG("MlpPolicy", pendulum()(), policy_kwargs=dict(net_arch=[8]), **SMALL).learn(50)
+    checkpoint.save(model, tmp_path / "c")
+    obs = np.array([[1.0, 0.0, 0.5]], np.float32)
+    np.testing.assert_array_equal(
+        DDPG.load(tmp_path / "c").predict(obs, deterministic=True)[0], model.predict(obs, deterministic=True)[0]
+    )
+    assert resume(tmp_path / "c.zip", pendulum()()).learn().num_timesteps == 50
+    assert resume(tmp_path / "c.zip", pendulum()()).learn(20, reset_num_timesteps=False).num_timesteps == 70
+
+
+def test_a_full_folder_says_what_it_has_lost(tmp_path):
+    """Its oldest transitions, which newer ones have taken the place of."""
+    kwargs = SMALL | dict(buffer_size=60, replay_buffer_kwargs=dict(path=tmp_path / "folder"))
+    model = DDPG("MlpPolicy", pendulum()(), policy_kwargs=dict(net_arch=[8]), **kwargs).learn(80)
+    checkpoint.save(model, tmp_path / "c")
+    model.learn(10, reset_num_timesteps=False)
+    del model
+    with pytest.warns(UserWarning, match="has overwritten, or lost, transitions"):
+        assert resume(tmp_path / "c.zip", pendulum()()).replay_buffer.full
+
+
+class Rising(BaseCallback):
+    """Counts the steps, and has a lock, which no file can hold."""
+
+    def __init__(self):
+        super().__init__()
+        self.count, self.lock = 0, __import__("threading").Lock()
+
+    def _on_step(self):
+        self.count += 1
+        return True
+
+
+def test_callbacks_go_on(tmp_path):
+    """With what of them can be kept; the rest is said."""
+    model = DDPG("MlpPolicy", pendulum()(), policy_kwargs=dict(net_arch=[8]), **SMALL)
+    with pytest.warns(UserWarning, match=r"will not go on exactly: Rising.lock"):
+        model.learn(50, callback=[Rising(), ExactCheckpoint(tmp_path, 40, keep=9)])
+    counting = Rising()
+    with pytest.warns(UserWarning, match="exactly"):
+        resume(tmp_path / "checkpoint_40_steps.zip", pendulum()()).learn(50, callback=[counting, ExactCheckpoint(tmp_path)])
+    assert counting.count == 50
+
+
+def test_nothing_is_pickled_without_need(tmp_path):
+    """A checkpoint of arrays and numbers is read by ``trusted=False``."""
+    model = DDPG("MlpPolicy", pendulum()(), policy_kwargs=dict(net_arch=[8]), action_noise="ou_0.2", **SMALL).learn(50)
+    checkpoint.save(model, tmp_path / "c")
+    assert resume(tmp_path / "c.zip", pendulum()(), trusted=False).num_timesteps == 50
+    with zipfile.ZipFile(tmp_path / "c.zip") as archive:
+        assert json.loads(archive.read("checkpoint/state.json"))
+
+
+def test_it_takes_little_time(tmp_path):
+    """A checkpoint of a folder does not write its transitions again."""
+    sizes = {}
+    for name, kwargs in {"memory": {}, "folder": dict(path=tmp_path / "folder")}.items():
+        big = SMALL | dict(buffer_size=50_000, replay_buffer_kwargs=kwargs)
+        model = DDPG("MlpPolicy", pendulum()(), policy_kwargs=dict(net_arch=[8]), **big)
+        obs = np.zeros((1, 3), np.float32)
+        for _ in range(40_000):
+            model.replay_buffer.add(obs, obs, np.zeros((1, 1)), np.zeros(1), np.zeros(1), [{}])
+        begin = time.perf_counter()
+        checkpoint.save(model, tmp_path / name)
+        assert time.perf_counter() - begin < 5
+        sizes[name] = (tmp_path / f"{name}.zip").stat().st_size
+    assert sizes["memory"] > 40_000 * 5 * 4 > 4 * sizes["folder"]
