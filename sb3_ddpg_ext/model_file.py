@@ -96,7 +96,7 @@ def without_pickle(
     :param custom_objects: a user's, which stand for the attributes of their names
     :param trusted: whether pickles may be read: False never, True silently, None with a warning
     :return: a file in memory, and the objects to load it with
-    :raises ValueError: if the file is damaged, or needs a pickle that is not to be read
+    :raises ValueError: if the file is damaged, needs a pickle that is not to be read, or has parameters that are not finite
     """
     check_instance("custom_objects", custom_objects, (dict, type(None)), "a dict or None")
     given = custom_objects or {}
@@ -122,6 +122,9 @@ def without_pickle(
         archive.writestr(DATA, json.dumps({name: None if name in objects else value for name, value in data.items()}))
         for name, content in members.items():
             archive.writestr(name, content)
+    with damage_named(str(path)):
+        parameters = load_from_zip_file(stream, device="cpu", load_data=False)[1]
+    check_finite_parameters(parameters, f"path={str(path)!r}")
     stream.seek(0)
     return stream, objects
 

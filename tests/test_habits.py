@@ -244,6 +244,57 @@ def test_networks_that_are_not_finite_are_named(learner):
     assert model.num_timesteps < 60
 
 
+class Breaking(BaseCallback):
+    """Makes the actor NaN at some steps, as a step that is too large would."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.at = at
+
+    def _on_step(self):
+        if self.num_timesteps in self.at:
+            with th.no_grad():
+                next(self.model.actor.parameters()).fill_(th.nan)
+        return True
+
+
+@pytest.mark.parametrize("learner", ["fused", "eager"])
+@pytest.mark.parametrize("noise", [None, "adaptive-param_0.2"])
+def test_rollback(learner, noise):
+    """The training goes on from the last finite networks, whose optimisers and targets are those of that time, too."""
+    kwargs = SMALL | dict(learner=learner, action_noise=noise, on_nan="rollback")
+    model = DDPG("MlpPolicy", "Pendulum-v1", **kwargs)
+    with pytest.warns(
+        UserWarning, match=r"not finite after \d+ updates.*again what they were after \d+ updates, and the training"
+    ):
+        model.learn(500, callback=Breaking([100, 320]))
+    assert model.num_timesteps == 500
+    assert all(th.isfinite(value).all() for value in model.policy.state_dict().values() if isinstance(value, th.Tensor))
+    assert np.isfinite(model.replay_buffer.actions[:500]).all()
+
+
+def test_rollbacks_have_a_bound():
+    """Networks that break again and again end the training, with the numbers that were good."""
+    model = DDPG("MlpPolicy", Deaf(), learning_rate=1e30, on_nan="rollback", **SMALL)
+    with pytest.warns(UserWarning, match="on_nan='rollback'"), pytest.raises(ValueError, match="parameters of the actor"):
+        model.learn(500)
+    assert model.policy.not_finite() is None
+
+
+def test_after_the_error_the_networks_are_good():
+    """They can be saved, and the training can go on."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", **SMALL)
+    with pytest.raises(ValueError, match=r"not finite after 2\d\d updates.*are again what they were after 2\d\d updates"):
+        model.learn(500, callback=Breaking([300]))
+    model.learn(100, reset_num_timesteps=False)
+    assert model.policy.not_finite() is None
+
+
+def test_on_nan_is_checked():
+    with pytest.raises(ValueError, match="on_nan='ignore' must be one of"):
+        DDPG("MlpPolicy", "Pendulum-v1", on_nan="ignore", **SMALL)
+
+
 def test_noise_that_is_not_finite_is_named():
     """Of a user's own."""
 

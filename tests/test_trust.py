@@ -1,0 +1,350 @@
+"""Files are read without running what they bring along; damaged ones are refused by name, before anything is touched."""
+
+import base64
+import io
+import json
+import os
+import pickle
+import subprocess
+import sys
+import warnings
+import zipfile
+
+import cloudpickle
+import gymnasium as gym
+import numpy as np
+import pytest
+import stable_baselines3 as sb3
+import torch as th
+
+from sb3_ddpg_ext import DDPG, checkpoint
+from sb3_ddpg_ext.buffers import Episode
+from sb3_ddpg_ext.packing import CannotPack, Packer, Unpacker, imports_of
+
+SMALL = dict(buffer_size=200, learning_starts=20, batch_size=16, policy_kwargs=dict(net_arch=[8]), device="cpu", seed=0)
+
+
+class Payload:
+    """Leaves a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.fixture
+def flag(tmp_path):
+    """A folder that is there once a payload has run."""
+    return tmp_path / "executed"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A model, a checkpoint and a replay buffer in files."""
+    folder = tmp_path_factory.mktemp("saved")
+    model = DDPG("MlpPolicy", "Pendulum-v1", action_noise="ou_0.2", learning_rate="lin_1e-3", **SMALL).learn(60)
+    model.save(folder / "model.zip")
+    checkpoint.save(model, folder / "checkpoint.zip")
+    model.save_replay_buffer(folder / "buffer.pkl")
+    return folder
+
+
+def edited(source, target, **changes):
+    """A copy of an archive, in which functions have changed members."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            content = changes[name](old.read(name)) if name in changes else old.read(name)
+            if content is not None:
+                new.writestr(name, content)
+    return target
+
+
+def with_payload(flag, key="x"):
+    """A function that puts a payload into SB3's JSON."""
+
+    def change(content):
+        data = json.loads(content)
+        data[key] = {":type:": "float", ":serialized:": base64.b64encode(cloudpickle.dumps(Payload(flag))).decode()}
+        return json.dumps(data)
+
+    return change
+
+
+@pytest.mark.parametrize("key", ["x", "gamma", "policy_class", "action_noise"])
+@pytest.mark.parametrize("file", ["model.zip", "checkpoint.zip"])
+def test_payload_beside_the_json(key, file, saved, tmp_path, flag):
+    """A pickle that has been added, or put in the place of another one, is not read."""
+    path = edited(saved / file, tmp_path / "evil.zip", data=with_payload(flag, key))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = DDPG.load(path, env="Pendulum-v1", device="cpu")
+    assert not flag.exists()
+    assert model.gamma == 0.99
+
+
+def test_payload_in_a_file_of_sb3(saved, tmp_path, flag):
+    """``trusted=False`` refuses it, None warns before it reads it, so that a warning that is an error is in time."""
+    path = edited(saved / "model.zip", tmp_path / "evil.zip", **{"data": with_payload(flag), "model.json": lambda _: None})
+    with pytest.raises(ValueError, match=r"evil\.zip.* as pickles.*trusted=False reads none"):
+        DDPG.load(path, trusted=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="can run any code"):
+            DDPG.load(path)
+    assert not flag.exists()
+
+
+def test_payload_as_a_pickle_that_the_json_asks_for(tmp_path, flag):
+    """A file of ours with an object of a user's own has a pickle, too."""
+    DDPG("MlpPolicy", "Pendulum-v1", **SMALL | dict(learning_rate=lambda progress: 1e-3)).save(tmp_path / "own")
+    path = edited(tmp_path / "own.zip", tmp_path / "evil.zip", data=with_payload(flag, "learning_rate"))
+    with pytest.raises(ValueError, match=r"learning_rate, .* as pickles"):
+        DDPG.load(path, trusted=False)
+    assert not flag.exists()
+    names = dict.fromkeys(("learning_rate", "lr_schedule", "qf_lr_schedule"), 1e-3)
+    assert DDPG.load(path, trusted=False, custom_objects=names, device="cpu").learning_rate == 1e-3
+    assert not flag.exists()
+
+
+@pytest.mark.parametrize("name", ["policy.pth", "actor.optimizer.pth", "pytorch_variables.pth"])
+def test_payload_among_the_parameters(name, saved, tmp_path, flag):
+    """They are read as weights alone, by ``load`` and by ``set_parameters``."""
+
+    def poisoned(_):
+        stream = io.BytesIO()
+        th.save({"a": Payload(flag)}, stream)
+        return stream.getvalue()
+
+    path = edited(saved / "model.zip", tmp_path / "evil.zip", **{name: poisoned})
+    with pytest.raises(ValueError, match=r"evil\.zip"):
+        DDPG.load(path)
+    with pytest.raises(ValueError, match=r"evil\.zip"):
+        DDPG("MlpPolicy", "Pendulum-v1", **SMALL).set_parameters(path)
+    assert not flag.exists()
+
+
+def test_payload_as_a_replay_buffer(tmp_path, flag):
+    """Which today's files are not."""
+    (tmp_path / "evil.pkl").write_bytes(pickle.dumps(Payload(flag)))
+    model = DDPG("MlpPolicy", "Pendulum-v1", **SMALL)
+    with pytest.raises(ValueError, match=r"evil\.pkl.* holds pickles.*trusted=False reads none"):
+        model.load_replay_buffer(tmp_path / "evil.pkl", trusted=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="can run any code"):
+            model.load_replay_buffer(tmp_path / "evil.pkl")
+    assert not flag.exists()
+
+
+@pytest.mark.parametrize("cls", ["os:system", "subprocess:Popen", "sb3_ddpg_ext.cli.bench.command:sys", "builtins:eval",
+                                 "sb3_ddpg_ext.files:Path", "torch.nn.modules.module:OrderedDict", "nowhere:X"])  # fmt: skip
+def test_classes_that_no_file_may_name(cls, saved, tmp_path):
+    """Only classes, of the modules of a list, where they were defined."""
+
+    def change(content):
+        about = json.loads(content)
+        about["attributes"]["policy_class"] = {"class": cls}
+        return json.dumps(about)
+
+    path = edited(saved / "model.zip", tmp_path / "evil.zip", **{"model.json": change})
+    with pytest.raises(ValueError, match=r"evil\.zip.*class"):
+        DDPG.load(path)
+
+
+def test_paths_of_a_file_are_not_followed(tmp_path):
+    """No folder is made, and nothing is read, because a file that is not trusted says so."""
+    episode = Episode(np.zeros((3, 3), np.float32), np.zeros((2, 1), np.float32), np.zeros(2), True)
+    kwargs = dict(path=tmp_path / "folder", demonstrations=[episode])
+    arguments = SMALL | dict(replay_buffer_kwargs=kwargs, tensorboard_log=str(tmp_path / "logs"))
+    model = DDPG("MlpPolicy", "Pendulum-v1", **arguments)
+    model.save(tmp_path / "model")
+    del model
+    (tmp_path / "folder").rename(tmp_path / "moved")
+    loaded = DDPG.load(tmp_path / "model", env="Pendulum-v1", trusted=False, device="cpu")
+    assert loaded.tensorboard_log is None
+    assert loaded.replay_buffer.demonstrations is None
+    assert not (tmp_path / "folder").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("buffer_size", 10**15),
+        ("n_envs", 10**12),
+        ("policy_kwargs", {"dict": [["net_arch", [10**6, 10**6]]]}),
+        ("policy_kwargs", {"dict": [["net_arch", {"dict": [["pi", [10**9]], ["qf", [1]]]}]]}),
+        ("policy_kwargs", {"dict": [["net_arch", [8]], ["n_critics", 10**7]]}),
+    ],
+)
+def test_sizes_are_bounded(name, value, saved, tmp_path):
+    """A small file makes no large memory."""
+
+    def change(content):
+        about = json.loads(content)
+        about["attributes"][name] = value
+        return json.dumps(about)
+
+    path = edited(saved / "model.zip", tmp_path / "evil.zip", **{"model.json": change})
+    with pytest.raises(ValueError, match=r"evil\.zip"):
+        DDPG.load(path, trusted=False)
+
+
+def test_archives_that_would_grow_are_refused(saved, tmp_path):
+    """A gigabyte of zeros in a megabyte, which is refused before it is read."""
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(saved / "model.zip") as old, zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+        new.writestr("zeros.pth", bytes(50_000_000))
+    with pytest.raises(ValueError, match=r"bomb\.zip.*would grow"):
+        DDPG.load(path)
+
+
+def damaged_at(content, n, rng):
+    """As a torn copy, or with a flipped bit, n times each."""
+    for place in rng.integers(0, len(content), n):
+        yield content[:place]
+        yield content[:place] + bytes([content[place] ^ 1 << int(rng.integers(8))]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize("file", ["model.zip", "checkpoint.zip"])
+def test_damaged_files(file, saved, tmp_path):
+    """One kind of error, which names the file; or the damage was where nothing stands, and the model is what it was."""
+    whole = (saved / file).read_bytes()
+    expected = DDPG.load(saved / file, device="cpu")
+    path, refused, harmless = tmp_path / "damaged.zip", 0, 0
+    for content in damaged_at(whole, 60, np.random.default_rng(0)):
+        path.write_bytes(content)
+        try:
+            loaded = DDPG.load(path, env="Pendulum-v1", device="cpu")
+        except ValueError as error:
+            refused += "damaged.zip" in str(error)
+        else:
+            for one, other in zip(expected.policy.parameters(), loaded.policy.parameters(), strict=True):
+                assert th.equal(one, other)
+            harmless += 1
+    assert refused + harmless == 120
+    assert refused > 90
+
+
+def test_parameters_that_do_not_fit_leave_the_model(saved, tmp_path):
+    """Damaged ones, others, and NaN."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", **SMALL)
+    before = [parameter.clone() for parameter in model.policy.parameters()]
+    (tmp_path / "torn.zip").write_bytes((saved / "model.zip").read_bytes()[:5000])
+    with pytest.raises(ValueError, match=r"torn\.zip"):
+        model.set_parameters(tmp_path / "torn.zip")
+    others = DDPG("MlpPolicy", "Pendulum-v1", **SMALL | dict(policy_kwargs=dict(net_arch=[8, 8]))).get_parameters()
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        model.set_parameters(others)
+    broken = DDPG("MlpPolicy", "Pendulum-v1", **SMALL).get_parameters()
+    broken["policy"]["critic.qf0.0.bias"] = th.full((8,), th.nan)
+    with pytest.raises(ValueError, match=r"numbers in policy\.critic\.qf0\.0\.bias that are not finite"):
+        model.set_parameters(broken)
+    for parameter, kept in zip(model.policy.parameters(), before, strict=True):
+        assert th.equal(parameter, kept)
+
+
+def test_a_broken_model_overwrites_no_good_file(tmp_path):
+    model = DDPG("MlpPolicy", "Pendulum-v1", **SMALL)
+    model.save(tmp_path / "model")
+    good = (tmp_path / "model.zip").read_bytes()
+    with th.no_grad():
+        next(model.actor.parameters()).fill_(th.nan)
+    with pytest.raises(ValueError, match=r"model'.*actor has parameters that are not finite"):
+        model.save(tmp_path / "model")
+    assert (tmp_path / "model.zip").read_bytes() == good
+
+
+def test_what_sb3_reads_is_still_there(saved):
+    """The file is one of Stable-Baselines3, for its own functions."""
+    data, parameters, _ = sb3.common.save_util.load_from_zip_file(saved / "model.zip")
+    assert data["num_timesteps"] == 60
+    assert set(parameters) == {"policy", "actor.optimizer", "critic.optimizer"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None, True, 3, -2.5, float("inf"), "text", [1, (2, 3)], {"a": 1, 2: [None]}, {1, 2}, frozenset("ab"), b"bytes",
+        np.float32(1.5), np.dtype("<i4"), th.nn.ReLU, th.optim.AdamW, gym.spaces.Box(-1, 1, (3,)),
+        gym.spaces.Discrete(3, start=2),
+        gym.spaces.Dict(a=gym.spaces.MultiBinary(2), b=gym.spaces.Tuple([gym.spaces.Text(3)])),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_values_come_back(value):
+    """As they were, of the same type."""
+    packer = Packer()
+    packed = json.loads(json.dumps(packer.pack(value), allow_nan=False))
+    back = Unpacker(packer.arrays.__getitem__).unpack(packed)
+    assert back == value
+    assert type(back) is type(value)
+
+
+def test_arrays_generators_and_identity():
+    """What stands at two places is one object again; a generator goes on where it was."""
+    generator, array = np.random.default_rng(0), np.arange(6.0).reshape(2, 3).T
+    generator.normal(size=7)
+    packer = Packer()
+    packed = packer.pack([generator, {"g": generator, "a": array}, array, np.random.RandomState(3)])
+    arrays = [each.copy() for each in packer.arrays]
+    back = Unpacker(arrays.__getitem__).unpack(json.loads(json.dumps(packed)))
+    assert back[0] is back[1]["g"]
+    assert back[1]["a"] is back[2]
+    np.testing.assert_array_equal(back[2], array)
+    assert back[0].normal() == generator.normal()
+    assert back[3].normal() == np.random.RandomState(3).normal()
+
+
+@pytest.mark.parametrize(
+    "value", [lambda: 0, th.nn.Linear(1, 1), np.array([object()]), Payload("x"), os.system, Payload], ids=str
+)
+def test_code_is_not_packed(value):
+    with pytest.raises(CannotPack):
+        Packer().pack(value)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_imports_of_pickles(protocol, flag):
+    """Found without running them, names that stand in the memo too."""
+    data = pickle.dumps([Payload(flag), Payload(flag), np.float64, os.mkdir], protocol)
+    assert {name.split(".")[-1] for name in imports_of(data)} == {"mkdir", "float64"}
+    assert not flag.exists()
+
+
+def inspect(*paths):
+    command = [sys.executable, "-m", "sb3_ddpg_ext", "inspect", *map(str, paths)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_inspect(saved, tmp_path, flag):
+    """Says what is there, and whether opening it runs code, which it does not run."""
+    model = sb3.DDPG("MlpPolicy", "Pendulum-v1", buffer_size=20)
+    model.save(tmp_path / "sb3")
+    evil = edited(tmp_path / "sb3.zip", tmp_path / "evil.zip", data=with_payload(flag))
+    (tmp_path / "evil.pkl").write_bytes(pickle.dumps(Payload(flag)))
+    paths = [saved / "model.zip", saved / "checkpoint.zip", saved / "buffer.pkl", evil, tmp_path / "evil.pkl"]
+    parts = inspect(*paths).stdout.split("\n\n")
+    assert [part.splitlines()[0].removeprefix(f"{path}: ") for part, path in zip(parts, paths, strict=True)] == [
+        "model of sb3_ddpg_ext, format 1",
+        "checkpoint of sb3_ddpg_ext, format 1",
+        "replay buffer",
+        "model of Stable-Baselines3, or of sb3_ddpg_ext 0.1",
+        "a pickle, as Stable-Baselines3 writes replay buffers and VecNormalize",
+    ]
+    assert ["Opening it runs no code." in part for part in parts] == [True, True, True, False, False]
+    assert "OrnsteinUhlenbeckNoise(sigma=0.2" in parts[0]
+    assert "DDPG after 60 of 60 steps" in parts[1]
+    assert "transitions           60" in parts[2]
+    assert all("posix.mkdir" in part for part in parts[3:])
+    assert not flag.exists()
+
+
+def test_inspect_something_else(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    done = inspect(tmp_path / "notes.txt")
+    assert done.returncode == 1
+    assert "is neither a model, nor a replay buffer, nor a checkpoint, nor a pickle" in done.stderr
