@@ -96,13 +96,16 @@ class Explorer:
         return numbers
 
 
-def check_actions(actions: np.ndarray, policy: DDPGPolicy, action_noise: Any, n_updates: int, learning_rate: Any) -> None:
+def check_actions(
+    actions: np.ndarray, policy: DDPGPolicy, action_noise: Any, n_updates: int, learning_rate: Any, qf_learning_rate: Any
+) -> None:
     """
     :param actions: on the [-1, 1] scale
     :param policy: that gave them
     :param action_noise: that was added
     :param n_updates: until now
     :param learning_rate: of these
+    :param qf_learning_rate: of these for the critic
     :raises ValueError: if they are not finite; it says why
     """
     if np.count_nonzero(np.isfinite(actions)) == actions.size:
@@ -112,8 +115,9 @@ def check_actions(actions: np.ndarray, policy: DDPGPolicy, action_noise: Any, n_
         raise ValueError(f"policy and action_noise={action_noise!r} gave {actions=} on the [-1, 1] scale; they must be finite")
     raise ValueError(
         f"the parameters of the {name} are not finite after {n_updates} updates, nor are the actions. Usual reasons are a "
-        f"learning rate that is too high (here learning_rate={learning_rate}) and large rewards or observations; "
-        "policy_kwargs=dict(normalize_observations=True, scale_returns=True) and max_grad_norm=1.0 may help"
+        f"learning rate that is too high (here learning_rate={learning_rate}, qf_learning_rate={qf_learning_rate}) and large "
+        "rewards or observations; policy_kwargs=dict(normalize_observations=True, scale_returns=True) and max_grad_norm=1.0 "
+        "may help"
     )
 
 

@@ -10,6 +10,7 @@ from gymnasium import spaces
 from sb3_ddpg_ext.buffers.column import Column, NewArray, in_memory
 from sb3_ddpg_ext.buffers.disk import Folder
 from sb3_ddpg_ext.buffers.observations import Observations
+from sb3_ddpg_ext.validation import naming
 
 
 class Storage:
@@ -283,11 +284,9 @@ class Storage:
 
 
 def _device(given: th.device | str) -> th.device:
-    try:
+    with naming("storage_device", given, "None or a device that is there"):
         device = th.device(given)
-        th.empty(0, device=device)
-    except (RuntimeError, TypeError, AssertionError) as error:  # an assertion where torch has been built without CUDA
-        raise ValueError(f"storage_device={given!r} must be None or a device that is there ({error})") from error
+        th.zeros(1, device=device).item()
     return device
 
 
