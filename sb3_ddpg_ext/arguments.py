@@ -1,5 +1,6 @@
 """Checks of arguments that depend on each other, and the arguments in files of Stable-Baselines3."""
 
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,12 +16,19 @@ from sb3_ddpg_ext.networks import uses_batch_statistics
 from sb3_ddpg_ext.observations import has_keys
 from sb3_ddpg_ext.policies import CnnPolicy, DDPGPolicy, MultiInputPolicy
 from sb3_ddpg_ext.policies.heads import head_takes
+from sb3_ddpg_ext.policies.optimizers import check_optimizer
 from sb3_ddpg_ext.policies.paper import PaperCnn
 from sb3_ddpg_ext.policies.recurrent import RecurrentPolicy
 from sb3_ddpg_ext.validation import (
+    MANY,
+    MAX_N_STEPS,
     check_choice,
+    check_device,
+    check_flag,
+    check_folder,
     check_instance,
     check_integer,
+    check_kwargs,
     check_observation_space,
     check_real,
     check_train_freq,
@@ -29,6 +37,13 @@ from sb3_ddpg_ext.validation import (
 
 Aliases = dict[str, type[BasePolicy]]
 N_IMAGE_AXES = 3
+
+# The least and the largest of each; more than that does not fit into memory, or never ends.
+INTEGERS: Mapping[str, tuple[int, int | None]] = dict(
+    buffer_size=(1, 2**31 - 2), learning_starts=(0, None), batch_size=(1, 10**7), gradient_steps=(-1, MANY),
+    n_steps=(1, MAX_N_STEPS), _stats_window_size=(1, MANY), n_threads=(1, 1024), seed=(0, 2**32 - 1), random_steps=(0, None),
+)  # fmt: skip
+MAY_BE_NONE = ("n_threads", "seed", "random_steps")
 
 # The policies in a zip saved by Stable-Baselines3's DDPG or TD3, and ours with the same parameters.
 EQUIVALENT_POLICIES: dict[type[BasePolicy], type[DDPGPolicy]] = {
@@ -53,11 +68,24 @@ def check_policy(policy: Any, aliases: Aliases, base: type[DDPGPolicy]) -> None:
         if policy not in aliases:
             raise ValueError(f"policy={policy!r} is unknown; it must be {allowed}")
         return
-    own = EQUIVALENT_POLICIES.get(policy, policy) if callable(policy) else policy
+    own = EQUIVALENT_POLICIES.get(policy, policy) if is_subclass(policy, object) else policy
     if not is_subclass(own, base):
         raise TypeError(f"policy={policy!r} must be {allowed} (a subclass of SB3's TD3Policy: derive it from {base.__name__})")
     if issubclass(own, RecurrentPolicy) and base is not RecurrentPolicy:
         raise TypeError(f"policy={policy!r} is for RecurrentDDPG")
+
+
+def check_what_sb3_takes(policy_kwargs: Any, replay_buffer_kwargs: Any, verbose: Any, device: Any) -> None:
+    """
+    Check what Stable-Baselines3's constructor uses at once.
+
+    :raises ValueError: for a value outside what is allowed
+    :raises TypeError: for a value of the wrong type
+    """
+    check_kwargs("policy_kwargs", policy_kwargs)
+    check_kwargs("replay_buffer_kwargs", replay_buffer_kwargs)
+    check_choice("verbose", verbose, [0, 1, 2])
+    check_device("device", device)
 
 
 def checked(attributes: dict[str, Any], aliases: Aliases) -> dict[str, Any]:
@@ -70,20 +98,22 @@ def checked(attributes: dict[str, Any], aliases: Aliases) -> dict[str, Any]:
     :raises ValueError: for a value outside what is allowed
     :raises TypeError: for a value of the wrong type
     """
-    at_least = dict(buffer_size=1, learning_starts=0, batch_size=1, gradient_steps=-1, n_steps=1, _stats_window_size=1)
-    at_least |= {
-        name: least for name, least in dict(n_threads=1, seed=0, random_steps=0).items() if attributes[name] is not None
-    }
     good: dict[str, Any] = {
-        name: check_integer(name.removeprefix("_"), attributes[name], least) for name, least in at_least.items()
+        name: check_integer(name.removeprefix("_"), attributes[name], *bounds)
+        for name, bounds in INTEGERS.items()
+        if name not in MAY_BE_NONE or attributes[name] is not None
     }
+    good |= {name: check_flag(name, attributes[name]) for name in ("repeat_warmup", "optimize_memory_usage")}
     good["gamma"] = check_real("gamma", attributes["gamma"], 0, 1)
+    check_folder("tensorboard_log", attributes["tensorboard_log"])
     check_learner(attributes["learner"])
     good |= vars(settings := UpdateSettings.of(SimpleNamespace(**attributes)))
     warn_if_bf16_is_slow(settings.precision, attributes["device"])
     check_instance("noise_in_warmup", attributes["noise_in_warmup"], bool, "a bool")
     check_choice("on_nan", attributes.get("on_nan", "raise"), ON_NAN)
     good["train_freq"] = check_train_freq(attributes["train_freq"], attributes["n_envs"])
+    if not attributes["_is_loading"]:  # a model that is only to act may be loaded where it could not be trained
+        check_optimizer(attributes["policy_kwargs"], attributes["device"])
     check_observation_space(attributes["observation_space"])
     if "features_extractor_class" not in attributes["policy_kwargs"]:
         check_space_of_policy(attributes["policy_class"], aliases, attributes["observation_space"])

@@ -22,9 +22,9 @@ from sb3_ddpg_ext.buffers import (
 )
 from sb3_ddpg_ext.checkpoints import CheckpointFile
 from sb3_ddpg_ext.files import opened, written_whole
+from sb3_ddpg_ext.model_file import check_trusted
 from sb3_ddpg_ext.recipe import OF_DEMONSTRATIONS, Recipe
 from sb3_ddpg_ext.replay import as_replay
-from sb3_ddpg_ext.validation import check_trusted
 
 
 def save_buffer(path: str | Path | BufferedIOBase, buffer: ReplayBuffer, verbose: int = 0) -> None:

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch as th
-from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
@@ -21,7 +20,7 @@ from stable_baselines3.common.utils import should_collect_more_steps, update_lea
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.patch_gym import _patch_env
 
-from sb3_ddpg_ext.arguments import check_policy, check_together, checked, convert_from_sb3
+from sb3_ddpg_ext.arguments import check_policy, check_together, check_what_sb3_takes, checked, convert_from_sb3
 from sb3_ddpg_ext.batch import Batch, Sequences
 from sb3_ddpg_ext.buffer_files import load_buffer, resume_buffer, save_buffer
 from sb3_ddpg_ext.buffers import read_episodes, store
@@ -41,7 +40,7 @@ from sb3_ddpg_ext.explorer import Explorer, is_same_noise, needs_preparing, prep
 from sb3_ddpg_ext.files import written_whole
 from sb3_ddpg_ext.finite import NOT_FINITE, are_finite
 from sb3_ddpg_ext.learners import Learner, UpdateSettings
-from sb3_ddpg_ext.model_file import check_finite_parameters, read_parameters, without_pickle, write_model
+from sb3_ddpg_ext.model_file import check_finite_parameters, check_trusted, read_parameters, without_pickle, write_model
 from sb3_ddpg_ext.noise import Noise
 from sb3_ddpg_ext.noise.base import PerturbedActor
 from sb3_ddpg_ext.plan import Plan
@@ -50,7 +49,7 @@ from sb3_ddpg_ext.recipe import Recipe, buffer_class_of, resolved
 from sb3_ddpg_ext.replay import as_replay
 from sb3_ddpg_ext.schedules import evaluate, make_schedule
 from sb3_ddpg_ext.trainer import Trainer
-from sb3_ddpg_ext.validation import ShapeCheck, check_action_space, check_instance, check_integer, check_trusted
+from sb3_ddpg_ext.validation import ShapeCheck, check_action_space, check_flag, check_integer, made_env
 
 SelfDDPG = TypeVar("SelfDDPG", bound="DDPG")
 
@@ -184,12 +183,12 @@ class DDPG(OffPolicyAlgorithm):
         on_nan: str = "raise",
     ):
         check_policy(policy, self.policy_aliases, self.policy_base)
-        check_instance("policy_kwargs", policy_kwargs, (dict, type(None)), "a dict or None")
-        check_instance("replay_buffer_kwargs", replay_buffer_kwargs, (dict, type(None)), "a dict or None")
+        check_what_sb3_takes(policy_kwargs, replay_buffer_kwargs, verbose, device)
+        is_set_up = check_flag("_init_setup_model", _init_setup_model)
         if env is not None:  # None while a model is loaded for prediction only
-            env = maybe_make_env(env, verbose)
+            env = made_env(env, verbose)
             check_action_space(env)
-        elif _init_setup_model:
+        elif is_set_up:
             raise ValueError("env=None must be an environment, or the id of one")
         super().__init__(
             policy,
@@ -205,8 +204,8 @@ class DDPG(OffPolicyAlgorithm):
         self.target_update_interval, self.max_grad_norm = target_update_interval, max_grad_norm
         self.learner, self.precision, self.n_threads = learner, precision, n_threads
         self.random_steps, self.noise_in_warmup, self.on_nan = random_steps, noise_in_warmup, on_nan
-        self._is_loading = not _init_setup_model
-        if _init_setup_model:
+        self._is_loading = not is_set_up
+        if is_set_up:
             self._setup_model()
 
     @classmethod
@@ -230,7 +229,7 @@ class DDPG(OffPolicyAlgorithm):
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
-        env = maybe_make_env(env, verbose)  # load() and set_env() take an id too
+        env = made_env(env, verbose)  # load() and set_env() take an id too
         if not isinstance(env, VecEnv):
             env = ShapeCheck(_patch_env(env))
         return OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
@@ -475,7 +474,8 @@ class DDPG(OffPolicyAlgorithm):
         self._go_back(name)
 
     def _go_back(self, name: str) -> None:
-        self._trainer.last_finite.go_back(name, self._n_updates, self.learning_rate, self.on_nan)
+        rates = self.learning_rate, self.qf_learning_rate
+        self._trainer.last_finite.go_back(name, self._n_updates, rates, self.on_nan)
         if self.parameter_noise is not None:  # which acts by a copy of the actor
             self._explorer.noise_of(self.action_noise).reset()  # type: ignore[union-attr]
 
@@ -523,8 +523,11 @@ class DDPG(OffPolicyAlgorithm):
         if not trainer.learner.settings.are_of(self):
             trainer.learner.settings = UpdateSettings.of(self)
         of_critic = self.lr_schedule if self.qf_learning_rate is None else self.qf_lr_schedule
-        for net, schedule in ((self.policy.actor, self.lr_schedule), (self.policy.critic, of_critic)):
-            update_learning_rate(net.optimizer, evaluate(schedule, self._current_progress_remaining, self.num_timesteps))
+        both = ("learning_rate", self.policy.actor, self.lr_schedule), ("qf_learning_rate", self.policy.critic, of_critic)
+        for name, net, schedule in both:
+            update_learning_rate(
+                net.optimizer, evaluate(schedule, self._current_progress_remaining, self.num_timesteps, name=name)
+            )
         replay, noise = as_replay(self.replay_buffer), self._explorer.noise_of(self.action_noise)
         replay.advance(self._current_progress_remaining, self.num_timesteps)
         perturbed = None if noise is None else noise.parameter_noise

@@ -155,8 +155,10 @@ class Kinds(Mapping[str, Callable[..., Made]], Generic[Made]):
         kind, arguments = self._checked(name, shown, spec)
         try:
             return self._called(kind, [], arguments, given)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{shown}: {error}") from None
+        except TypeError as error:
+            raise TypeError(f"{shown}: {error}") from None
+        except Exception as error:
+            raise ValueError(f"{shown}: {error}") from None
 
     def _of_string(self, shown: str, spec: str, given: dict[str, Any]) -> Made:
         spec = spec.strip()
@@ -164,7 +166,7 @@ class Kinds(Mapping[str, Callable[..., Made]], Generic[Made]):
         self._check_kind(shown, kind)
         try:
             return self._called(kind, self._read(None if spec == kind else spec[len(kind) + 1 :]), {}, given)
-        except (TypeError, ValueError) as error:
+        except Exception as error:
             raise ValueError(f"{shown}: {spec!r} must be {self.forms} ({error})") from None
 
     def _check_kind(self, shown: str, kind: Any) -> None:

@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from stable_baselines3.common.save_util import load_from_zip_file
 
 from sb3_ddpg_ext.files import opened
 from sb3_ddpg_ext.packing import CannotPack, Packer, check_archive, read_packed, write_packed
-from sb3_ddpg_ext.validation import check_instance, check_integer, check_trusted
+from sb3_ddpg_ext.validation import check_choice, check_instance, check_integer
 
 MEMBER, FORMAT, VERSION = "model.json", "sb3_ddpg_ext model", 1
 DATA, SERIALIZED = "data", ":serialized:"  # of Stable-Baselines3's files
@@ -127,6 +128,29 @@ def without_pickle(
     check_finite_parameters(parameters, f"path={str(path)!r}")
     stream.seek(0)
     return stream, objects
+
+
+def check_trusted(what: str, trusted: bool | None, way_out: str = "") -> None:
+    """
+    Refuse pickles, or warn of them, before they are read.
+
+    :param what: which file has which of them
+    :param trusted: whether to read them: False never, True silently, None with a warning
+    :param way_out: what else can be done
+    :raises ValueError: if they are not to be read
+    """
+    check_choice("trusted", trusted, [None, True, False])
+    if trusted is False:
+        raise ValueError(
+            f"{what}, which could run any code; trusted=False reads none. {way_out or 'Or '}say trusted=True if you know who "
+            "wrote the file"
+        )
+    if trusted is None:
+        warnings.warn(
+            f"{what}, which can run any code when they are read; trusted=True says that you know who wrote the file, "
+            "trusted=False refuses it",
+            stacklevel=5,
+        )
 
 
 def is_pickled(value: Any) -> bool:

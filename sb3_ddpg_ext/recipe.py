@@ -26,7 +26,7 @@ from sb3_ddpg_ext.buffers import (
 )
 from sb3_ddpg_ext.observations import has_keys, parts_of
 from sb3_ddpg_ext.replay import as_replay
-from sb3_ddpg_ext.validation import check_instance, check_integer
+from sb3_ddpg_ext.validation import MAX_N_STEPS, check_instance, check_integer, naming
 
 OF_DEMONSTRATIONS: dict[str, Any] = dict(combined=False, path=None)  # what their buffer has otherwise
 DEFAULT_SHARE = 0.25  # of demonstrations in a batch
@@ -150,7 +150,11 @@ class Recipe:
                     f"replay_buffer_kwargs['frame_stack']={asked_frames} saves nothing: it divides no channels and is "
                     f"no first axis of {self.observation_space}"
                 )
-        self._add_demonstrations(buffer)
+        try:
+            self._add_demonstrations(buffer)
+        except OSError as error:
+            name = "replay_buffer_kwargs['demonstrations']"
+            raise ValueError(f"{name}={self.demonstrations!r} must be episodes, or the path of a file ({error})") from error
         return buffer
 
     def make_for_loaded(self, may_train: bool) -> ReplayBuffer:
@@ -192,7 +196,7 @@ def buffer_class_of(given: Any, n_steps: int, kwargs: dict[str, Any]) -> type[Re
     :param kwargs: the user's ``replay_buffer_kwargs``, which may have other ``n_steps``
     :raises TypeError: for one that is none, or is for sequences
     """
-    longest = max(n_steps, check_integer("replay_buffer_kwargs['n_steps']", kwargs.get("n_steps", 1), at_least=1))
+    longest = max(n_steps, check_integer("replay_buffer_kwargs['n_steps']", kwargs.get("n_steps", 1), 1, MAX_N_STEPS))
     chosen = choose_buffer(given, longest)
     if getattr(chosen, "of_sequences", False):
         raise TypeError(f"replay_buffer_class={chosen.__name__} is for RecurrentDDPG")
@@ -208,7 +212,8 @@ def resolved(kwargs: dict[str, Any]) -> dict[str, Any]:
     if (path := kwargs.get("path")) is None:
         return kwargs
     check_instance("replay_buffer_kwargs['path']", path, (str, os.PathLike), "the path of a folder, or None")
-    return kwargs | {"path": str(Path(path).resolve())}
+    with naming("replay_buffer_kwargs['path']", path, "the path of a folder, or None"):
+        return kwargs | {"path": str(Path(path).resolve())}
 
 
 def _takes(buffer_class: type[ReplayBuffer], name: str) -> bool:

@@ -1,6 +1,5 @@
 """Numbers that change during training: learning rates, the scale of exploration noise."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +9,7 @@ from stable_baselines3.common.type_aliases import Schedule as SB3Schedule
 from stable_baselines3.common.utils import FloatSchedule
 
 from sb3_ddpg_ext.kinds import Kinds, number_of
-from sb3_ddpg_ext.validation import check_choice, check_integer, check_real
+from sb3_ddpg_ext.validation import LARGEST, check_choice, check_integer, check_real
 
 
 class Schedule(ABC):
@@ -31,6 +30,10 @@ class Schedule(ABC):
         """
         :param time: share of the training that is over, or environment steps where ``over_steps`` is set
         """
+
+    def turns(self) -> list[float]:
+        """:return: times between which nothing larger or smaller comes, for a check before the training"""
+        return [0.0]
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if name != "over_steps")
@@ -89,6 +92,9 @@ class Linear(Schedule):
             return self.end
         return self.start + time * (self.end - self.start) / length
 
+    def turns(self) -> list[float]:
+        return [0.0, self.fraction if self.steps is None else self.steps]
+
 
 @SCHEDULES.register("exp")
 class Exponential(Schedule):
@@ -114,6 +120,9 @@ class Exponential(Schedule):
         if self.decay is None:
             return self.start * (self.end / self.start) ** min(max(time, 0.0), 1.0)
         return max(self.start * self.decay**time, self.end)
+
+    def turns(self) -> list[float]:
+        return [0.0, 1.0] if self.decay is None else [0.0]
 
 
 @SCHEDULES.register("piecewise")
@@ -149,6 +158,9 @@ class Piecewise(Schedule):
             return float(np.interp(time, times, values))
         return values[max(int(np.searchsorted(times, time, side="right")) - 1, 0)]
 
+    def turns(self) -> list[float]:
+        return [time for time, _ in self.points]
+
 
 def make_schedule(name: str, spec: Any) -> SB3Schedule:
     """
@@ -157,9 +169,38 @@ def make_schedule(name: str, spec: Any) -> SB3Schedule:
     """
     number = number_of(spec)
     if number is None and isinstance(spec, str | dict | Schedule):
-        return SCHEDULES.make(name, spec)
+        return check_schedule(name, SCHEDULES.make(name, spec))
     value = spec if number is None else number
-    return FloatSchedule(value if callable(value) else check_real(name, value, low=0))
+    if callable(value):
+        evaluate(value, 1.0, 0, name=name)
+    return FloatSchedule(value if callable(value) else check_real(name, value, low=0, high=LARGEST))
+
+
+def check_schedule(name: str, schedule: Any, high: float = LARGEST) -> Any:
+    """
+    :param name: the argument's name, for the error
+    :param schedule: of ours, which is looked at over the whole training, or a function, which is left alone until it is used
+    :param high: largest value that is allowed
+    :return: the schedule
+    :raises ValueError: if a value is none, or outside what is allowed
+    """
+    for time in schedule.turns() if isinstance(schedule, Schedule) else ():
+        steps = int(time) if schedule.over_steps else 0
+        evaluate(schedule, 1.0 if schedule.over_steps else 1.0 - time, steps, high, name)
+    return schedule
+
+
+def check_scheduled(name: str, value: Any, high: float = LARGEST, above: bool = False) -> Any:
+    """
+    :param name: the argument's name, for the error
+    :param value: a number, or what is called for one
+    :param high: largest value that is allowed
+    :param above: whether a number must not be 0
+    :return: it, as a float where it is a number
+    """
+    if callable(value):
+        return check_schedule(name, value, high)
+    return check_real(name, value, low=0, high=high, above=above)
 
 
 def number_or_schedule(name: str, spec: str | dict[str, Any]) -> float | SB3Schedule:
@@ -171,16 +212,28 @@ def number_or_schedule(name: str, spec: str | dict[str, Any]) -> float | SB3Sche
     return make_schedule(name, spec) if number is None else number
 
 
-def evaluate(schedule: Callable[..., float], progress_remaining: float, num_timesteps: int, high: float = math.inf) -> float:
+def evaluate(
+    schedule: Callable[..., float],
+    progress_remaining: float,
+    num_timesteps: int,
+    high: float = LARGEST,
+    name: str = "schedule",
+) -> float:
     """
     Evaluate a schedule of ours, or any function of the progress remaining.
 
     :param high: largest value that is allowed
-    :raises ValueError: if the value is not finite, negative or larger
+    :param name: the argument's name, for the error
+    :raises ValueError: if it cannot be evaluated, or the value is not finite, negative or larger
     """
     is_ours = isinstance(schedule, Schedule)
-    value = float(schedule(progress_remaining, num_timesteps) if is_ours else schedule(progress_remaining))
-    if not 0 <= value <= high or value == math.inf:
-        allowed = "a finite number >= 0" if high == math.inf else f"a number in [0, {high:g}]"
-        raise ValueError(f"the schedule {schedule!r} is {value!r} at step {num_timesteps}; it must be {allowed}")
+    try:
+        value = float(schedule(progress_remaining, num_timesteps) if is_ours else schedule(progress_remaining))
+    except Exception as error:
+        raise ValueError(
+            f"{name}={schedule!r} must be a number, or a function from the progress remaining (1 to 0) to one ({error})"
+        ) from error
+    if not 0 <= value <= high:
+        allowed = "a finite number >= 0" if high == LARGEST else f"a number in [0, {high:g}]"
+        raise ValueError(f"the schedule {name}={schedule!r} is {value!r} at step {num_timesteps}; it must be {allowed}")
     return value

@@ -1,16 +1,28 @@
 """Checks of what a user or an environment hands in. Every error names the argument, its value and what is allowed."""
 
 import math
-import warnings
+import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.utils import get_device
 
 from sb3_ddpg_ext.observations import parts_of
+
+MANY = 10**9  # of what takes time: more would never end
+MAX_WEIGHT = 1e6  # of a term of a loss
+MAX_UNITS = 10**6  # of a layer
+MAX_NETWORKS = 1000
+MAX_N_STEPS = 10**5  # rewards in a return
+LARGEST = 1e30  # of numbers that float32 holds with room for sums
 
 
 def is_number(value: Any) -> bool:
@@ -23,12 +35,44 @@ def is_subclass(value: Any, base: type) -> bool:
     return isinstance(value, type) and issubclass(value, base)
 
 
-def check_integer(name: str, value: Any, at_least: int) -> int:
+def _as_float(number: Any) -> float:
+    """The number as a float; infinity for one that is too large."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf
+
+
+@contextmanager
+def naming(name: str, value: Any, allowed: str) -> Iterator[None]:
+    """
+    A context in which what a user has given is tried out. Whatever goes wrong in it becomes an error that names the argument.
+
+    :param name: of the argument
+    :param value: of the argument
+    :param allowed: what it must be, in words
+    :raises ValueError: for any other error
+    :raises TypeError: for a ``TypeError``
+    """
+    text = f"{name}={value!r} must be {allowed}"
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if str(error).startswith(name.partition("[")[0]):  # a part of it has been named already
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{text} ({error})") from error
+    except Exception as error:
+        raise ValueError(f"{text} ({type(error).__name__}: {error})") from error
+
+
+def check_integer(name: str, value: Any, at_least: int, at_most: int | None = None) -> int:
     """Return ``value`` as an int. A float without fraction is taken (``1e6``), a bool or a string is not."""
-    if not is_number(value) or not (isinstance(value, Integral) or float(value).is_integer()):
-        raise TypeError(f"{name}={value!r} must be an integer >= {at_least}")
-    if value < at_least:
-        raise ValueError(f"{name}={value!r} must be an integer >= {at_least}")
+    allowed = f"an integer >= {at_least}" + ("" if at_most is None else f" and <= {at_most}")
+    if not is_number(value) or not (isinstance(value, Integral) or _as_float(value).is_integer()):
+        raise TypeError(f"{name}={value!r} must be {allowed}")
+    if value < at_least or (at_most is not None and value > at_most):
+        raise ValueError(f"{name}={value!r} must be {allowed}")
     return int(value)
 
 
@@ -37,13 +81,16 @@ def check_real(name: str, value: Any, low: float, high: float = math.inf, above:
     allowed = "a finite number"
     if low > -math.inf:
         allowed = f"a finite number {'>' if above else '>='} {low:g}"
-        if high < math.inf:
+        if high >= MAX_WEIGHT:
+            allowed += f" and <= {high:g}" if high < math.inf else ""
+        else:
             allowed = f"a number in {'(' if above else '['}{low:g}, {high:g}]"
     if not is_number(value):
         raise TypeError(f"{name}={value!r} must be {allowed}")
-    if not (math.isfinite(value) and low <= float(value) <= high) or (above and value == low):
+    number = _as_float(value)
+    if not (math.isfinite(number) and low <= number <= high) or (above and number == low):
         raise ValueError(f"{name}={value!r} must be {allowed}")
-    return float(value)
+    return number
 
 
 def check_instance(name: str, value: Any, allowed: type | tuple[type, ...], description: str) -> None:
@@ -52,10 +99,67 @@ def check_instance(name: str, value: Any, allowed: type | tuple[type, ...], desc
         raise TypeError(f"{name}={value!r} must be {description}")
 
 
+def is_one_of(value: Any, allowed: Collection[Any]) -> bool:
+    """Whether it is; False for arrays and tensors of several entries, which are compared one by one."""
+    try:
+        return bool(value in allowed)
+    except (TypeError, ValueError, RuntimeError):
+        return False
+
+
 def check_choice(name: str, value: Any, allowed: list[Any]) -> None:
     """Raise unless ``value`` is one of a few."""
-    if value not in allowed:
+    if not is_one_of(value, allowed):
         raise ValueError(f"{name}={value!r} must be one of {allowed}")
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Return True or False, which NumPy's truth values, 0 and 1 are taken for, too."""
+    check_choice(name, value, [True, False])
+    return bool(value)
+
+
+def check_kwargs(name: str, value: Any) -> None:
+    """Raise a ``TypeError`` unless ``value`` is None or a dict of arguments by their names."""
+    check_instance(name, value, (dict, type(None)), "a dict or None")
+    for key in value or ():
+        check_instance(f"{name}: the key", key, str, "a string, the name of an argument")
+
+
+def check_device(name: str, value: Any, allowed: str = '"auto", "cpu" or another device that is there') -> None:
+    """Raise unless torch can put numbers on the device and bring them back. SB3 takes the CPU where there is no GPU."""
+    with naming(name, value, allowed):
+        th.zeros(1, device=get_device(value)).item()
+
+
+def check_folder(name: str, path: Any) -> None:
+    """Raise unless ``path`` is None, or may be the path of a folder, there or not."""
+    if path is None:
+        return
+    check_instance(name, path, (str, os.PathLike), "the path of a folder, or None")
+    try:
+        is_good = os.path.isdir(path or ".") or not os.stat(path)
+    except FileNotFoundError:
+        is_good = True
+    except (OSError, ValueError):  # in a file, too long, with a NUL
+        is_good = False
+    if not is_good:
+        raise ValueError(f"{name}={path!r} must be the path of a folder, there or not")
+
+
+def made_env(env: Any, verbose: int) -> Any:
+    """
+    :param env: an environment, or the id of one
+    :param verbose: as in Stable-Baselines3
+    :return: the environment
+    :raises ValueError: for an unknown id
+    """
+    try:
+        return maybe_make_env(env, verbose)
+    except gym.error.DependencyNotInstalled:
+        raise
+    except gym.error.Error as error:
+        raise ValueError(f"env={env!r} must be an environment, or the id of one ({error})") from error
 
 
 def check_net_arch(name: str, net_arch: Any) -> list[int] | dict[str, list[int]] | None:
@@ -72,7 +176,7 @@ def check_net_arch(name: str, net_arch: Any) -> list[int] | dict[str, list[int]]
 def check_layers(name: str, layers: Any) -> list[int]:
     """Return the sizes of hidden layers as a list of ints."""
     check_instance(name, layers, (list, tuple), "a list of layer sizes, e.g. [400, 300], or dict(pi=[...], qf=[...])")
-    return [check_integer(f"{name}: layer {i}", size, at_least=1) for i, size in enumerate(layers)]
+    return [check_integer(f"{name}: layer {i}", size, 1, MAX_UNITS) for i, size in enumerate(layers)]
 
 
 def check_train_freq(train_freq: Any, n_envs: int) -> TrainFreq:
@@ -82,34 +186,11 @@ def check_train_freq(train_freq: Any, n_envs: int) -> TrainFreq:
     if not isinstance(pair, list | tuple) or len(pair) != 2:
         raise TypeError(f"train_freq={train_freq!r} must be {allowed}")
     unit = getattr(pair[1], "value", pair[1])
-    if unit not in ("step", "episode"):
+    if not is_one_of(unit, ("step", "episode")):
         raise ValueError(f"train_freq={train_freq!r}: the unit {unit!r} is unknown; it must be {allowed}")
     if unit == "episode" and n_envs > 1:
         raise ValueError(f"train_freq={train_freq!r}: the unit 'episode' needs a single environment, here n_envs={n_envs}")
-    return TrainFreq(check_integer("train_freq", pair[0], at_least=1), TrainFrequencyUnit(unit))
-
-
-def check_trusted(what: str, trusted: bool | None, way_out: str = "") -> None:
-    """
-    Refuse pickles, or warn of them, before they are read.
-
-    :param what: which file has which of them
-    :param trusted: whether to read them: False never, True silently, None with a warning
-    :param way_out: what else can be done
-    :raises ValueError: if they are not to be read
-    """
-    check_choice("trusted", trusted, [None, True, False])
-    if trusted is False:
-        raise ValueError(
-            f"{what}, which could run any code; trusted=False reads none. {way_out or 'Or '}say trusted=True if you know who "
-            "wrote the file"
-        )
-    if trusted is None:
-        warnings.warn(
-            f"{what}, which can run any code when they are read; trusted=True says that you know who wrote the file, "
-            "trusted=False refuses it",
-            stacklevel=5,
-        )
+    return TrainFreq(check_integer("train_freq", pair[0], 1, MANY), TrainFrequencyUnit(unit))
 
 
 def check_action_space(env: Any) -> None:

@@ -352,9 +352,11 @@ def test_extreme_priorities(cls, alpha, error):
 def test_schedules_of_beta():
     """Stay within what a number may be."""
     for beta in (Linear(0.4, 3.0, steps=100), Linear(0.4, 3.0)):
-        sampling = Prioritized(beta=beta)
-        with pytest.raises(ValueError, match=r"must be a number in \[0, 1\]"):
-            sampling.advance(0.0, 1000)
+        with pytest.raises(ValueError, match=r"sampling: beta=.* must be a number in \[0, 1\]"):
+            Prioritized(beta=beta)
+    sampling = Prioritized(beta=lambda progress: 0.4 + 2 * (1 - progress))
+    with pytest.raises(ValueError, match=r"sampling: beta=.* must be a number in \[0, 1\]"):
+        sampling.advance(0.0, 1000)
 
 
 def test_divergence_of_a_categorical_critic():

@@ -11,7 +11,7 @@ from stable_baselines3.her import HerReplayBuffer
 from sb3_ddpg_ext.buffers.her import HindsightReplayBuffer
 from sb3_ddpg_ext.buffers.transitions import TransitionReplayBuffer
 from sb3_ddpg_ext.observations import has_keys
-from sb3_ddpg_ext.validation import is_subclass
+from sb3_ddpg_ext.validation import check_real, is_subclass
 
 # For returns of several steps, which these classes of SB3 do not have.
 EQUIVALENT: dict[type[ReplayBuffer], type[ReplayBuffer]] = {
@@ -47,6 +47,8 @@ def check_buffer_kwargs(buffer_class: type[ReplayBuffer], given: dict[str, Any],
         raise ValueError(
             f"replay_buffer_class={buffer_class.__name__} must be DictReplayBuffer, or None, with Dict observations {space}"
         )
+    if is_subclass(buffer_class, DictReplayBuffer) and not has_keys(space):
+        raise ValueError(f"replay_buffer_class={buffer_class.__name__} is for Dict observations, not for {space}")
     if not buffer_class.__module__.startswith(f"{__name__.split('.')[0]}."):  # a user's own may take anything
         return
     taken = {name for base in buffer_class.__mro__ if "__init__" in vars(base) for name in _arguments(base)} - BY_THE_MODEL
@@ -68,6 +70,7 @@ def n_step_kwargs(buffer_class: type[ReplayBuffer], given: dict[str, Any], n_ste
     :raises ValueError: if the two contradict each other, or returns of several steps are asked of a buffer without them
     """
     wanted = {"n_steps": given.get("n_steps", n_steps), "gamma": given.get("gamma", gamma)}
+    check_real("replay_buffer_kwargs['gamma']", wanted["gamma"], 0, 1)
     if not takes_argument(buffer_class, "n_steps"):
         if wanted["n_steps"] > 1:
             raise ValueError(

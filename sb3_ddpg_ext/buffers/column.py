@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import torch as th
 
+from sb3_ddpg_ext.validation import naming
+
 # A new array, of zeros, for a name, a shape and a type.
 NewArray = Callable[[str, tuple[int, ...], Any], np.ndarray]
 CHUNK = 1024  # rows restored at once
@@ -143,11 +145,9 @@ def checked_device(given: th.device | str) -> th.device:
     :param given: a device, or its name
     :raises ValueError: if it is not there
     """
-    try:
+    with naming("storage_device", given, "None or a device that is there"):
         device = th.device(given)
-        th.empty(0, device=device)
-    except (RuntimeError, TypeError, AssertionError) as error:  # an assertion where torch has been built without CUDA
-        raise ValueError(f"storage_device={given!r} must be None or a device that is there ({error})") from error
+        th.zeros(1, device=device).item()
     return device
 
 

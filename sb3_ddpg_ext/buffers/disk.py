@@ -56,6 +56,8 @@ class Folder:
             self.path.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
             raise ValueError(f"path={str(path)!r} must be a folder, or not there yet; it is, or is in, a file") from None
+        except OSError as error:
+            raise ValueError(f"path={str(path)!r} must be a folder that is there or can be made ({error})") from error
         self.lock()
         _open.add(self)
 

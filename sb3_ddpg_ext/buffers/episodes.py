@@ -11,7 +11,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.preprocessing import is_image_space, maybe_transpose
 
 from sb3_ddpg_ext.observations import each
-from sb3_ddpg_ext.validation import check_finite, check_shape
+from sb3_ddpg_ext.validation import check_finite, check_shape, naming
 
 Observations = Any  # an array of shape (n, *obs_shape), or a dict of such
 N_IMAGE_AXES = 3
@@ -52,7 +52,9 @@ def read_episodes(source: Any) -> list[Episode]:
         episodes = list(source)
     else:
         raise ValueError(f"demonstrations={source!r:.200} must be {FORMS}")
-    if not sum(len(episode.rewards) for episode in episodes):
+    with naming("demonstrations", episodes, FORMS):
+        n_steps = sum(len(episode.rewards) for episode in episodes)
+    if n_steps == 0:
         raise ValueError(f"demonstrations={source!r:.200} must hold at least one step")
     return episodes
 

@@ -196,7 +196,6 @@ class HindsightReplayBuffer(TransitionReplayBuffer):
 
 
 def _strategy(given: GoalSelectionStrategy | str) -> GoalSelectionStrategy:
-    if given in KEY_TO_GOAL_STRATEGY.values():
-        return given  # type: ignore[return-value]
-    check_choice("goal_selection_strategy", given, list(KEY_TO_GOAL_STRATEGY))
-    return KEY_TO_GOAL_STRATEGY[str(given)]
+    by_name = KEY_TO_GOAL_STRATEGY | {strategy: strategy for strategy in GoalSelectionStrategy}
+    check_choice("goal_selection_strategy", given, list(by_name))
+    return by_name[given]

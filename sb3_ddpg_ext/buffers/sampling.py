@@ -8,7 +8,7 @@ import numpy as np
 
 from sb3_ddpg_ext.buffers.sum_tree import SumTree
 from sb3_ddpg_ext.kinds import Kinds
-from sb3_ddpg_ext.schedules import Linear, Schedule, evaluate, number_or_schedule
+from sb3_ddpg_ext.schedules import Linear, Schedule, check_scheduled, evaluate, number_or_schedule
 from sb3_ddpg_ext.validation import check_instance, check_real
 
 BOUNDS = 1e-100, 1e100  # of priorities, so that their sum and the least of them are numbers that can be divided by
@@ -158,9 +158,7 @@ class Prioritized(Sampling):
 
     def __init__(self, alpha: float = 0.6, beta: float | Schedule | None = None, epsilon: float = 1e-6):
         self.alpha = check_real("sampling: alpha", alpha, low=0)
-        if not isinstance(beta, Schedule):
-            beta = Linear(0.4, 1.0) if beta is None else check_real("sampling: beta", beta, 0, 1)
-        self.beta = beta
+        self.beta = Linear(0.4, 1.0) if beta is None else check_scheduled("sampling: beta", beta, high=1)
         self.epsilon = check_real("sampling: epsilon", epsilon, low=0, above=True)
         self._beta = self._beta_at(1.0, 0)
         self.largest = 1.0
@@ -220,7 +218,8 @@ class Prioritized(Sampling):
         self._beta = self._beta_at(progress_remaining, num_timesteps)
 
     def _beta_at(self, progress_remaining: float, num_timesteps: int) -> float:
-        return evaluate(self.beta, progress_remaining, num_timesteps, high=1) if callable(self.beta) else self.beta
+        beta, name = self.beta, "sampling: beta"
+        return evaluate(beta, progress_remaining, num_timesteps, 1, name) if callable(beta) else beta
 
 
 @SAMPLINGS.register("lap")

@@ -13,6 +13,8 @@ from sb3_ddpg_ext.buffers.row_array import RowArray
 from sb3_ddpg_ext.buffers.transitions import TransitionReplayBuffer
 from sb3_ddpg_ext.validation import check_instance, check_integer, check_real
 
+MAX_STEPS = 10**6  # of a sequence
+
 
 class SequenceReplayBuffer(TransitionReplayBuffer):
     """
@@ -45,16 +47,15 @@ class SequenceReplayBuffer(TransitionReplayBuffer):
         eta: float = 0.9,
         **kwargs: Any,
     ):
-        self.sequence_length = sequence_length
         if sequence_length is not None:
-            sequence_length = check_integer("sequence_length", sequence_length, at_least=1)
+            sequence_length = check_integer("sequence_length", sequence_length, 1, MAX_STEPS)
             overlap = check_integer("overlap", sequence_length // 2 if overlap is None else overlap, at_least=0)
             if overlap >= sequence_length:
                 raise ValueError(f"overlap={overlap} must be less than sequence_length={sequence_length}")
         elif overlap is not None:
             raise ValueError(f"overlap={overlap} must be None where sequences are whole episodes")
-        self.overlap = overlap or 0
-        self.burn_in = check_integer("burn_in", burn_in, at_least=0)
+        self.sequence_length, self.overlap = sequence_length, overlap or 0
+        self.burn_in = check_integer("burn_in", burn_in, 0, MAX_STEPS)
         check_instance("stored_state", stored_state, bool, "True or False")
         self.stored_state, self.state_size = stored_state, 0
         self.eta = check_real("eta", eta, 0, 1)

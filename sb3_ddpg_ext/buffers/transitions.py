@@ -18,7 +18,7 @@ from sb3_ddpg_ext.buffers.disk import Folder
 from sb3_ddpg_ext.buffers.room import warn_if_too_large
 from sb3_ddpg_ext.buffers.sampling import Sampling, Uniform
 from sb3_ddpg_ext.buffers.storage import Storage
-from sb3_ddpg_ext.validation import check_choice, check_instance, check_integer, check_real
+from sb3_ddpg_ext.validation import MAX_N_STEPS, check_flag, check_instance, check_integer, check_real
 
 CPU = (None, "cpu", th.device("cpu"))
 
@@ -87,18 +87,11 @@ class TransitionReplayBuffer(ReplayBuffer):
     ):
         super(ReplayBuffer, self).__init__(buffer_size, observation_space, action_space, device, n_envs=n_envs)
         self.buffer_size = max(buffer_size // n_envs, 1)
-        for name, value in dict(
-            optimize_memory_usage=optimize_memory_usage,
-            handle_timeout_termination=handle_timeout_termination,
-            pin_memory=pin_memory,
-            keep_float64=keep_float64,
-        ).items():
-            check_choice(name, value, [True, False])
         if path is not None and storage_device not in CPU:
             raise ValueError(f"storage_device={str(storage_device)!r} must be None with path={str(path)!r}")
-        self.optimize_memory_usage = optimize_memory_usage
-        self.handle_timeout_termination = handle_timeout_termination
-        self.n_steps = check_integer("n_steps", n_steps, at_least=1)
+        self.optimize_memory_usage = check_flag("optimize_memory_usage", optimize_memory_usage)
+        self.handle_timeout_termination = check_flag("handle_timeout_termination", handle_timeout_termination)
+        self.n_steps = check_integer("n_steps", n_steps, 1, MAX_N_STEPS)
         self.gamma = check_real("gamma", gamma, 0, 1)
         check_instance("sampling", sampling, (Sampling, type(None)), "a Sampling of sb3_ddpg_ext.buffers or None")
         self.sampling = Uniform() if sampling is None else copy.deepcopy(sampling)  # which has a state
@@ -106,12 +99,12 @@ class TransitionReplayBuffer(ReplayBuffer):
         self.combined = combined
         self.demonstrations: TransitionReplayBuffer | None = None
         self.demonstration_share = 0.0
-        kept = keep_float64 or (self.exact_keys if path is None else ())
+        kept = check_flag("keep_float64", keep_float64) or (self.exact_keys if path is None else ())
         self.storage = Storage(
             self.buffer_size, n_envs, observation_space, self.action_dim, storage_device, kept, frame_stack,
             None if path is None else Folder(path),
         )  # fmt: skip
-        self.batches = BatchMaker(self.storage, self.device, pin_memory)
+        self.batches = BatchMaker(self.storage, self.device, check_flag("pin_memory", pin_memory))
         self._open()
 
     def _open(self) -> None:

@@ -1,5 +1,6 @@
 """The interface of learners, and the settings of their updates."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
@@ -130,7 +131,7 @@ class Learner(ABC):
 
 LEARNERS: Kinds[Learner] = Kinds(
     '"auto", the name of a learner, or a subclass of Learner',
-    accepts=lambda spec: is_subclass(spec, Learner),
+    accepts=lambda spec: is_subclass(spec, Learner) and not inspect.isabstract(spec),
     by_the_library=("policy", "settings"),
 )
 

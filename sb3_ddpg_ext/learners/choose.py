@@ -35,7 +35,7 @@ def check_learner(spec: Any) -> None:
     :raises ValueError: for an unknown kind
     :raises TypeError: for anything else
     """
-    if spec != AUTO:
+    if not (isinstance(spec, str) and spec == AUTO):
         _named(spec)
 
 

@@ -9,8 +9,9 @@ from torch import nn
 
 from sb3_ddpg_ext.kinds import Kinds
 from sb3_ddpg_ext.networks.layers import output_layer
-from sb3_ddpg_ext.validation import check_real, is_number
+from sb3_ddpg_ext.validation import check_real, is_number, naming
 
+LARGEST_INITIAL = 1e6  # of a scale
 Initialiser = Callable[[nn.Module], None]  # of the weights and biases of one layer
 INITIALISERS: Kinds[Initialiser] = Kinds(
     'a kind, a dict such as dict(kind="orthogonal", gain=0.01) or dict(kind="normal", std=0.1), or a function of a layer',
@@ -27,28 +28,28 @@ def torch() -> Initialiser:
 @INITIALISERS.register("orthogonal")
 def orthogonal(gain: float = math.sqrt(2)) -> Initialiser:
     """Orthogonal weights times ``gain`` (Saxe et al. 2014), biases 0."""
-    check_real("gain", gain, low=0)
+    check_real("gain", gain, 0, LARGEST_INITIAL)
     return _weights_and_zeros(lambda weight: nn.init.orthogonal_(weight, gain))
 
 
 @INITIALISERS.register("xavier")
 def xavier(gain: float = 1.0) -> Initialiser:
     """Uniform with variance 2 gain^2 / (fan-in + fan-out) (Glorot & Bengio 2010), biases 0."""
-    check_real("gain", gain, low=0)
+    check_real("gain", gain, 0, LARGEST_INITIAL)
     return _weights_and_zeros(lambda weight: nn.init.xavier_uniform_(weight, gain))
 
 
 @INITIALISERS.register("normal")
 def normal(std: float = 0.1) -> Initialiser:
     """N(0, std^2), biases 0."""
-    check_real("std", std, low=0)
+    check_real("std", std, 0, LARGEST_INITIAL)
     return _weights_and_zeros(lambda weight: nn.init.normal_(weight, 0, std))
 
 
 @INITIALISERS.register("uniform")
 def uniform(limit: float = 3e-3) -> Initialiser:
     """Weights and biases uniform in [-limit, limit]; Lillicrap et al. (2016), section 7, for the last layer."""
-    check_real("limit", limit, low=0)
+    check_real("limit", limit, 0, LARGEST_INITIAL)
 
     def initialise(layer: nn.Module) -> None:
         for parameter in layer.parameters(recurse=False):
@@ -77,7 +78,15 @@ def make_initialiser(name: str, spec: Any) -> Initialiser:
     :param name: the argument's name, for the error
     :param spec: a kind, a dict with a kind and its argument, a number, the limit of ``uniform``, or a function of a layer
     """
-    return INITIALISERS.make(name, dict(kind="uniform", limit=spec) if is_number(spec) else spec, whole=spec)
+    made = INITIALISERS.make(name, dict(kind="uniform", limit=spec) if is_number(spec) else spec, whole=spec)
+
+    def checked(layer: nn.Module) -> None:
+        with naming(name, spec, INITIALISERS.forms):
+            made(layer)
+            if not all(parameter.isfinite().all() for parameter in layer.parameters(recurse=False)):
+                raise ValueError(f"it gave parameters of {layer} that are not finite")
+
+    return checked
 
 
 def initialise(network: nn.Module, every: Initialiser, last: Initialiser | None = None) -> None:

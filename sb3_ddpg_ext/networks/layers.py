@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from sb3_ddpg_ext.kinds import Kinds
+from sb3_ddpg_ext.validation import LARGEST, check_real
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -35,12 +36,16 @@ def no_norm() -> None:
 @NORMS.register("layer")
 def layer_norm(eps: float = 1e-5) -> MakeNorm:
     """LayerNorm, Ba et al. (2016)."""
+    check_real("eps", eps, 0, LARGEST)
     return partial(nn.LayerNorm, eps=eps)
 
 
 @NORMS.register("batch")
-def batch_norm(eps: float = 1e-5, momentum: float = 0.1) -> MakeNorm:
+def batch_norm(eps: float = 1e-5, momentum: float | None = 0.1) -> MakeNorm:
     """BatchNorm, Ioffe & Szegedy (2015)."""
+    check_real("eps", eps, 0, LARGEST)
+    if momentum is not None:  # None for the mean over all batches
+        check_real("momentum", momentum, 0, 1)
     return partial(nn.BatchNorm1d, eps=eps, momentum=momentum)
 
 
@@ -202,6 +207,19 @@ def is_norm(module: nn.Module) -> bool:
 def uses_batch_statistics(network: nn.Module) -> bool:
     """Whether there is BatchNorm or BatchRenorm in it."""
     return any(isinstance(module, _NormBase) or "BatchRenorm" in type(module).__name__ for module in network.modules())
+
+
+@th.no_grad()
+def check_network(network: nn.Module, n_inputs: int, n_outputs: int) -> None:
+    """
+    Try a network on two inputs, without leaving a trace in its statistics.
+
+    :raises ValueError: if it does not give finite numbers of shape (batch, n_outputs)
+    """
+    with evaluating(network):
+        outputs = network(th.linspace(-1, 1, 2 * n_inputs, dtype=next(network.parameters()).dtype).view(2, n_inputs))
+    if outputs.shape != (2, n_outputs) or not outputs.isfinite().all():
+        raise ValueError(f"it gave {outputs}, of which the shape must be {(2, n_outputs)}")
 
 
 @contextmanager

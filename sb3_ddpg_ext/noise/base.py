@@ -8,7 +8,7 @@ import numpy as np
 from stable_baselines3.common.noise import ActionNoise
 
 from sb3_ddpg_ext.kinds import Kinds
-from sb3_ddpg_ext.schedules import evaluate, number_or_schedule
+from sb3_ddpg_ext.schedules import check_schedule, check_scheduled, evaluate, number_or_schedule
 from sb3_ddpg_ext.validation import check_integer, check_real
 
 Scheduled = float | Callable[..., float]  # a number, a Schedule, or a function of the progress remaining
@@ -151,9 +151,9 @@ class AdditiveNoise(Noise):
 
     def __init__(self, sigma: Scheduled | Sequence[float], mean: float | Sequence[float] = 0.0, scale: Scheduled = 1.0):
         super().__init__()
-        self.sigma = sigma if callable(sigma) else check_numbers("sigma", sigma, low=0)
+        self.sigma = check_schedule("sigma", sigma) if callable(sigma) else check_numbers("sigma", sigma, low=0)
         self.mean = check_numbers("mean", mean)
-        self.scale = scale if callable(scale) else check_real("scale", scale, low=0)
+        self.scale = check_scheduled("scale", scale)
 
     def _check_dimensions(self, action_dim: int) -> None:
         for name in self._of_each_dimension:
@@ -171,8 +171,10 @@ class AdditiveNoise(Noise):
         given = self.sigma, self.scale, self.mean
         if callable(self.sigma) or callable(self.scale) or any(a is not b for a, b in zip(given, self._given, strict=True)):
             sigma, scale = (
-                evaluate(value, progress_remaining, num_timesteps) if callable(value) else np.asarray(value)
-                for value in (self.sigma, self.scale)
+                evaluate(value, progress_remaining, num_timesteps, name=f"action_noise: {name}")
+                if callable(value)
+                else np.asarray(value)
+                for name, value in (("sigma", self.sigma), ("scale", self.scale))
             )
             self._sigma = np.multiply(sigma, scale)
             self._mean = None if not np.any(self.mean) else np.asarray(self.mean)

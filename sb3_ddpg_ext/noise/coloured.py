@@ -7,6 +7,8 @@ import numpy as np
 from sb3_ddpg_ext.noise.base import NOISES, AdditiveNoise, Scheduled
 from sb3_ddpg_ext.validation import check_integer, check_real
 
+MAX_LENGTH = 10**7  # which takes 80 MB for each dimension and environment
+
 
 def coloured_sequence(generator: np.random.Generator, beta: float, length: int, dim: int) -> np.ndarray:
     """
@@ -62,7 +64,7 @@ class ColouredNoise(AdditiveNoise):
     ):
         super().__init__(sigma, mean, scale)
         self.beta = check_real("beta", beta, low=0, high=2)
-        self.length = length if length is None else check_integer("length", length, at_least=2)
+        self.length = length if length is None else check_integer("length", length, 2, MAX_LENGTH)
 
     @property
     def wants_episode_length(self) -> bool:  # type: ignore[override]

@@ -27,8 +27,13 @@ def make_action_noise(spec: Any, action_dim: int) -> ActionNoise | None:
         return spec
     parts = [part.strip() for part in spec.split(",")] if isinstance(spec, str) else spec
     parts = parts if isinstance(parts, list | tuple) else [parts]
-    noises = [NOISES.make("action_noise", part, whole=spec) for part in parts if part is not None and part != "none"]
+    noises = [NOISES.make("action_noise", part, whole=spec) for part in parts if not is_none(part)]
     return noises[0] if len(noises) == 1 else CombinedNoise(noises) if noises else None
+
+
+def is_none(part: Any) -> bool:
+    """Whether a part says that there is no noise."""
+    return part is None or (isinstance(part, str) and part == "none")
 
 
 def as_noise(action_noise: ActionNoise | None) -> Noise | None:

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from sb3_ddpg_ext.noise.base import NOISES, Blocks, Noise, Scheduled
-from sb3_ddpg_ext.schedules import evaluate
-from sb3_ddpg_ext.validation import check_instance, check_real
+from sb3_ddpg_ext.schedules import check_scheduled, evaluate
+from sb3_ddpg_ext.validation import check_instance
 
 
 @NOISES.register("epsilon")
@@ -23,15 +23,15 @@ class UniformMixing(Noise):
 
     def __init__(self, epsilon: Scheduled = 0.1):
         super().__init__()
-        self.epsilon = epsilon if callable(epsilon) else check_real("epsilon", epsilon, low=0, high=1)
+        self.epsilon = check_scheduled("epsilon", epsilon, high=1)
 
     def seed(self, seed: int | None) -> None:
         super().seed(seed)
         self._uniform = Blocks(self._generators, "random", 1 + self.action_dim)
 
     def set_progress(self, progress_remaining: float, num_timesteps: int) -> None:
-        epsilon = self.epsilon
-        self._epsilon = evaluate(epsilon, progress_remaining, num_timesteps, high=1) if callable(epsilon) else epsilon
+        epsilon, name = self.epsilon, "action_noise: epsilon"
+        self._epsilon = evaluate(epsilon, progress_remaining, num_timesteps, 1, name) if callable(epsilon) else epsilon
 
     def apply(self, actions: np.ndarray) -> np.ndarray:
         self._check_is_prepared()

@@ -9,7 +9,7 @@ import torch as th
 
 from sb3_ddpg_ext.noise.base import NOISES, Noise, Scheduled
 from sb3_ddpg_ext.noise.perturbed_actors import PerturbedActors
-from sb3_ddpg_ext.schedules import evaluate
+from sb3_ddpg_ext.schedules import check_scheduled, evaluate
 from sb3_ddpg_ext.validation import check_instance, check_integer, check_real
 
 if TYPE_CHECKING:
@@ -103,10 +103,11 @@ class FixedParameterNoise(ParameterNoise):
 
     def __init__(self, sigma: Scheduled = 0.1, shared: bool = False):
         super().__init__(shared)
-        self.sigma = sigma if callable(sigma) else check_real("sigma", sigma, low=0)
+        self.sigma = check_scheduled("sigma", sigma)
 
     def set_progress(self, progress_remaining: float, num_timesteps: int) -> None:
-        self._sigma = evaluate(self.sigma, progress_remaining, num_timesteps) if callable(self.sigma) else self.sigma
+        sigma, name = self.sigma, "action_noise: sigma"
+        self._sigma = evaluate(sigma, progress_remaining, num_timesteps, name=name) if callable(sigma) else sigma
 
     def statistics(self) -> dict[str, float]:
         return {"parameter_sigma": self._sigma}
@@ -144,7 +145,7 @@ class AdaptiveParameterNoise(ParameterNoise):
         shared: bool = False,
     ):
         super().__init__(shared)
-        self.target = target if callable(target) else check_real("target", target, low=0, high=1, above=True)
+        self.target = check_scheduled("target", target, high=1, above=True)
         self.initial_sigma = (
             initial_sigma if initial_sigma is None else check_real("initial_sigma", initial_sigma, low=0, above=True)
         )
@@ -171,8 +172,8 @@ class AdaptiveParameterNoise(ParameterNoise):
         )
 
     def set_progress(self, progress_remaining: float, num_timesteps: int) -> None:
-        target = self.target
-        self._target = evaluate(target, progress_remaining, num_timesteps, high=1) if callable(target) else target
+        target, name = self.target, "action_noise: target"
+        self._target = evaluate(target, progress_remaining, num_timesteps, 1, name) if callable(target) else target
 
     def after_update(self, n_updates: int, policy: "DDPGPolicy", observations: Any) -> None:
         if n_updates % self.interval == 0:

@@ -8,7 +8,14 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.td3 import policies as sb3_policies
 from torch import nn
 
-from sb3_ddpg_ext.networks import ActionGradientClip, InvertingGradients, OutputNormalisation, SavedAlone, initialise
+from sb3_ddpg_ext.networks import (
+    ActionGradientClip,
+    InvertingGradients,
+    OutputNormalisation,
+    SavedAlone,
+    check_network,
+    initialise,
+)
 from sb3_ddpg_ext.policies.critics import Critic
 from sb3_ddpg_ext.policies.options import PENALTIES, Options
 
@@ -47,8 +54,10 @@ class Actor(SavedAlone, sb3_policies.Actor):
         )
         options = Options() if options is None else options
         self.options, self.net_arch, self.features_dim, self.activation_fn = options, net_arch, features_dim, activation_fn
-        mu = options.actor_mlp(net_arch, activation_fn).build(features_dim, get_action_dim(action_space))
-        initialise(mu, *options.initialisers())
+        with options.naming("actor_norm", activation_fn):
+            mu = options.actor_mlp(net_arch, activation_fn).build(features_dim, get_action_dim(action_space))
+            initialise(mu, *options.initialisers())
+            check_network(mu, features_dim, get_action_dim(action_space))
         squash: list[nn.Module] = [InvertingGradients() if options.inverting_gradients else nn.Tanh()]
         if options.output_norm is not None:
             squash.insert(0, OutputNormalisation(options.output_norm))

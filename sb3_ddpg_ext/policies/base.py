@@ -20,10 +20,11 @@ from sb3_ddpg_ext.observations import each
 from sb3_ddpg_ext.policies.acting import PlainActor
 from sb3_ddpg_ext.policies.actor import Actor
 from sb3_ddpg_ext.policies.critics import Critic, JointCritic
+from sb3_ddpg_ext.policies.extractors import checked_extractor_kwargs, made_extractor
 from sb3_ddpg_ext.policies.heads import make_head
 from sb3_ddpg_ext.policies.options import Options, check_activation, make_if_chosen
 from sb3_ddpg_ext.policies.weight_decay import optimizer_with_decay
-from sb3_ddpg_ext.validation import check_integer, check_net_arch
+from sb3_ddpg_ext.validation import MAX_NETWORKS, check_integer, check_net_arch
 
 SB3_KWARGS = ("features_extractor_class", "features_extractor_kwargs", "normalize_images", "optimizer_class",
               "optimizer_kwargs", "share_features_extractor")  # fmt: skip
@@ -81,7 +82,8 @@ class DDPGPolicy(TD3Policy):
             raise TypeError(f"policy_kwargs has no argument {unknown[0]!r}; it has {allowed}")
         default_arch = kwargs.pop("net_arch", None)
         net_arch = check_net_arch("policy_kwargs['net_arch']", default_arch if net_arch is None else net_arch)
-        n_critics = check_integer("policy_kwargs['n_critics']", n_critics, at_least=1)
+        n_critics = check_integer("policy_kwargs['n_critics']", n_critics, 1, MAX_NETWORKS)
+        kwargs |= checked_extractor_kwargs(kwargs)
         self.options = self.options_class(**{name: kwargs.pop(name) for name in names if name in kwargs})
         self._acting: PlainActor | Literal[False] | None = None  # None: not looked at yet
         super().__init__(
@@ -170,14 +172,13 @@ class DDPGPolicy(TD3Policy):
             )  # fmt: skip
 
     def make_features_extractor(self) -> BaseFeaturesExtractor:
-        extractor = super().make_features_extractor()
+        extractor = made_extractor(super().make_features_extractor, self)
         initialise(extractor, self.options.initialisers()[0])
         return extractor if self.normaliser is None else Normalised(extractor, self.normaliser)
 
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Actor:
-        return Actor(**self._update_features_extractor(self.actor_kwargs, features_extractor), options=self.options).to(
-            self.device
-        )
+        kwargs = self._update_features_extractor(self.actor_kwargs, features_extractor)
+        return Actor(**kwargs, options=self.options).to(self.device)
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> Critic:
         options = self.options

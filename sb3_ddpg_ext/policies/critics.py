@@ -12,7 +12,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
 from sb3_ddpg_ext.batch import Batch
-from sb3_ddpg_ext.networks import ReturnScaler, SavedAlone, evaluating, initialise
+from sb3_ddpg_ext.networks import ReturnScaler, SavedAlone, check_network, evaluating, initialise
 from sb3_ddpg_ext.observations import each
 from sb3_ddpg_ext.policies.heads import Head, Scalar
 from sb3_ddpg_ext.policies.options import Options
@@ -63,13 +63,15 @@ class Critic(SavedAlone, ContinuousCritic):
         self.head = Scalar() if head is None else head
         self.return_scaler = return_scaler
         self.q_networks: list[nn.Module] = []
-        mlp = options.critic_mlp(net_arch, activation_fn)
+        mlp, action_dim = options.critic_mlp(net_arch, activation_fn), get_action_dim(action_space)
         for i in range(n_critics):
-            net = mlp.build_with_action(
-                features_dim, get_action_dim(action_space), self.head.n_outputs,
-                options.action_layer, list(options.action_branch), options.norm_after_action, options.action_join,
-            )  # fmt: skip
-            initialise(net, *options.initialisers())
+            with options.naming("critic_norm", activation_fn):
+                net = mlp.build_with_action(
+                    features_dim, action_dim, self.head.n_outputs,
+                    options.action_layer, list(options.action_branch), options.norm_after_action, options.action_join,
+                )  # fmt: skip
+                initialise(net, *options.initialisers())
+                check_network(net, features_dim + action_dim, self.head.n_outputs)
             self.add_module(f"qf{i}", net)
             self.q_networks.append(net)
 

@@ -11,8 +11,10 @@ from torch.nn import functional as F
 
 from sb3_ddpg_ext.kinds import Kinds
 from sb3_ddpg_ext.networks import PopArt
-from sb3_ddpg_ext.validation import check_integer, check_real
+from sb3_ddpg_ext.validation import LARGEST, check_integer, check_real, naming
 
+MAX_OUTPUTS = 10**4  # of a network
+SMALLEST = 1e-30  # distance of atoms that float32 can divide by
 Range = tuple[Any, Any] | None  # numbers or scalar tensors
 Loss = Callable[..., th.Tensor]  # of outputs and targets of one shape, with reduction="none"; as in torch.nn.functional
 LOSSES: Kinds[Loss] = Kinds(
@@ -20,6 +22,21 @@ LOSSES: Kinds[Loss] = Kinds(
 )
 LOSSES.register("mse")(lambda: F.mse_loss)
 LOSSES.register("huber")(lambda: F.huber_loss)
+
+
+@th.enable_grad()
+def check_loss(name: str, loss: Loss) -> None:
+    """
+    :param name: of the argument, for the error
+    :param loss: is tried on two numbers
+    :raises ValueError: if that fails, or what it gives is no loss of each
+    :raises TypeError: if that fails because of a type
+    """
+    outputs, targets = th.tensor([[-1.0], [2.0]], requires_grad=True), th.tensor([[0.5], [-3.0]])
+    with naming(name, loss, LOSSES.forms):
+        losses = loss(outputs, targets, reduction="none")
+        if losses.shape != outputs.shape or not (losses.requires_grad and losses.isfinite().all()):
+            raise ValueError(f"it gave {losses} for the shape {tuple(outputs.shape)}")
 
 
 class Head(nn.Module, ABC):
@@ -124,8 +141,8 @@ class Quantile(Scalar):
 
     def __init__(self, n_quantiles: int = 32, kappa: float = 1.0, popart: PopArt | None = None):
         super().__init__(popart=popart)
-        self.n_outputs = check_integer("critic: n_quantiles", n_quantiles, at_least=1)
-        self.kappa = check_real("critic: kappa", kappa, low=0, above=True)
+        self.n_outputs = check_integer("critic: n_quantiles", n_quantiles, 1, MAX_OUTPUTS)
+        self.kappa = check_real("critic: kappa", kappa, 0, LARGEST, above=True)
         self.register_buffer("taus", (th.arange(self.n_outputs) + 0.5) / self.n_outputs, persistent=False)
 
     def mean(self, prediction: th.Tensor) -> th.Tensor:
@@ -155,11 +172,13 @@ class Categorical(Head):
     atoms: Any
 
     def __init__(self, n_atoms: int = 51, v_min: float = -10.0, v_max: float = 10.0):
-        super().__init__(check_integer("critic: n_atoms", n_atoms, at_least=2))
-        self.v_min = check_real("critic: v_min", v_min, low=-float("inf"))
-        self.v_max = check_real("critic: v_max", v_max, low=-float("inf"))
+        super().__init__(check_integer("critic: n_atoms", n_atoms, 2, MAX_OUTPUTS))
+        self.v_min = check_real("critic: v_min", v_min, -LARGEST, LARGEST)
+        self.v_max = check_real("critic: v_max", v_max, -LARGEST, LARGEST)
         if self.v_min >= self.v_max:
             raise ValueError(f"critic: v_min={v_min!r} must be less than v_max={v_max!r}")
+        if (self.v_max - self.v_min) / self.n_outputs < SMALLEST:
+            raise ValueError(f"critic: v_min={v_min!r} must be further from v_max={v_max!r} for n_atoms={n_atoms!r}")
         self.register_buffer("atoms", th.linspace(self.v_min, self.v_max, self.n_outputs), persistent=False)
 
     def predict(self, outputs: th.Tensor) -> th.Tensor:

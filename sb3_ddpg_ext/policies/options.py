@@ -1,16 +1,27 @@
 """Options of DDPG's networks. With the defaults they are those of Stable-Baselines3."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
+import torch as th
 from torch import nn
 
 from sb3_ddpg_ext.networks import ACTIVATIONS, MLP, NORMS
 from sb3_ddpg_ext.networks.initialise import Initialiser, make_initialiser
-from sb3_ddpg_ext.policies.heads import LOSSES, head_takes
-from sb3_ddpg_ext.validation import check_choice, check_instance, check_integer, check_layers, check_real, is_subclass
+from sb3_ddpg_ext.policies.heads import LOSSES, check_loss, head_takes
+from sb3_ddpg_ext.validation import (
+    LARGEST,
+    MAX_WEIGHT,
+    check_choice,
+    check_instance,
+    check_integer,
+    check_layers,
+    check_real,
+    naming,
+)
 
 Made = TypeVar("Made")
 PENALTIES = ("preactivation_penalty", "action_l2")
@@ -128,24 +139,27 @@ class Options:
         for name in ("normalize_observations", "scale_returns", "popart"):
             check_instance(_full(name), getattr(self, name), (bool, dict), "True, False, or a dict of arguments")
             if getattr(self, name) == {}:
-                object.__setattr__(self, name, True)  # no arguments: all defaults
+                self._set(name, True)  # no arguments: all defaults
         check_integer(_full("action_layer"), self.action_layer, at_least=0)
         check_layers(_full("action_branch"), self.action_branch)
         check_choice(_full("action_join"), self.action_join, ["concat", "sum"])
-        LOSSES.make(_full("critic_loss"), self.critic_loss)
+        check_loss(_full("critic_loss"), LOSSES.make(_full("critic_loss"), self.critic_loss))
         check_choice(_full("target_statistics"), self.target_statistics, ["running", "batch"])
         check_choice(_full("backup"), self.backup, ["min", "mean"])
         check_choice(_full("objective"), self.objective, ["first", "mean", "min"])
         if check_real(_full("critic_dropout"), self.critic_dropout, 0, 1) == 1:
             raise ValueError(f"{_full('critic_dropout')}={self.critic_dropout!r} must be less than 1")
         for name in (*PENALTIES, "critic_weight_decay", "behaviour_cloning"):
-            check_real(_full(name), getattr(self, name), low=0)
+            self._set(name, check_real(_full(name), getattr(self, name), 0, MAX_WEIGHT))
         for name in ("output_norm", "dqda_clip"):
             if getattr(self, name) is not None:
-                check_real(_full(name), getattr(self, name), low=0, above=True)
+                self._set(name, check_real(_full(name), getattr(self, name), 0, LARGEST, above=True))
         self._check_range()
         self._check_together()
         self.initialisers()
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
 
     @classmethod
     def names(cls) -> list[str]:
@@ -159,9 +173,10 @@ class Options:
         check_instance(name, self.target_q_range, (tuple, list), "a pair (low, high) or None")
         if len(self.target_q_range) != 2:
             raise ValueError(f"{name}={self.target_q_range!r} must be a pair (low, high) or None")
-        low, high = (check_real(name, bound, low=-float("inf")) for bound in self.target_q_range)
+        low, high = (check_real(name, bound, -LARGEST, LARGEST) for bound in self.target_q_range)
         if low >= high:
             raise ValueError(f"{name}={self.target_q_range!r} must have low < high")
+        self._set("target_q_range", (low, high))
 
     def _check_together(self) -> None:
         if self.residual and not self.norm_after_action:
@@ -191,6 +206,19 @@ class Options:
         last = None if self.last_init is None else make_initialiser(_full("last_init"), self.last_init)
         return make_initialiser(_full("init"), self.init), last
 
+    @contextmanager
+    def naming(self, norm: str, activation_fn: Any) -> Iterator[None]:
+        """
+        A context in which a network is built and tried: an error in it names the parts that users may give.
+
+        :param norm: ``"actor_norm"`` or ``"critic_norm"``
+        :param activation_fn: of the network
+        """
+        parts = [f"{name}={getattr(self, name)!r}" for name in (norm, "input_norm", "init", "last_init")]
+        name = f"policy_kwargs: the network of {', '.join(parts)}, and activation_fn"
+        with naming(name, activation_fn, "of modules that keep the shape (batch, units), and give finite numbers"):
+            yield
+
     def actor_mlp(self, net_arch: list[int], activation_fn: type[nn.Module]) -> MLP:
         return MLP(net_arch, activation_fn, self.actor_norm, self.input_norm, self.residual)
 
@@ -215,22 +243,12 @@ def check_activation(activation_fn: Any) -> Callable[[], nn.Module]:
     if isinstance(activation_fn, str):
         check_choice(_full("activation_fn"), activation_fn.lower(), list(ACTIVATIONS))
         return ACTIVATIONS[activation_fn.lower()]
-    is_class = is_subclass(activation_fn, nn.Module)
-    is_factory = callable(activation_fn) and not isinstance(activation_fn, type | nn.Module)
-    if not (is_class or (is_factory and isinstance(_called(activation_fn), nn.Module))):
-        raise TypeError(
-            f"{_full('activation_fn')}={activation_fn!r} must be one of {list(ACTIVATIONS)}, a class of torch modules, or a "
-            "function without arguments that makes a module"
+    allowed = f"one of {list(ACTIVATIONS)}, a class of torch modules, or a function that makes a module, without arguments"
+    with naming(_full("activation_fn"), activation_fn, allowed), th.random.fork_rng(devices=[]):
+        check_instance(
+            "the activation", None if isinstance(activation_fn, nn.Module) else activation_fn(), nn.Module, "a module"
         )
     return activation_fn
-
-
-def _called(factory: Callable[[], Any]) -> Any:
-    """Call the factory; None if it needs arguments."""
-    try:
-        return factory()
-    except TypeError:
-        return None
 
 
 def make_if_chosen(name: str, choice: bool | dict[str, Any], make: Callable[..., Made], *fixed: Any) -> Made | None:
@@ -244,7 +262,7 @@ def make_if_chosen(name: str, choice: bool | dict[str, Any], make: Callable[...,
         return None
     arguments = choice if isinstance(choice, dict) else {}
     allowed = list(inspect.signature(make).parameters)[len(fixed) :]
-    if unknown := sorted(set(arguments) - set(allowed)):
+    if unknown := sorted(set(arguments) - set(allowed), key=str):
         raise TypeError(f"{_full(name)}={choice!r} has no argument {unknown[0]!r}; it has {allowed}")
     return make(*fixed, **arguments)
 

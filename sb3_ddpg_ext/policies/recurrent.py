@@ -16,7 +16,7 @@ from sb3_ddpg_ext.policies.base import DDPGPolicy
 from sb3_ddpg_ext.policies.critics import Critic
 from sb3_ddpg_ext.policies.encoded import Encoded, RecurrentActor, RecurrentCritic
 from sb3_ddpg_ext.policies.heads import make_head
-from sb3_ddpg_ext.validation import check_choice, check_instance, check_integer
+from sb3_ddpg_ext.validation import MAX_NETWORKS, MAX_UNITS, check_choice, check_instance, check_integer
 
 
 class RecurrentPolicy(DDPGPolicy):
@@ -54,8 +54,8 @@ class RecurrentPolicy(DDPGPolicy):
         check_instance("policy_kwargs['previous_reward']", previous_reward, bool, "True or False")
         self._encoder_kwargs: dict[str, Any] = dict(
             cell=cell,
-            hidden_size=check_integer("policy_kwargs['hidden_size']", hidden_size, at_least=1),
-            n_layers=check_integer("policy_kwargs['n_layers']", n_layers, at_least=1),
+            hidden_size=check_integer("policy_kwargs['hidden_size']", hidden_size, 1, MAX_UNITS),
+            n_layers=check_integer("policy_kwargs['n_layers']", n_layers, 1, MAX_NETWORKS),
             previous_action=previous_action,
             previous_reward=previous_reward,
         )
