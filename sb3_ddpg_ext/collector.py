@@ -1,16 +1,37 @@
 """Environment steps, and the checks of what they return."""
 
+from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, VecTransposeImage, is_vecenv_wrapped
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    VecEnv,
+    VecEnvWrapper,
+    VecNormalize,
+    VecTransposeImage,
+    is_vecenv_wrapped,
+)
 
+from sb3_ddpg_ext.observations import each
 from sb3_ddpg_ext.policies.options import Options
 from sb3_ddpg_ext.validation import check_finite, check_shape
 
 IMMUTABLE = frozenset((bool, int, float, str, type(None), np.bool_, np.float32, np.float64, np.int32, np.int64))
+
+
+COPYING = ("stable_baselines3.", "sb3_contrib.", "sb3_ddpg_ext.")  # whose vectorised environments return new arrays
+
+
+def _layers(env: VecEnv) -> Iterator[VecEnv]:
+    """A vectorised environment, and those in it."""
+    yield env
+    while isinstance(env, VecEnvWrapper):
+        env = env.venv
+        yield env
 
 
 def step(env: VecEnv, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
@@ -46,6 +67,15 @@ class Collector:
 
     def __init__(self, env: VecEnv, observation_space: spaces.Space, vec_normalize: VecNormalize | None):
         self.env, self.observation_space, self.vec_normalize = env, observation_space, vec_normalize
+        self._may_reuse = not all(type(layer).__module__.startswith(COPYING) for layer in _layers(env))
+
+    def own(self, observations: Any) -> Any:
+        """
+        :param observations: that the environments returned
+        :return: the same, as arrays that nobody writes to. A vectorised environment that is not Stable-Baselines3's may return
+            the same array at each step, with other contents.
+        """
+        return each(np.array, observations) if self._may_reuse else observations
 
     def check_normalisation(self, options: Options) -> None:
         """
@@ -74,11 +104,23 @@ class Collector:
         :raises ValueError: if a shape is not that of the space, or a number is not finite
         """
         check_shape(observation, self.observation_space, leading=(self.env.num_envs,))
-        check_finite("observation", observation)
+        check_finite("observation", observation, self.env.num_envs)
+
+    def remember(self) -> None:
+        """Keep what ``VecNormalize`` knows before a step; it makes new arrays, so that nothing is copied."""
+        if self.vec_normalize is not None:
+            self._before = [(each, vars(each).copy()) for each in self._moments()]
+            self._returns = self.vec_normalize.returns
+
+    def _moments(self) -> list[RunningMeanStd]:
+        assert self.vec_normalize is not None
+        of_observations = self.vec_normalize.obs_rms if self.vec_normalize.norm_obs else []
+        parts = of_observations.values() if hasattr(of_observations, "values") else [of_observations]
+        return [each for each in (*parts, self.vec_normalize.ret_rms) if isinstance(each, RunningMeanStd)]
 
     def check_step(self, new_obs: Any, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
         """
-        Check what a step returned.
+        Check what a step returned. If ``VecNormalize`` has taken in what is not finite, it is again what it was before.
 
         :param new_obs: observations
         :param rewards: of shape (n_envs,)
@@ -86,11 +128,22 @@ class Collector:
         :param infos: one of each environment
         :raises ValueError: as :meth:`check_observation`, and for a reward that is not finite
         """
-        self.check_observation(new_obs)
-        check_finite("reward", rewards)
+        try:
+            self._check_step(new_obs, rewards, dones, infos)
+        except ValueError:
+            if self.vec_normalize is not None:
+                for moments, before in self._before:
+                    vars(moments).update(before)
+                self.vec_normalize.returns = self._returns
+            raise
+
+    def _check_step(self, new_obs: Any, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
+        n_envs = self.env.num_envs
         if self.vec_normalize is not None:  # which clips what is infinite
-            check_finite("observation", self.vec_normalize.get_original_obs())
-            check_finite("reward", self.vec_normalize.get_original_reward())
+            check_finite("observation", self.vec_normalize.get_original_obs(), n_envs)
+            check_finite("reward", self.vec_normalize.get_original_reward(), n_envs)
+        self.check_observation(new_obs)
+        check_finite("reward", rewards, n_envs)
         if np.count_nonzero(dones):
             for env in np.flatnonzero(dones):
                 if infos[env].get("terminal_observation") is not None:

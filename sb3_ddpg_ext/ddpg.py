@@ -378,6 +378,7 @@ class DDPG(OffPolicyAlgorithm):
             self.action_noise = kept[0] if self.action_noise is None else self.action_noise
         callback = self._init_callback(callback, progress_bar)
         self._collector = Collector(self.env, self.observation_space, self._vec_normalize_env)
+        self._last_obs = self._collector.own(self._last_obs)
         self._collector.check_observation(self._last_obs)
         self._collector.check_normalisation(self.policy.options)
         noise = self._adopted_noise()  # a callback may have brought another one
@@ -424,7 +425,9 @@ class DDPG(OffPolicyAlgorithm):
         callback.on_rollout_start()
         while should_collect_more_steps(train_freq, num_collected_steps, num_collected_episodes):
             actions, buffer_actions = self._sample_action(learning_starts, action_noise, env.num_envs)
+            self._collector.remember()
             new_obs, rewards, dones, infos = step(env, actions)
+            new_obs = self._collector.own(new_obs)
             self.num_timesteps += env.num_envs
             num_collected_steps += 1
 

@@ -227,15 +227,22 @@ def check_shape(observation: Any, space: spaces.Space, leading: tuple[int, ...] 
         )
 
 
-def check_finite(name: str, value: Any) -> None:
-    """Refuse NaN and infinity before they reach the replay buffer, where they would poison every later update."""
+def check_finite(name: str, value: Any, n_envs: int = 1) -> None:
+    """
+    Refuse NaN and infinity before they reach the replay buffer, where they would poison every later update. With several
+    environments, one row each, the error has the number of the first that returned them.
+    """
     if isinstance(value, dict):
         for key, entry in value.items():
-            check_finite(f"{name}[{key!r}]", entry)
+            check_finite(f"{name}[{key!r}]", entry, n_envs)
         return
     array = np.asarray(value)
     if array.dtype.kind == "f" and np.count_nonzero(np.isfinite(array)) < array.size:
-        raise ValueError(f"the environment returned {name}={value}, every entry must be finite")
+        which, shown = "the environment", value
+        if n_envs > 1:
+            number = int(np.argwhere(~np.isfinite(array))[0, 0])
+            which, shown = f"environment {number} of {n_envs}", array[number]
+        raise ValueError(f"{which} returned {name}={shown}, every entry must be finite")
 
 
 def check_observation_space(space: spaces.Space) -> None:

@@ -2,18 +2,20 @@
 
 import copy
 import warnings
+from functools import partial
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
 from conftest import CountingEnv, DictPendulum
+from gymnasium import spaces
 from stable_baselines3 import DDPG as SB3DDPG
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.torch_layers import FlattenExtractor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
 from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.collector import step
@@ -263,3 +265,63 @@ def test_wrong_observations_are_refused():
         model.predict(np.zeros(4, np.float32))
     with pytest.raises(ValueError, match="mixing Gym API"):
         model.predict((np.zeros(3, np.float32), {}))
+
+
+class Reusing(DummyVecEnv):
+    """Returns the same array at each step, as some fast simulators do."""
+
+    def reset(self):
+        self.memory = super().reset()
+        return self.memory
+
+    def step_wait(self):
+        obs, rewards, dones, infos = super().step_wait()
+        self.memory[:] = obs
+        return self.memory, rewards, dones, infos
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_an_environment_that_reuses_its_array(normalised):
+    """What is stored is what it was at its time."""
+    env = Reusing([CountingEnv])
+    model = DDPG("MlpPolicy", VecNormalize(env) if normalised else env, **SMALL).learn(30)
+    buffer = model.replay_buffer
+    starts, follows = (array[:30].reshape(30, -1) for array in (buffer.observations, buffer.next_observations))
+    assert (starts != follows).any(axis=1).all()
+
+
+class Failing(gym.Env):
+    """Counts, and returns NaN in some place at its 20th step."""
+
+    observation_space, action_space = spaces.Box(-np.inf, np.inf, (2,)), spaces.Box(-1, 1, (1,))
+
+    def __init__(self, where=None):
+        self.where, self.n = where, 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.full(2, self.n, np.float32), {}
+
+    def step(self, action):
+        self.n += 1
+        fails = self.n == 20
+        obs = np.array([self.n, np.nan if fails and self.where == "observation" else 0], np.float32)
+        return obs, np.inf if fails and self.where == "reward" else 1.0, False, False, {}
+
+
+@pytest.mark.parametrize("where", ["observation", "reward"])
+@pytest.mark.parametrize("normalised", [False, True])
+def test_which_environment_has_failed(where, normalised):
+    """Is said; VecNormalize is what it was before that step, and the training can go on."""
+    env = DummyVecEnv([Failing, partial(Failing, where), Failing])
+    model = DDPG("MlpPolicy", VecNormalize(env) if normalised else env, **SMALL)
+    with pytest.raises(ValueError, match=f"environment 1 of 3 returned {where}="):
+        model.learn(300)
+    if normalised:
+        assert model.env.obs_rms.count == pytest.approx(3 * 20, abs=1)
+        for moments in (model.env.obs_rms, model.env.ret_rms):
+            assert np.isfinite(moments.mean).all()
+            assert np.isfinite(moments.var).all()
+        assert np.isfinite(model.env.returns).all()
+    model.learn(300, reset_num_timesteps=False)
+    assert model.num_timesteps >= 300
