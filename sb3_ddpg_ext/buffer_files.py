@@ -82,6 +82,7 @@ def load_buffer(
     with opened(path, "pkl", verbose) as file:
         if is_buffer_file(file):
             loaded = read(recipe, BufferFile(file, str(path)), present)
+            loaded.device = recipe.device  # also one that is not there, as with Stable-Baselines3
         else:
             check_trusted(f"path={str(path)!r} holds pickles", trusted)
             other = unpickled(file, str(path), env, recipe.device, truncate_last_traj)

@@ -273,7 +273,7 @@ def test_what_sb3_reads_is_still_there(saved):
         gym.spaces.Discrete(3, start=2),
         gym.spaces.Dict(a=gym.spaces.MultiBinary(2), b=gym.spaces.Tuple([gym.spaces.Text(3)])),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_values_come_back(value):
     """As they were, of the same type."""
@@ -300,7 +300,9 @@ def test_arrays_generators_and_identity():
 
 
 @pytest.mark.parametrize(
-    "value", [lambda: 0, th.nn.Linear(1, 1), np.array([object()]), Payload("x"), os.system, Payload], ids=str
+    "value",
+    [lambda: 0, th.nn.Linear(1, 1), np.array([object()]), Payload("x"), os.system, Payload],
+    ids=lambda value: type(value).__name__,
 )
 def test_code_is_not_packed(value):
     with pytest.raises(CannotPack):
