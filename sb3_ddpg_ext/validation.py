@@ -22,7 +22,7 @@ MAX_WEIGHT = 1e6  # of a term of a loss
 MAX_UNITS = 10**6  # of a layer
 MAX_NETWORKS = 1000
 MAX_N_STEPS = 10**5  # rewards in a return
-LARGEST = 1e30  # of numbers that float32 holds with room for sums
+SMALLEST, LARGEST = 1e-30, 1e30  # of numbers that float32 holds with room for sums and quotients
 
 
 def is_number(value: Any) -> bool:

@@ -1,11 +1,14 @@
 """Arguments at random: each case trains, or is refused by an error that names one of its arguments."""
 
+from functools import partial
+
 import pytest
 import torch as th
 from fuzzing import outcome, single_cases
 from fuzzing_values import SUBJECTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stable_baselines3.common.torch_layers import FlattenExtractor
 
 from sb3_ddpg_ext import DDPG
 
@@ -39,6 +42,15 @@ def test_two_arguments(data):
     one, other = (data.draw(st.sampled_from(CASES[subject])) for _ in range(2))
     if {path[0] for path in one} != {path[0] for path in other}:
         assert outcome(one | other, subject) in FINE
+
+
+def test_what_pairs_have_shown():
+    """The faults that 60,000 cases found."""
+    for kwargs in (
+        dict(features_extractor_class=partial(FlattenExtractor), normalize_images=False),
+        dict(dqda_clip=1e-300, action_branch=(1,)),
+    ):
+        assert outcome({("policy_kwargs", name): value for name, value in kwargs.items()}) == "refused"
 
 
 def test_a_fault_is_found(monkeypatch):

@@ -11,7 +11,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
 from sb3_ddpg_ext.networks import evaluating
 from sb3_ddpg_ext.observations import has_keys, parts_of
-from sb3_ddpg_ext.validation import check_flag, check_kwargs, naming
+from sb3_ddpg_ext.validation import check_flag, check_kwargs, is_subclass, naming
 
 FLAGS = ("normalize_images", "share_features_extractor")
 
@@ -24,7 +24,11 @@ def checked_extractor_kwargs(policy_kwargs: dict[str, Any]) -> dict[str, bool]:
     :raises TypeError: for a value of the wrong type
     """
     check_kwargs("policy_kwargs['features_extractor_kwargs']", policy_kwargs.get("features_extractor_kwargs"))
-    return {name: check_flag(f"policy_kwargs[{name!r}]", policy_kwargs[name]) for name in FLAGS if name in policy_kwargs}
+    flags = {name: check_flag(f"policy_kwargs[{name!r}]", policy_kwargs[name]) for name in FLAGS if name in policy_kwargs}
+    extractor = policy_kwargs.get("features_extractor_class", BaseFeaturesExtractor)
+    if not flags.get("normalize_images", True) and not is_subclass(extractor, object):
+        raise TypeError(f"policy_kwargs['features_extractor_class']={extractor!r} must be a class with normalize_images=False")
+    return flags
 
 
 def made_extractor(make: Callable[[], BaseFeaturesExtractor], policy: BasePolicy) -> BaseFeaturesExtractor:

@@ -15,6 +15,7 @@ from sb3_ddpg_ext.policies.heads import LOSSES, check_loss, head_takes
 from sb3_ddpg_ext.validation import (
     LARGEST,
     MAX_WEIGHT,
+    SMALLEST,
     check_choice,
     check_instance,
     check_integer,
@@ -153,7 +154,7 @@ class Options:
             self._set(name, check_real(_full(name), getattr(self, name), 0, MAX_WEIGHT))
         for name in ("output_norm", "dqda_clip"):
             if getattr(self, name) is not None:
-                self._set(name, check_real(_full(name), getattr(self, name), 0, LARGEST, above=True))
+                self._set(name, check_real(_full(name), getattr(self, name), SMALLEST, LARGEST))
         self._check_range()
         self._check_together()
         self.initialisers()
