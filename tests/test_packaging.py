@@ -47,6 +47,13 @@ def test_wheel_contents(dist):
     assert {name.split("/")[0] for name in names} == top
 
 
+def test_wheel_has_every_module(dist):
+    """Also those of a package that is new."""
+    (wheel,) = dist.glob("*.whl")
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "sb3_ddpg_ext").rglob("*.py")}
+    assert modules <= set(zipfile.ZipFile(wheel).namelist())
+
+
 def test_sdist_contents(dist):
     """Tests, examples and the tried versions travel with the source."""
     (sdist,) = dist.glob("*.tar.gz")
