@@ -106,11 +106,18 @@ class Collector:
         check_shape(observation, self.observation_space, leading=(self.env.num_envs,))
         check_finite("observation", observation, self.env.num_envs)
 
-    def remember(self) -> None:
-        """Keep what ``VecNormalize`` knows before a step; it makes new arrays, so that nothing is copied."""
+    def step(self, env: VecEnv, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        """
+        A step, before which what ``VecNormalize`` knows is kept; it makes new arrays, so that nothing is copied.
+
+        :param env: the environments
+        :param actions: of shape (n_envs, \\*action_shape)
+        """
         if self.vec_normalize is not None:
-            self._before = [(each, vars(each).copy()) for each in self._moments()]
+            self._before = [(moments, vars(moments).copy()) for moments in self._moments()]
             self._returns = self.vec_normalize.returns
+        new_obs, rewards, dones, infos = step(env, actions)
+        return self.own(new_obs) if self._may_reuse else new_obs, rewards, dones, infos
 
     def _moments(self) -> list[RunningMeanStd]:
         assert self.vec_normalize is not None
@@ -128,23 +135,19 @@ class Collector:
         :param infos: one of each environment
         :raises ValueError: as :meth:`check_observation`, and for a reward that is not finite
         """
+        n_envs = self.env.num_envs
         try:
-            self._check_step(new_obs, rewards, dones, infos)
+            if self.vec_normalize is not None:  # which clips what is infinite
+                check_finite("observation", self.vec_normalize.get_original_obs(), n_envs)
+                check_finite("reward", self.vec_normalize.get_original_reward(), n_envs)
+            self.check_observation(new_obs)
+            check_finite("reward", rewards, n_envs)
+            for env in np.flatnonzero(dones).tolist() if np.count_nonzero(dones) else ():
+                if infos[env].get("terminal_observation") is not None:
+                    check_finite("terminal_observation", infos[env]["terminal_observation"])
         except ValueError:
             if self.vec_normalize is not None:
                 for moments, before in self._before:
                     vars(moments).update(before)
                 self.vec_normalize.returns = self._returns
             raise
-
-    def _check_step(self, new_obs: Any, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
-        n_envs = self.env.num_envs
-        if self.vec_normalize is not None:  # which clips what is infinite
-            check_finite("observation", self.vec_normalize.get_original_obs(), n_envs)
-            check_finite("reward", self.vec_normalize.get_original_reward(), n_envs)
-        self.check_observation(new_obs)
-        check_finite("reward", rewards, n_envs)
-        if np.count_nonzero(dones):
-            for env in np.flatnonzero(dones):
-                if infos[env].get("terminal_observation") is not None:
-                    check_finite("terminal_observation", infos[env]["terminal_observation"])

@@ -35,7 +35,7 @@ from sb3_ddpg_ext.checkpoints import (
     stream_states,
     write_checkpoint,
 )
-from sb3_ddpg_ext.collector import Collector, step
+from sb3_ddpg_ext.collector import Collector
 from sb3_ddpg_ext.explorer import Explorer, is_same_noise, needs_preparing, prepare_noise
 from sb3_ddpg_ext.files import written_whole
 from sb3_ddpg_ext.finite import NOT_FINITE, are_finite
@@ -425,9 +425,7 @@ class DDPG(OffPolicyAlgorithm):
         callback.on_rollout_start()
         while should_collect_more_steps(train_freq, num_collected_steps, num_collected_episodes):
             actions, buffer_actions = self._sample_action(learning_starts, action_noise, env.num_envs)
-            self._collector.remember()
-            new_obs, rewards, dones, infos = step(env, actions)
-            new_obs = self._collector.own(new_obs)
+            new_obs, rewards, dones, infos = self._collector.step(env, actions)
             self.num_timesteps += env.num_envs
             num_collected_steps += 1
 
