@@ -126,7 +126,7 @@ def read(recipe: Recipe, saved: BufferFile, present: Any) -> ReplayBuffer:
     :param recipe: of the model's replay buffer
     :param saved: the file
     :param present: the buffer of the model, which lends its demonstrations and its folder
-    :return: a new buffer, or the present one with other contents where it is in a folder
+    :return: a new buffer, which takes over the folder of the present one
     :raises ValueError: if the file does not fit; the present buffer is as it was
     """
     if not as_replay(present).is_ours:
@@ -136,23 +136,36 @@ def read(recipe: Recipe, saved: BufferFile, present: Any) -> ReplayBuffer:
     saved.check_fits(present)
     saved.check_contents()
     _check_size_of_folder(recipe, present, saved.name, size)
-    if present.is_on_disk:
-        present.reset()
-        loaded = present
-    else:
-        try:
-            loaded = recipe.make(size * recipe.n_envs, **recipe.in_memory)
-        except MemoryError as error:
-            raise ValueError(f"the replay buffer in {saved.name} has no room here: buffer_size={size}") from error
-        loaded.reserve_states(present.state_size)
+    try:
+        loaded = recipe.make(size * recipe.n_envs, **_place_beside(present, recipe))
+    except MemoryError as error:
+        raise ValueError(f"the replay buffer in {saved.name} has no room here: buffer_size={size}") from error
+    loaded.reserve_states(present.state_size)
     saved.restore(loaded)
     if saved.demonstrations is not None:
         own: Any = recipe.make(saved.demonstrations["buffer_size"], 1, **OF_DEMONSTRATIONS)
         saved.restore(own, "demonstrations/")
         loaded.set_demonstrations(own, saved.header["share"])
-    elif present.demonstrations is not None and loaded is not present:
+    return _in_place_of(present, loaded)
+
+
+def _place_beside(present: Any, recipe: Recipe) -> dict[str, Any]:
+    """The argument of a buffer that is to take the place of the present one when it has its contents."""
+    return {"path": present.storage.folder.incoming()} if present.is_on_disk else recipe.in_memory
+
+
+def _in_place_of(present: Any, loaded: Any) -> ReplayBuffer:
+    """A buffer that was made beside the present one, with its demonstrations if it has none, and in its folder."""
+    if loaded.demonstrations is None and present.demonstrations is not None:
         loaded.set_demonstrations(present.demonstrations, present.demonstration_share)
-    return loaded
+    if not present.is_on_disk:
+        return loaded
+    if loaded.is_on_disk:
+        loaded.storage.folder.replace(present.storage.folder)
+        return loaded
+    present.reset()
+    present.restore(loaded.state(), {key: np.concatenate(parts) for key, parts in loaded.contents().items()})
+    return present
 
 
 def _check_size_of_folder(recipe: Recipe, present: Any, name: str, size: int) -> None:
@@ -171,7 +184,7 @@ def take_over(recipe: Recipe, other: Any, present: Any, name: str) -> ReplayBuff
     :param other: from the file
     :param present: the buffer of the model
     :param name: of the file, for errors
-    :return: ``other``, a new one with its transitions, or the present one with them where it is in a folder
+    :return: ``other``, or a new one with its transitions, which takes over the folder of the present one
     :raises ValueError: if it does not fit; the present buffer is as it was
     """
     if other.n_envs != recipe.n_envs:
@@ -184,13 +197,7 @@ def take_over(recipe: Recipe, other: Any, present: Any, name: str) -> ReplayBuff
         return other
     check_same_spaces(other, present, name)
     _check_size_of_folder(recipe, present, name, other.buffer_size)
-    own: Any = recipe.make(other.buffer_size * other.n_envs, other.n_envs, **recipe.in_memory)
+    own: Any = recipe.make(other.buffer_size * other.n_envs, other.n_envs, **_place_beside(present, recipe))
     for transition in transitions_of(other):
         own.add(*transition)
-    if present.is_on_disk:  # as it was until here
-        present.reset()
-        present.restore(own.state(), {key: np.concatenate(parts) for key, parts in own.contents().items()})
-        return present
-    if present.demonstrations is not None:
-        own.set_demonstrations(present.demonstrations, present.demonstration_share)
-    return own
+    return _in_place_of(present, own)

@@ -2,7 +2,8 @@
 Programs that are killed at random moments, and what is left of their files: python tests/kills.py --kills 100
 
 model: DDPG.save over an older file. buffer: save_replay_buffer likewise. folder: the first creation of a replay buffer
-in a folder. checkpoint: a training with checkpoints that goes on after each kill. --library sb3 does the first two with SB3.
+in a folder. load: load_replay_buffer into a folder that has transitions. checkpoint: a training with checkpoints that goes
+on after each kill. --library sb3 does the first two with SB3.
 """
 
 import argparse
@@ -93,6 +94,24 @@ def folders(cls, folder, rng):
     return is_fine(make)
 
 
+def loads(cls, folder, rng):
+    """A file is loaded into a replay buffer in a folder, which holds its old transitions or the new ones after that."""
+    kwargs = dict(buffer_size=50_000, policy_kwargs=dict(net_arch=[4]), device="cpu")
+    obs, zeros = np.zeros((1, 3), np.float32), np.zeros(1)
+    source = cls("MlpPolicy", "Pendulum-v1", **kwargs)
+    for _ in range(2000):
+        source.replay_buffer.add(obs, obs, zeros[None], zeros, zeros, [{}])
+    source.save_replay_buffer(folder / "buffer")
+
+    def make():
+        return cls("MlpPolicy", "Pendulum-v1", replay_buffer_kwargs=dict(path=folder / "replay"), **kwargs)
+
+    make().replay_buffer.add(obs, obs, zeros[None], zeros, zeros, [{}])
+    killed(lambda: make().load_replay_buffer(folder / "buffer"), rng.uniform(0, 0.15))
+    sizes = []
+    return is_fine(lambda: sizes.append(make().replay_buffer.size())) and sizes[0] in (1, 2000)
+
+
 def _time_of(function):
     begin = time.perf_counter()
     function()
@@ -149,7 +168,7 @@ def main():
     rng = random.Random(arguments.seed)
     cls = DDPG if arguments.library == "ours" else sb3.DDPG
     bad = 0
-    kinds = dict(model=models, buffer=buffers) | (dict(folder=folders) if cls is DDPG else {})
+    kinds = dict(model=models, buffer=buffers) | (dict(folder=folders, load=loads) if cls is DDPG else {})
     for name, kind in kinds.items():
         good = 0
         for _ in range(arguments.kills):

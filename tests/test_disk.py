@@ -1,12 +1,14 @@
 """Replay buffers in a folder: there again after the end of the program, however it ended."""
 
 import gc
+import itertools
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from test_frames import pictures
 
 from sb3_ddpg_ext import DDPG, RecurrentDDPG
 from sb3_ddpg_ext.buffers import HindsightReplayBuffer, TransitionReplayBuffer
+from sb3_ddpg_ext.buffers.column import Column
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*which this model begins with")
 NUMBER, ACTIONS = spaces.Box(-np.inf, np.inf, (1,), np.float32), spaces.Box(-1, 1, (1,), np.float32)
@@ -141,6 +144,33 @@ def test_files_are_loaded_into_it(tmp_path):
         again.load_replay_buffer(tmp_path / "flipped")
     for model, n in ((smaller, 30), (again, 50)):
         assert model.replay_buffer.size() == n
+
+
+@pytest.mark.parametrize("name", ["write", "rename", "replace"])
+def test_loading_into_it_is_all_or_nothing(name, tmp_path, monkeypatch):
+    """A process that is stopped anywhere leaves the old contents or the new ones. The folder is opened after each stop."""
+    model = make_model(None, replay_buffer_kwargs={}).learn(70)
+    model.save_replay_buffer(tmp_path / "buffer")
+    where = dict(write=(Column, "restore"), rename=(os, "rename"), replace=(os, "replace"))[name]
+    unpatched, seen = getattr(*where), []
+    for allowed in itertools.count():
+        path, left = tmp_path / f"{name}{allowed}", iter(range(allowed))
+        with monkeypatch.context() as patches:
+            target = make_model(path).learn(20)
+            patches.setattr(*where, lambda *args, left=left: unpatched(*args) if next(left, None) is not None else 1 / 0)
+            with suppress(ZeroDivisionError):
+                target.load_replay_buffer(tmp_path / "buffer")
+        close(target)
+        n = make_model(path).replay_buffer.size()
+        seen.append(n)
+        assert not {"incoming", "complete"} & {file.name for file in path.iterdir()}
+        if next(left, None) is not None:  # it was not stopped
+            break
+    assert len(seen) > 1
+    assert seen[-1] == 50
+    assert set(seen) <= {20, 50}
+    assert seen == sorted(seen)
+    np.testing.assert_array_equal(make_model(path).replay_buffer.observations, model.replay_buffer.observations)
 
 
 def test_a_buffer_in_memory_leaves_the_folder_alone(tmp_path):

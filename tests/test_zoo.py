@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import gymnasium as gym
+import numpy as np
 import optuna
 import pytest
 import yaml
@@ -45,10 +46,10 @@ def run(*command, cwd, env=None, ok=True):
     return output
 
 
-def train(cwd, *more, steps=300, **kwargs):
+def train(cwd, *more, steps=300, with_params=True, **kwargs):
     return run(
         RL_ZOO3, "train", "--algo", ALGO, "--env", "Pendulum-v1", "-n", steps, "--eval-freq", 200, "--eval-episodes", 1,
-        "--seed", 0, *QUICK, *more, cwd=cwd, **kwargs,
+        "--seed", 0, *QUICK * with_params, *more, cwd=cwd, **kwargs,
     )  # fmt: skip
 
 
@@ -83,6 +84,24 @@ def test_continue_training(trained):
     output = train(trained[0], "-i", agent, "-f", "continued", steps=100)
     assert "Loading replay buffer" in output
     assert DDPG.load(trained[0] / "continued/ddpg_ext/Pendulum-v1_1/Pendulum-v1.zip")._n_updates == 350
+
+
+def test_checkpoint_goes_on_exactly(tmp_path):
+    """``-i`` with a checkpoint ends where the training would have ended that was not stopped, evaluations included."""
+    (tmp_path / "c.yml").write_text(
+        "Pendulum-v1:\n  n_timesteps: 600\n  policy: MlpPolicy\n  n_envs: 2\n  normalize: true\n  action_noise: pink_0.3\n"
+        "  learning_starts: 50\n  policy_kwargs: dict(net_arch=[16])\n"
+        "  callback: [{sb3_ddpg_ext.checkpoint.ExactCheckpoint: {path: kept, every: 200, keep: 9}}]\n"
+    )
+    for more in (("-f", "whole"), ("-f", "second", "-i", tmp_path / "kept" / "checkpoint_400_steps.zip")):
+        train(tmp_path, "-conf", "c.yml", *more, steps=600, with_params=False)
+    folders = [tmp_path / which / "ddpg_ext/Pendulum-v1_1" for which in ("whole", "second")]
+    whole, second = (DDPG.load(folder / "Pendulum-v1.zip") for folder in folders)
+    assert whole.num_timesteps == second.num_timesteps == 600
+    for one, other in zip(whole.policy.state_dict().values(), second.policy.state_dict().values(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    evaluated = [np.load(folder / "evaluations.npz")["results"] for folder in folders]
+    np.testing.assert_array_equal(*evaluated)
 
 
 def test_plot_train(trained):

@@ -21,6 +21,8 @@ except ImportError:  # not on Windows
 
 LOCK = "replay_buffer.lock"
 BEGUN = {"begun": True}  # in the header of a folder whose arrays are being made
+# Subfolders with contents that are to take the place of the present ones: until all is written, and from then on.
+INCOMING, COMPLETE = "incoming", "complete"
 _open: "weakref.WeakSet[Folder]" = weakref.WeakSet()
 
 
@@ -59,6 +61,8 @@ class Folder:
         except OSError as error:
             raise ValueError(f"path={str(path)!r} must be a folder that is there or can be made ({error})") from error
         self.lock()
+        self._finish_replacing()
+        shutil.rmtree(self.path / INCOMING, ignore_errors=True)  # of a process that was stopped before all was written
         _open.add(self)
 
     def lock(self) -> None:
@@ -81,6 +85,36 @@ class Folder:
         except OSError:
             return False
         return True
+
+    def incoming(self) -> Path | None:
+        """
+        :return: an empty subfolder for a replay buffer whose contents are to take the place of these, see :meth:`replace`;
+            None on Windows, which renames no open file
+        """
+        if fcntl is None:
+            return None
+        shutil.rmtree(self.path / INCOMING, ignore_errors=True)
+        return self.path / INCOMING
+
+    def replace(self, present: "Folder") -> None:
+        """
+        Take the place of the folder in which this is the subfolder for new contents. If the process is stopped meanwhile, the
+        folder has either the old contents or, when it is next opened, the new ones.
+
+        :param present: which has no lock afterwards, and whose arrays are no files any more
+        """
+        os.rename(self.path, present.path / COMPLETE)
+        self.path, self._lock, present._lock = present.path, present._lock, None
+        _open.discard(present)
+        self._finish_replacing()
+
+    def _finish_replacing(self) -> None:
+        complete = self.path / COMPLETE
+        if complete.is_dir():
+            for file in complete.iterdir():
+                if file.name != LOCK:
+                    os.replace(file, self.path / file.name)
+            shutil.rmtree(complete)
 
     def claim(self, contents: dict[str, Any]) -> bool:
         """

@@ -1,6 +1,7 @@
 """What callbacks know in the middle of a training."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
@@ -12,6 +13,8 @@ from sb3_ddpg_ext.packing import CannotPack, Packer
 # What a training gives its callbacks anew.
 GIVEN = {"model", "training_env", "_logger", "locals", "globals", "parent", "callbacks", "callback"}
 
+WHERE_FILES_ARE = ("path", "folder", "dir", "file")  # in the names of attributes
+
 
 def callback_states(callback: BaseCallback | None) -> tuple[list[Any], list[str]]:
     """
@@ -20,7 +23,7 @@ def callback_states(callback: BaseCallback | None) -> tuple[list[Any], list[str]
     """
     states, left_out = [], []
     for each in () if callback is None else _each(callback):
-        own = {name: value for name, value in vars(each).items() if name not in GIVEN}
+        own = {name: value for name, value in vars(each).items() if name not in GIVEN and not _is_path(name, value)}
         kept: dict[str, Any] = {}
         environments: dict[str, Any] = {}
         for name, value in own.items():
@@ -50,6 +53,11 @@ def restore_callbacks(callback: BaseCallback, states: list[Any]) -> bool:
         for name, state in environments.items():
             restore_environment(vars(each)[name], state)
     return True
+
+
+def _is_path(name: str, value: Any) -> bool:
+    """Whether an attribute says where files are. The new training may have its own folder."""
+    return isinstance(value, str | Path | None) and any(word in name for word in WHERE_FILES_ARE)
 
 
 def _each(callback: BaseCallback) -> Iterator[BaseCallback]:
