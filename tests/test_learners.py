@@ -22,7 +22,7 @@ from torch import nn
 
 from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.batch import Batch
-from sb3_ddpg_ext.learners import CudaGraphLearner, EagerLearner, FusedLearner, UpdateSettings, choose_learner
+from sb3_ddpg_ext.learners import CompiledLearner, CudaGraphLearner, EagerLearner, FusedLearner, UpdateSettings, choose_learner
 from sb3_ddpg_ext.learners import torch_settings as settings
 from sb3_ddpg_ext.learners.torch_settings import TorchSettings, warn_if_oversubscribed
 from sb3_ddpg_ext.policies import DDPGPolicy
@@ -54,7 +54,7 @@ class Replayed(CudaGraphLearner):
         return replay
 
 
-FAST = [FusedLearner, Replayed]
+FAST = [CompiledLearner, FusedLearner, Replayed]
 SMALL = dict(policy_kwargs=dict(net_arch=[16, 16]), batch_size=32, buffer_size=2000, device="cpu", seed=0)
 
 
@@ -128,7 +128,7 @@ def train(model, learner_class, n_updates=50, batch_size=16, first=0, **kwargs):
     generator = th.Generator().manual_seed(first)
     th.manual_seed(first)
     losses = [learner.update(fitting(model, make_batch(generator, batch_size))) for _ in range(n_updates)]
-    return [{name: loss.item() for name, loss in loss.items()} for loss in losses]
+    return [{name: float(loss) for name, loss in loss.items()} for loss in losses]
 
 
 def state_of(model):

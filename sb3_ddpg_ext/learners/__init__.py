@@ -2,6 +2,7 @@
 
 from sb3_ddpg_ext.learners.base import LEARNERS, Learner, UpdateSettings
 from sb3_ddpg_ext.learners.choose import check_learner, choose_learner
+from sb3_ddpg_ext.learners.compiled import CompiledLearner
 from sb3_ddpg_ext.learners.cuda_graph import CudaGraphLearner
 from sb3_ddpg_ext.learners.eager import EagerLearner
 from sb3_ddpg_ext.learners.fused import FusedLearner
@@ -10,6 +11,7 @@ from sb3_ddpg_ext.learners.torch_settings import TorchSettings, has_amx, warn_if
 
 __all__ = [
     "LEARNERS",
+    "CompiledLearner",
     "CudaGraphLearner",
     "EagerLearner",
     "FusedLearner",

@@ -99,10 +99,10 @@ class Learner(ABC):
         """Say why this learner cannot train ``policy``; None if it can."""
 
     @abstractmethod
-    def update(self, batch: Batch | Sequences) -> dict[str, th.Tensor]:
+    def update(self, batch: Batch | Sequences) -> dict[str, Any]:
         """
         :param batch: N transitions (s_i, a_i, r_i, s_i+1), or sequences for a recurrent policy
-        :return: the losses, as scalar tensors on the policy's device; ``actor_loss`` only where the actor was updated
+        :return: the losses, numbers or scalar tensors; ``actor_loss`` only where the actor was updated
         """
 
     @property

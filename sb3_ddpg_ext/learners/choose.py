@@ -5,7 +5,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from sb3_ddpg_ext.learners.base import LEARNERS, Learner, UpdateSettings
-from sb3_ddpg_ext.learners.cuda_graph import CudaGraphLearner  # noqa: F401  # registers itself, as the next two do
+from sb3_ddpg_ext.learners.compiled import CompiledLearner  # noqa: F401  # registers itself, as the next three do
+from sb3_ddpg_ext.learners.cuda_graph import CudaGraphLearner  # noqa: F401
 from sb3_ddpg_ext.learners.eager import EagerLearner  # noqa: F401
 from sb3_ddpg_ext.learners.fused import FusedLearner  # noqa: F401
 from sb3_ddpg_ext.policies import DDPGPolicy

@@ -24,7 +24,8 @@ class Flat:
         for parameter in self.parameters:
             self.slices.append(slice(end, end + parameter.numel()))
             end += -(-parameter.numel() // ALIGNMENT) * ALIGNMENT
-        self.values = self.parameters[0].new_zeros(end, requires_grad=False)
+        # With room behind it: compiled code reads the last vector of a parameter to its end.
+        self.values = self.parameters[0].new_zeros(end + ALIGNMENT, requires_grad=False)
         for parameter, value in zip(self.parameters, self.views(self.values), strict=True):
             value.copy_(parameter.data)
             parameter.data = value
@@ -60,7 +61,7 @@ class FlatAdam:
         indices = [where[id(p)] for p in parameters]
         begin, end = flat.slices[indices[0]].start, flat.slices[indices[-1]].stop
         values, gradients = flat.values[begin:end], flat.gradients[begin:end]
-        averages, squares = th.zeros_like(values), th.zeros_like(values)
+        averages, squares = (flat.values.new_zeros(len(values) + ALIGNMENT)[: len(values)] for _ in range(2))
         steps = th.zeros(len(parameters))
         for i, (parameter, index) in enumerate(zip(parameters, indices, strict=True)):
             old = optimizer.state[parameter]
@@ -73,7 +74,7 @@ class FlatAdam:
             for key, value in old.items():
                 new[key].copy_(value)
             optimizer.state[parameter] = new
-        self.steps, self.gradients = steps, gradients
+        self.values, self.gradients, self.averages, self.squares, self.steps = values, gradients, averages, squares, steps
         self._arguments: list[tuple[list[th.Tensor], ...]] = []  # of each group
         first = 0
         for group in optimizer.param_groups:

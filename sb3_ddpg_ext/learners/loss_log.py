@@ -14,12 +14,12 @@ class LossLog:
     """
 
     def __init__(self) -> None:
-        self._sums: dict[str, th.Tensor] = {}
+        self._sums: dict[str, Any] = {}
         self._counts: dict[str, int] = {}
         self._recorded: dict[str, tuple[float, int]] = {}  # sums and counts that the logger holds
 
-    def add(self, losses: dict[str, th.Tensor]) -> None:
-        """:param losses: of an update, each of shape ()"""
+    def add(self, losses: dict[str, Any]) -> None:
+        """:param losses: of an update, each a number or a tensor of shape ()"""
         for name, loss in losses.items():
             count = self._counts.get(name, 0)
             self._sums[name] = self._sums[name] + loss if count else loss
@@ -34,7 +34,7 @@ class LossLog:
         :param state: of :meth:`state`
         :param device: of the losses
         """
-        self._sums = {name: value.to(device) for name, value in state["sums"].items()}
+        self._sums = {name: value.to(device) if th.is_tensor(value) else value for name, value in state["sums"].items()}
         self._counts, self._recorded = state["counts"], state["recorded"]
 
     def record(self, logger: Logger) -> bool:
@@ -51,7 +51,7 @@ class LossLog:
             total, n = self._recorded.get(name, (0.0, 1))
             if logger.name_to_value.get(key) != total / n:  # dumped since
                 total, n = 0.0, 0
-            total, n = total + self._sums[name].item(), n + count
+            total, n = total + float(self._sums[name]), n + count
             logger.record(key, total / n)
             self._recorded[name] = total, n
         self._counts = {}

@@ -1,0 +1,175 @@
+"""The same update in one call of a C library, for plain multilayer perceptrons on the CPU; see ``native/source/update.c``."""
+
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch as th
+from torch import nn
+from torch.nn import functional as F
+
+from sb3_ddpg_ext import native
+from sb3_ddpg_ext.batch import Batch
+from sb3_ddpg_ext.learners.base import LEARNERS, UpdateSettings
+from sb3_ddpg_ext.learners.flat import FlatAdam
+from sb3_ddpg_ext.learners.linked import LinkedLearner, sequentials
+from sb3_ddpg_ext.networks import plain_layers
+from sb3_ddpg_ext.policies import DDPGPolicy
+
+TYPE_NAMES = {th.float32: "float", th.float64: "double"}
+OF_BATCH = ("actions", "rewards", "dones", "discounts")  # what is read as it is
+
+
+@LEARNERS.register("compiled")
+class CompiledLearner(LinkedLearner):
+    """
+    The update of :class:`EagerLearner` in C, which keeps what it works with in the processor's registers and caches.
+
+    The numbers are the same for any number of threads.
+    """
+
+    name = "compiled"
+    n_threads = 1
+
+    @classmethod
+    def reason_against(cls, policy: DDPGPolicy, settings: UpdateSettings) -> str | None:
+        if native.library("float") is None:
+            return "the package was installed without its compiled library"
+        if settings.precision != "float32":
+            return f"precision={settings.precision!r}"
+        if (reason := super().reason_against(policy, settings)) is not None:
+            return reason
+        if next(policy.actor.parameters()).dtype not in TYPE_NAMES:
+            return f"parameters are of {next(policy.actor.parameters()).dtype}"
+        n_layers = max(len(plain_layers(net)) for net in sequentials(policy))
+        n_groups = max(len(net.optimizer.param_groups) for net in (policy.actor, policy.critic))
+        sizes = ((n_layers, native.MAX_LAYERS, "layers"), (policy.critic.n_critics, native.MAX_CRITICS, "critics"),
+                 (n_groups, native.MAX_GROUPS, "groups in an optimiser"))  # fmt: skip
+        return next((f"{n} {what}: it is made for {most}" for n, most, what in sizes if n > most), None)
+
+    def _link(self) -> None:
+        super()._link()
+        policy = self.policy
+        self.dtype = self.online.values.dtype
+        self.library: Any = native.library(TYPE_NAMES[self.dtype])
+        self.plans: dict[int, _Plan] = {}  # for each size of a batch
+        self.step = native.Step()
+        self.step_for: UpdateSettings | None = None  # the settings that are in it
+        options = policy.critic.options
+        low, high = options.target_q_range or (-np.inf, np.inf)
+        self.target_q_range = low, high
+        self.step.loss = int(policy.critic.head.error is F.huber_loss)
+        self.step.backup = int(options.backup == "mean")
+        self.step.action_l2 = self.action_l2
+
+    def _update(self, batch: Batch) -> dict[str, Any]:  # type: ignore[override]
+        n, step, settings = len(batch.rewards), self.step, self.settings
+        plan = self.plans.get(n)
+        if plan is None:
+            plan = self.plans[n] = _Plan(self, n)
+        if self.step_for is not settings:
+            self._set(settings)
+        plan.follow(self.critic_adam, self.actor_adam)
+        scaler = self.policy.critic_target.return_scaler
+        factor = 1.0 if scaler is None else float(scaler.factor)
+        step.reward_factor = factor
+        step.lowest, step.highest = (bound * factor for bound in self.target_q_range)
+        step.n_threads = self.n_threads
+        step.updates_actor, step.updates_targets = self.updates_actor, self.updates_targets
+        alive = [self._rows_of(self._flat(batch.observations)), self._rows_of(self._flat(batch.next_observations))]
+        alive += [self._rows_of(getattr(batch, name)) for name in OF_BATCH]
+        for name, tensor in zip(("observations", "next_observations", *OF_BATCH), alive, strict=True):
+            setattr(step, name, tensor.data_ptr())
+            setattr(step, f"{name}_row", tensor.stride(0))
+        weights = None if batch.weights is None else batch.weights.to(self.dtype).contiguous()
+        smoothing = self._smoothing(batch)
+        self.errors = None if batch.indices is None else th.empty(n, dtype=self.dtype)
+        step.weights, step.smoothing, step.errors = (
+            None if tensor is None else tensor.data_ptr() for tensor in (weights, smoothing, self.errors)
+        )
+        self.library.plan_update(plan.address, step)
+        losses = {"critic_loss": step.critic_loss}
+        if step.updates_actor:
+            losses["actor_loss"] = step.actor_loss
+        return losses
+
+    def _set(self, settings: UpdateSettings) -> None:
+        self.step.tau = settings.tau
+        self.step.largest_norm = -1.0 if settings.max_grad_norm is None else settings.max_grad_norm
+        self.step_for = settings
+
+    def _rows_of(self, tensor: th.Tensor) -> th.Tensor:
+        """In the networks' type, each row in one piece."""
+        tensor = tensor.to(self.dtype)
+        return tensor if tensor.stride(1) == 1 or tensor.shape[1] == 1 else tensor.contiguous()
+
+    def _smoothing(self, batch: Batch) -> th.Tensor | None:
+        """The noise that :meth:`smooth` adds to the next actions."""
+        std, bound = self.settings.target_policy_noise, self.settings.target_noise_clip
+        if std == 0 or bound == 0:
+            return None
+        return th.empty(batch.actions.shape, dtype=self.dtype).normal_(0, std).clamp_(-bound, bound)
+
+
+class _Plan:
+    """What the library has made for batches of n."""
+
+    def __init__(self, learner: CompiledLearner, n: int):
+        policy, given = learner.policy, native.Plan()
+        critic_groups, actor_groups = (_groups_of(net.optimizer) for net in (policy.critic, policy.actor))
+        _describe(given.actor, policy.actor.mu)
+        _describe(given.actor_target, policy.actor_target.mu)
+        _fill_groups(given.actor_groups, policy.actor.mu, actor_groups)
+        for i, (net, target) in enumerate(zip(policy.critic.q_networks, policy.critic_target.q_networks, strict=True)):
+            _describe(given.critics[i], net)
+            _describe(given.critics_target[i], target)
+            _fill_groups(given.critic_groups[i], net, critic_groups)
+        for side, adam in ((given.of_critics, learner.critic_adam), (given.of_actor, learner.actor_adam)):
+            for name in ("values", "gradients", "averages", "squares", "steps"):
+                setattr(side.adam, name, getattr(adam, name).data_ptr())
+            side.adam.n_steps = len(adam.steps)
+        given.n_critics, given.n = policy.critic.n_critics, n
+        given.n_obs, given.n_actions = given.actor.layers[0].n_in, int(np.prod(policy.action_space.shape))
+        self.address = learner.library.plan_new(given)
+        if self.address is None:
+            raise MemoryError(f"no memory for an update with batch_size={n}")
+        weakref.finalize(self, learner.library.plan_free, self.address)
+        here = native.Plan.from_address(self.address)
+        self.groups = [
+            (of_torch, side.adam.groups[i])
+            for net, side in ((policy.critic, here.of_critics), (policy.actor, here.of_actor))
+            for i, of_torch in enumerate(net.optimizer.param_groups)
+        ]
+
+    def follow(self, *adams: FlatAdam) -> None:
+        """Take over learning rates and the like, which may have changed."""
+        for of_torch, own in self.groups:
+            own.lr = of_torch["lr"]
+            own.beta1, own.beta2 = of_torch["betas"]
+            own.epsilon, own.weight_decay = of_torch["eps"], of_torch["weight_decay"]
+            own.is_decoupled = of_torch["decoupled_weight_decay"]
+
+
+def _describe(network: Any, net: nn.Module) -> None:
+    layers = plain_layers(net)
+    network.n_layers = len(layers)
+    for own, (linear, norm, activation) in zip(network.layers, layers, strict=False):
+        own.weight, own.bias = linear.weight.data_ptr(), linear.bias.data_ptr()
+        own.n_out, own.n_in = linear.weight.shape
+        own.activation = native.ACTIVATIONS[type(activation).__name__] if activation is not None else 0
+        own.alpha = getattr(activation, "alpha", 0)
+        if norm is not None:
+            own.norm_weight, own.norm_bias, own.epsilon = norm.weight.data_ptr(), norm.bias.data_ptr(), norm.eps
+
+
+def _groups_of(optimizer: th.optim.Optimizer) -> dict[int, int]:
+    """The number of the group of each parameter."""
+    return {id(p): i for i, group in enumerate(optimizer.param_groups) for p in group["params"]}
+
+
+def _fill_groups(groups: Any, net: nn.Module, of: dict[int, int]) -> None:
+    for own, (linear, norm, _) in zip(groups, plain_layers(net), strict=False):
+        parameters: Iterable[Any] = (linear.weight, linear.bias, *(() if norm is None else (norm.weight, norm.bias)))
+        for i, parameter in enumerate(parameters):
+            own[i] = of[id(parameter)]

@@ -1,0 +1,175 @@
+"""What the learners have in common that know the networks' gradients, and have no need of autograd."""
+
+import warnings
+from abc import abstractmethod
+from dataclasses import fields
+from itertools import chain
+from typing import Any, ClassVar
+
+import torch as th
+from torch import nn
+from torch.nn import functional as F
+
+from sb3_ddpg_ext.batch import Batch
+from sb3_ddpg_ext.learners.base import Learner, UpdateSettings
+from sb3_ddpg_ext.learners.eager import EagerLearner
+from sb3_ddpg_ext.learners.flat import Flat, FlatAdam
+from sb3_ddpg_ext.networks import NotPlain, Snapshot, normalise, plain_layers, without_normaliser
+from sb3_ddpg_ext.observations import parts_of
+from sb3_ddpg_ext.policies import Actor, Critic, DDPGPolicy
+from sb3_ddpg_ext.policies.acting import is_preprocessed, joins
+from sb3_ddpg_ext.policies.heads import Head, Scalar
+from sb3_ddpg_ext.policies.options import PENALTIES
+
+LOSSES = (F.mse_loss, F.huber_loss)  # of a scalar critic, whose derivatives are known
+# The options whose gradients are written out whatever their value is: they change the layers, the initial weights, the target
+# or the optimiser, all of which this learner looks at as they are.
+WRITTEN_OUT = frozenset(
+    ("actor_norm", "critic_norm", "target_statistics", "input_norm", "norm_after_action", "init", "last_init", "residual",
+     "action_layer", "action_branch", "action_join", "critic_dropout", "normalize_observations", "scale_returns", "popart",
+     "critic", "critic_loss", "backup", "target_q_range", "target_networks", "critic_weight_decay", "decoupled_weight_decay",
+     "inverting_gradients", "output_norm", "action_l2", "q_filter")
+)  # fmt: skip
+
+
+class LinkedLearner(Learner):
+    """
+    A learner for plain multilayer perceptrons on the CPU, whose parameters, targets and Adam's moments become views of flat
+    tensors.
+    """
+
+    needs_modes = False
+    name: ClassVar[str]  # for warnings
+
+    def __init__(self, policy: DDPGPolicy, settings: UpdateSettings | None = None):
+        super().__init__(policy, settings)
+        self.memory: tuple[Flat | FlatAdam, ...] = ()  # none before the first update
+        self.eager: EagerLearner | None = None  # takes over when something has come that this one cannot do
+
+    @classmethod
+    def reason_against(cls, policy: DDPGPolicy, settings: UpdateSettings) -> str | None:
+        if policy.device.type != "cpu":
+            return f"the model is on {policy.device}, not on the CPU"
+        if is_preprocessed(policy.observation_space, policy.normalize_images):
+            return f"observations are preprocessed: {policy.observation_space}"
+        own = ((policy.actor, Actor), (policy.critic, Critic), (policy.actor_target, Actor), (policy.critic_target, Critic))
+        for net, expected in own:
+            if type(net) is not expected:
+                return f"{type(net).__name__} is not the {expected.__name__} whose gradients are written out"
+            extractor, _ = without_normaliser(net.features_extractor)
+            if not joins(extractor):
+                return f"{type(extractor).__name__} extracts features"
+            if not all(p.requires_grad for p in net.parameters()):
+                return f"parameters of {type(net).__name__} are frozen"
+            if any(p.is_shared() for p in net.parameters()):
+                return f"parameters of {type(net).__name__} are shared with other processes"
+        for name in ("actor_loss", "unrolled"):
+            if getattr(type(policy), name) is not getattr(DDPGPolicy, name):
+                return f"{type(policy).__name__} has its own {name}"
+        if (reason := _of_head(policy.critic.head) or _of_options(policy)) is not None:
+            return reason
+        try:
+            layers = [plain_layers(net) for net in sequentials(policy)]
+        except NotPlain as reason:
+            return str(reason)
+        if type(layers[0][-1].activation) is not nn.Tanh:
+            return "the actor does not end in Tanh"
+        if not Snapshot(*(net for net, _ in own)).is_current() or any(map(_has_hooks, policy.parameters())):
+            return "modules or parameters have hooks"
+        reasons = [FlatAdam.reason_against(net.optimizer, list(net.parameters())) for net in (policy.actor, policy.critic)]
+        return reasons[0] or reasons[1]
+
+    def _link(self) -> None:
+        """Move parameters, targets and Adam's moments into flat memory."""
+        policy = self.policy
+        critic_parameters, actor_parameters = (
+            [p for group in net.optimizer.param_groups for p in group["params"]] for net in (policy.critic, policy.actor)
+        )
+        self.online = Flat(critic_parameters + actor_parameters, with_gradients=True)
+        of_targets = chain(policy.critic_target.parameters(), policy.actor_target.parameters())
+        target_of = dict(zip(chain(policy.critic.parameters(), policy.actor.parameters()), of_targets, strict=True))
+        self.target = Flat([target_of[p] for p in self.online.parameters], with_gradients=False)
+        self.critic_adam = FlatAdam(policy.critic.optimizer, self.online, critic_parameters)
+        self.actor_adam = FlatAdam(policy.actor.optimizer, self.online, actor_parameters)
+        self.memory = (self.online, self.target, self.critic_adam, self.actor_adam)
+        self.snapshot = Snapshot(policy.actor, policy.critic, policy.actor_target, policy.critic_target)
+        self.normaliser = policy.normaliser
+        keys = list(parts_of(policy.observation_space))
+        self.keys = None if keys == [""] else keys
+        self.action_l2 = policy.actor.penalties[PENALTIES.index("action_l2")]
+
+    def _is_linked(self) -> bool:
+        """Whether the policy is as ``_link`` left it: not moved, loaded, frozen, given hooks, layers or optimisers."""
+        policy = self.policy
+        return (
+            bool(self.memory)
+            and policy.actor.optimizer is self.actor_adam.optimizer
+            and policy.critic.optimizer is self.critic_adam.optimizer
+            and all(part.holds() for part in self.memory)
+            and all(p.requires_grad and not _has_hooks(p) for p in self.online.parameters)
+            and self.snapshot.is_current()
+        )
+
+    def update(self, batch: Batch) -> dict[str, th.Tensor]:  # type: ignore[override]  # sequences are for a policy that it refuses
+        if not self._is_linked():
+            reason = self.reason_against(self.policy, self.settings)
+            if reason is not None:
+                return self._update_by_eager(batch, reason)
+            self._link()
+        self.n_updates += 1
+        return self._update(batch)
+
+    @abstractmethod
+    def _update(self, batch: Batch) -> dict[str, th.Tensor]:
+        """As :meth:`update`, when everything is in its place."""
+
+    def _update_by_eager(self, batch: Batch, reason: str) -> dict[str, th.Tensor]:
+        if self.eager is None:
+            warnings.warn(f"the eager learner takes over from the {self.name} one: {reason}", stacklevel=4)
+            self.eager = EagerLearner(self.policy)
+        self.policy.set_training_mode(True)
+        self.eager.settings, self.eager.n_updates = self.settings, self.n_updates
+        losses = self.eager.update(batch)
+        self.n_updates, self.errors = self.eager.n_updates, self.eager.errors
+        return losses
+
+    def _flat(self, observations: Any) -> th.Tensor:
+        """What the networks' first layers get, of shape (batch, features)."""
+        dtype = self.online.values.dtype
+        if self.keys is not None:
+            observations = {key: observations[key].to(dtype) for key in self.keys}
+        else:
+            observations = observations.to(dtype)
+        if self.normaliser is not None:
+            observations = normalise(self.normaliser, observations)
+        if self.keys is not None:
+            return th.cat([part.flatten(1) for part in observations.values()], dim=1)
+        return observations if observations.ndim == 2 else observations.flatten(1)
+
+
+def sequentials(policy: DDPGPolicy) -> list[nn.Module]:
+    return [policy.actor.mu, policy.actor_target.mu, *policy.critic.q_networks, *policy.critic_target.q_networks]
+
+
+def _of_head(head: Head) -> str | None:
+    """The reason why this learner cannot train a critic with these outputs; None if it can."""
+    if type(head) is not Scalar:
+        return f"the critic's outputs are those of {type(head).__name__}"
+    if head.popart is not None:
+        return "the critic's outputs are those of PopArt"
+    return None if head.error in LOSSES else f"the critic's loss is {head.error}, which has no derivative there"
+
+
+def _of_options(policy: DDPGPolicy) -> str | None:
+    """The first option, if any, that would be left out."""
+    options = policy.options
+    for field in fields(options):
+        value = getattr(options, field.name)
+        is_irrelevant = field.name == "objective" and policy.critic.n_critics == 1
+        if field.name not in WRITTEN_OUT and value != field.default and not is_irrelevant:
+            return f"policy_kwargs[{field.name!r}]={value!r} has no gradients there"
+    return None
+
+
+def _has_hooks(parameter: th.Tensor) -> bool:
+    return bool(parameter._backward_hooks or parameter._post_accumulate_grad_hooks)  # type: ignore[attr-defined]

@@ -1,0 +1,46 @@
+"""Finding and opening the libraries."""
+
+import ctypes
+import functools
+from pathlib import Path
+
+from sb3_ddpg_ext.native.structures import Plan, Step
+
+FOLDER = Path(__file__).parent
+LEVELS = ("avx512", "avx2", "plain")  # the best first
+
+
+@functools.cache
+def library(type_name: str, level: str | None = None) -> ctypes.CDLL | None:
+    """
+    :param type_name: ``"float"`` or ``"double"``, of the numbers
+    :param level: of the processor, one of ``LEVELS``; None for the best one that was built and runs here
+    :return: the library; None if there is none
+    """
+    if level is None:
+        return next((library(type_name, each) for each in levels_here()), None)
+    opened = _opened(level, type_name)
+    if opened is None or (opened.size_of_plan(), opened.size_of_step()) != (ctypes.sizeof(Plan), ctypes.sizeof(Step)):
+        return None  # not built, or of another version
+    opened.plan_new.argtypes, opened.plan_new.restype = [ctypes.POINTER(Plan)], ctypes.c_void_p
+    opened.plan_free.argtypes, opened.plan_free.restype = [ctypes.c_void_p], None
+    opened.plan_update.argtypes, opened.plan_update.restype = [ctypes.c_void_p, ctypes.POINTER(Step)], None
+    return opened
+
+
+@functools.cache
+def levels_here() -> tuple[str, ...]:
+    """The levels that were built and that this processor has, the best first."""
+    plain = _opened("plain", "float")
+    if plain is None:
+        return ()
+    return tuple(level for i, level in enumerate(LEVELS) if i >= plain.best_level() and _opened(level, "float") is not None)
+
+
+def _opened(level: str, type_name: str) -> ctypes.CDLL | None:
+    for file in FOLDER.glob(f"ddpg_{level}_{type_name}.*"):
+        try:
+            return ctypes.CDLL(str(file))
+        except OSError:  # of another system
+            continue
+    return None

@@ -1,0 +1,71 @@
+"""The structures of ``source/*.h``, field by field; :func:`check` compares their sizes with those of a library."""
+
+import ctypes
+from ctypes import c_double, c_int, c_long, c_void_p
+
+MAX_LAYERS, MAX_CRITICS, MAX_GROUPS = 16, 16, 4
+OF_BATCH = ("observations", "actions", "next_observations", "rewards", "dones", "discounts")
+ACTIVATIONS = {"ReLU": 1, "Tanh": 2, "ELU": 3, "SiLU": 4, "Mish": 5}
+
+
+class Layer(ctypes.Structure):
+    """network.h"""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("weight", "bias", "norm_weight", "norm_bias")),
+        ("n_in", c_long), ("n_out", c_long), ("activation", c_int), ("alpha", c_double), ("epsilon", c_double),
+        ("row", c_long),
+        *((name, c_void_p) for name in ("transposed", "outputs", "before", "standardised", "rstd")),
+        ("gradient", c_void_p), ("norm_gradient", c_void_p),
+    ]  # fmt: skip
+
+
+class Network(ctypes.Structure):
+    """network.h"""
+
+    _fields_ = [("n_layers", c_int), ("layers", Layer * MAX_LAYERS)]
+
+
+class Group(ctypes.Structure):
+    """adam.h"""
+
+    _fields_ = [*((name, c_double) for name in ("lr", "beta1", "beta2", "epsilon", "weight_decay")), ("is_decoupled", c_int)]
+
+
+class Adam(ctypes.Structure):
+    """adam.h"""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("values", "gradients", "averages", "squares", "steps")),
+        ("n_steps", c_long), ("groups", Group * MAX_GROUPS),
+    ]  # fmt: skip
+
+
+class Side(ctypes.Structure):
+    """update.c"""
+
+    _fields_ = [("adam", Adam), ("pieces", c_void_p), ("n_pieces", c_long)]
+
+
+class Step(ctypes.Structure):
+    """update.c"""
+
+    _fields_ = [
+        *((name, c_void_p) for name in OF_BATCH), ("weights", c_void_p), ("smoothing", c_void_p),
+        *((f"{name}_row", c_long) for name in OF_BATCH),
+        *((name, c_double) for name in ("tau", "largest_norm", "lowest", "highest", "reward_factor", "action_l2")),
+        *((name, c_int) for name in ("loss", "backup", "updates_actor", "updates_targets", "n_threads")),
+        ("errors", c_void_p), ("critic_loss", c_double), ("actor_loss", c_double),
+    ]  # fmt: skip
+
+
+class Plan(ctypes.Structure):
+    """update.c"""
+
+    _fields_ = [
+        ("actor", Network), ("actor_target", Network), ("critics", Network * MAX_CRITICS),
+        ("critics_target", Network * MAX_CRITICS), ("of_actor", Side), ("of_critics", Side),
+        ("actor_groups", c_int * 4 * MAX_LAYERS), ("critic_groups", c_int * 4 * MAX_LAYERS * MAX_CRITICS),
+        ("n_critics", c_int), ("n", c_long), ("n_obs", c_long), ("n_actions", c_long), ("x_row", c_long),
+        *((name, c_void_p) for name in ("x", "next_x", "losses", "memory", "step", "side")),
+    ]  # fmt: skip

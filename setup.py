@@ -1,0 +1,51 @@
+"""The compiled learner's libraries. Everything else about the package is in setup.cfg."""
+
+import platform
+import sys
+
+from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
+
+SOURCE = "sb3_ddpg_ext/native/source"
+FLAGS = ["-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math"]
+# The flags of each kind of processor that the libraries are built for; native/library.py chooses among them.
+LEVELS = {"plain": []}
+if platform.machine().lower() in ("x86_64", "amd64"):
+    LEVELS["avx2"] = ["-mavx2", "-mfma"]
+    LEVELS["avx512"] = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"]
+HEADERS = [f"{SOURCE}/{name}.h" for name in ("adam", "functions", "network", "pool", "product", "vectors")]
+
+
+class Libraries(build_ext):
+    """Plain libraries, which know nothing of Python. Without a compiler for them the package does without."""
+
+    def get_ext_filename(self, name):
+        return name.replace(".", "/") + (".dll" if sys.platform == "win32" else ".so")
+
+    def get_export_symbols(self, extension):
+        return extension.export_symbols
+
+
+class ForEveryPython(bdist_wheel):
+    """A wheel for a platform, whatever the version of Python."""
+
+    def get_tag(self):
+        return "py3", "none", super().get_tag()[2]
+
+
+setup(
+    ext_modules=[
+        Extension(
+            f"sb3_ddpg_ext.native.ddpg_{level}_{type_name}",
+            [f"{SOURCE}/update.c"],
+            define_macros=[("real", type_name)],
+            extra_compile_args=FLAGS + flags,
+            depends=HEADERS,
+            optional=True,
+        )
+        for level, flags in LEVELS.items()
+        for type_name in ("float", "double")
+    ],
+    cmdclass={"build_ext": Libraries, "bdist_wheel": ForEveryPython},
+)
