@@ -14,9 +14,8 @@ class Layer(ctypes.Structure):
     _fields_ = [
         *((name, c_void_p) for name in ("weight", "bias", "norm_weight", "norm_bias")),
         ("n_in", c_long), ("n_out", c_long), ("activation", c_int), ("alpha", c_double), ("epsilon", c_double),
+        *((name, c_void_p) for name in ("outputs", "before", "standardised", "rstd", "gradient", "norm_gradient", "rows")),
         ("row", c_long),
-        *((name, c_void_p) for name in ("transposed", "outputs", "before", "standardised", "rstd")),
-        ("gradient", c_void_p), ("norm_gradient", c_void_p),
     ]  # fmt: skip
 
 
@@ -66,6 +65,7 @@ class Plan(ctypes.Structure):
         ("actor", Network), ("actor_target", Network), ("critics", Network * MAX_CRITICS),
         ("critics_target", Network * MAX_CRITICS), ("of_actor", Side), ("of_critics", Side),
         ("actor_groups", c_int * 4 * MAX_LAYERS), ("critic_groups", c_int * 4 * MAX_LAYERS * MAX_CRITICS),
-        ("n_critics", c_int), ("n", c_long), ("n_obs", c_long), ("n_actions", c_long), ("x_row", c_long),
-        *((name, c_void_p) for name in ("x", "next_x", "losses", "memory", "step", "side")),
+        ("n_critics", c_int), ("n", c_long), ("n_obs", c_long), ("n_actions", c_long), ("width", c_long),
+        ("n_blocks", c_long), ("x_row", c_long),
+        *((name, c_void_p) for name in ("x", "columns", "next_columns", "losses", "memory", "step", "side")),
     ]  # fmt: skip

@@ -1,4 +1,9 @@
-/* A multilayer perceptron: what it gives out, and the gradients of its parameters and inputs. */
+/*
+ * A multilayer perceptron: what it gives out, and the gradients of its parameters and inputs.
+ *
+ * A batch is cut into blocks of some transitions. A matrix of a block has a row for each unit and a column for each transition,
+ * so that vectors are of transitions: sums over units need no sums within vectors, and weights are read as torch has them.
+ */
 #pragma once
 #include "functions.h"
 #include "product.h"
@@ -13,13 +18,13 @@ typedef struct {
     int activation;
     double alpha, epsilon; /* of ELU and of LayerNorm */
 
-    long row;                  /* numbers from one row to the next of all that follows */
-    real *transposed;          /* (n_in, n_out): W^T */
-    real *outputs;             /* (n, n_out) */
-    real *before;              /* (n, n_out): what the activation was given, where its derivative needs it */
-    real *standardised, *rstd; /* (n, n_out), (n): LayerNorm before its weight and bias, and 1 / standard deviation */
-    real *gradient;            /* (n, n_out): of the loss by the outputs, in the end by x W^T + b */
-    real *norm_gradient;       /* (n, n_out): by what LayerNorm gives out */
+    real *outputs;             /* (blocks, n_out, width) */
+    real *before;              /* likewise: what the activation was given, where its derivative needs it */
+    real *standardised, *rstd; /* likewise, (blocks, width): LayerNorm before its weight and bias, 1 / standard deviation */
+    real *gradient;            /* (blocks, n_out, width): of the loss by the outputs, in the end by x W^T + b */
+    real *norm_gradient;       /* likewise: by what LayerNorm gives out */
+    real *rows;                /* (n, row): the outputs again, a row for each transition; not of the last layer */
+    long row;
 } Layer;
 
 typedef struct {
@@ -27,123 +32,102 @@ typedef struct {
     Layer layers[MAX_LAYERS];
 } Network;
 
+/* The transitions of a block: columns [0, n) of matrices with `width` columns, of which `whole` are whole vectors. */
+typedef struct {
+    long number, width, n, whole;
+} Block;
+
 INLINE int needs_input(const Layer *layer) { return layer->activation == SILU || layer->activation == MISH; }
 
 INLINE Layer *last_of(Network *network) { return &network->layers[network->n_layers - 1]; }
 
-/* Take over the present weights [first, last) of a layer. */
-static void take_weights(Layer *layer, long first, long last) {
-    transpose(layer->weight + first * layer->n_in, layer->n_in, last - first, layer->n_in, layer->transposed + first, layer->row);
+INLINE real *of_block(real *matrices, const Layer *layer, Block block) {
+    return matrices + block.number * layer->n_out * block.width;
 }
 
-/* LayerNorm of a row: (z - mean) / sqrt(variance + epsilon) * weight + bias. */
-static void normalise_row(Layer *layer, long i) {
-    const long n = layer->n_out, whole = n / V * V;
-    real *z = layer->outputs + i * layer->row, *standardised = layer->standardised + i * layer->row;
-    vec sums = {0}, squares = {0};
-    real sum = 0, square = 0;
-    for (long j = 0; j < whole; j += V) sums += load(z + j);
-    for (long j = whole; j < n; j++) sum += z[j];
-    const real mean = (sum_of(sums) + sum) / n;
-    for (long j = 0; j < whole; j += V) squares += (load(z + j) - mean) * (load(z + j) - mean);
-    for (long j = whole; j < n; j++) square += (z[j] - mean) * (z[j] - mean);
-    const real rstd = 1 / sqrt((sum_of(squares) + square) / n + layer->epsilon);
-    layer->rstd[i] = rstd;
-    for (long j = 0; j < n; j += V) {
-        const vec x = (load(z + j) - mean) * rstd;
-        store(standardised + j, x);
-        store(z + j, x * load(layer->norm_weight + j) + load(layer->norm_bias + j));
+/* LayerNorm of a block: (z - mean) / sqrt(variance + epsilon) * weight + bias, of each column. */
+static void normalise(Layer *layer, Block block) {
+    const long n = layer->n_out, width = block.width;
+    for (long j = 0; j < block.whole; j += V) {
+        real *z = of_block(layer->outputs, layer, block) + j, *standardised = of_block(layer->standardised, layer, block) + j;
+        vec mean = {0}, variance = {0}, rstd;
+        for (long i = 0; i < n; i++) mean += load(z + i * width);
+        mean /= (real)n;
+        for (long i = 0; i < n; i++) variance += (load(z + i * width) - mean) * (load(z + i * width) - mean);
+        rstd = 1 / square_root(variance / (real)n + (real)layer->epsilon);
+        store(layer->rstd + block.number * width + j, rstd);
+        for (long i = 0; i < n; i++) {
+            const vec x = (load(z + i * width) - mean) * rstd;
+            store(standardised + i * width, x);
+            store(z + i * width, x * layer->norm_weight[i] + layer->norm_bias[i]);
+        }
     }
 }
 
 /* Its gradient by z from that by its output: rstd (g w - mean(g w) - x mean(g w x)). */
-static void normalise_row_backward(Layer *layer, long i) {
-    const long n = layer->n_out;
-    real *gradient = layer->gradient + i * layer->row;
-    const real *x = layer->standardised + i * layer->row, *weight = layer->norm_weight;
-    vec sums = {0}, products = {0};
-    real sum = 0, of_products = 0;
-    for (long j = 0; j < n; j += V) {
-        store(layer->norm_gradient + i * layer->row + j, load(gradient + j));
-        const vec weighted = load(gradient + j) * load(weight + j);
-        store(gradient + j, weighted);
-        if (j + V <= n)
-            sums += weighted, products += weighted * load(x + j);
-        else
-            for (long last = j; last < n; last++) sum += gradient[last], of_products += gradient[last] * x[last];
-    }
-    const real mean = (sum_of(sums) + sum) / n, mean_of_products = (sum_of(products) + of_products) / n;
-    for (long j = 0; j < n; j += V)
-        store(gradient + j, (load(gradient + j) - mean - load(x + j) * mean_of_products) * layer->rstd[i]);
-}
-
-/* One output for each row: sums along the rows, where a product of matrices would waste most of its columns. */
-static void single_output(Layer *layer, const real *x, long x_row, long first, long last) {
-    const long n = layer->n_in, whole = n / V * V;
-    for (long i = first; i < last; i++) {
-        vec sums = {0};
-        real sum = layer->bias[0];
-        for (long k = 0; k < whole; k += V) sums += load(x + i * x_row + k) * load(layer->weight + k);
-        for (long k = whole; k < n; k++) sum += x[i * x_row + k] * layer->weight[k];
-        layer->outputs[i * layer->row] = sum_of(sums) + sum;
+static void normalise_backward(Layer *layer, Block block) {
+    const long n = layer->n_out, width = block.width;
+    for (long j = 0; j < block.whole; j += V) {
+        real *gradient = of_block(layer->gradient, layer, block) + j, *kept = of_block(layer->norm_gradient, layer, block) + j;
+        const real *x = of_block(layer->standardised, layer, block) + j;
+        vec mean = {0}, mean_of_products = {0};
+        for (long i = 0; i < n; i++) {
+            const vec weighted = load(gradient + i * width) * layer->norm_weight[i];
+            store(kept + i * width, load(gradient + i * width));
+            mean += weighted, mean_of_products += weighted * load(x + i * width);
+        }
+        mean /= (real)n, mean_of_products /= (real)n;
+        const vec rstd = load(layer->rstd + block.number * width + j);
+        for (long i = 0; i < n; i++) {
+            const vec weighted = load(gradient + i * width) * layer->norm_weight[i];
+            store(gradient + i * width, (weighted - mean - load(x + i * width) * mean_of_products) * rstd);
+        }
     }
 }
 
-/* The outputs of the rows [first, last) of x, in the last layer. */
-static void forward(Network *network, const real *x, long x_row, long first, long last) {
+/* The outputs for a block of inputs, (n_in, width), in the last layer. */
+static void forward(Network *network, const real *x, Block block) {
     for (Layer *layer = network->layers; layer <= last_of(network); layer++) {
-        const long columns = rounded_up(layer->n_out, V);
-        if (layer->n_out == 1)
-            single_output(layer, x, x_row, first, last);
-        else
-            product((Left){x + first * x_row, x_row, 1}, (Right){layer->transposed, layer->row}, layer->bias, last - first,
-                    layer->n_in, (Output){layer->outputs + first * layer->row, layer->row, columns});
-        if (layer->norm_weight)
-            for (long i = first; i < last; i++) normalise_row(layer, i);
-        if (layer->activation != NONE)
-            for (long i = first; i < last; i++) {
-                real *y = layer->outputs + i * layer->row;
-                if (needs_input(layer)) memcpy(layer->before + i * layer->row, y, columns * sizeof(real));
-                for (long j = 0; j < columns; j += V) store(y + j, activated(layer->activation, load(y + j), layer->alpha));
+        real *outputs = of_block(layer->outputs, layer, block);
+        product((Left){layer->weight, layer->n_in, 1, 0}, (Right){x, block.width, 0}, layer->n_out, (Depth){1, layer->n_in},
+                FROM_BIAS, layer->bias, (Output){outputs, block.width, block.whole});
+        if (layer->norm_weight) normalise(layer, block);
+        real *before = needs_input(layer) ? of_block(layer->before, layer, block) : NULL;
+        for (long i = 0; layer->activation != NONE && i < layer->n_out; i++)
+            for (long j = i * block.width; j < i * block.width + block.whole; j += V) {
+                if (before) store(before + j, load(outputs + j));
+                store(outputs + j, activated(layer->activation, load(outputs + j), layer->alpha));
             }
-        x = layer->outputs, x_row = layer->row;
+        x = outputs;
     }
+}
+
+/* What parameter_gradients() needs of a forward pass beside the gradients. */
+static void keep_rows(Network *network, Block block) {
+    for (Layer *layer = network->layers; layer < last_of(network); layer++)
+        transpose(of_block(layer->outputs, layer, block), block.width, layer->n_out, block.n,
+                  layer->rows + block.number * block.width * layer->row, layer->row);
 }
 
 /*
- * From the gradient by the outputs, in the last layer, to those by each layer's x W^T + b; rows [first, last).
- * `inputs` takes the gradient by the columns of the input from `column` on, n_columns of it, or is NULL.
+ * From the gradient by the outputs, in the last layer, to those by each layer's x W^T + b. `inputs`, (n, width), takes the
+ * gradient by n inputs from `first` on, or is NULL.
  */
-static void backward(Network *network, long first, long last, long column, Output inputs) {
+static void backward(Network *network, Block block, real *inputs, long first, long n) {
     for (Layer *layer = last_of(network); layer >= network->layers; layer--) {
-        real *gradient = layer->gradient + first * layer->row;
-        for (long i = first; i < last; i++) {
-            for (long j = 0; layer->activation != NONE && j < layer->n_out; j += V) {
-                const long at = i * layer->row + j;
-                const vec before = needs_input(layer) ? load(layer->before + at) : (vec){0};
-                store(layer->gradient + at, gradient_before(layer->activation, load(layer->gradient + at), before,
-                                                            load(layer->outputs + at), layer->alpha));
-            }
-            if (layer->norm_weight) normalise_row_backward(layer, i);
-        }
-        const Left by_outputs = {gradient, layer->row, 1};
-        if (layer > network->layers) {
-            const Layer *below = layer - 1;
-            product(by_outputs, (Right){layer->weight, layer->n_in}, NULL, last - first, layer->n_out,
-                    (Output){below->gradient + first * below->row, below->row, rounded_up(below->n_out, V)});
-        } else if (inputs.values) {
-            product(by_outputs, (Right){layer->weight + column, layer->n_in}, NULL, last - first, layer->n_out,
-                    (Output){inputs.values + first * inputs.row, inputs.row, inputs.n_columns});
-        }
-    }
-}
-
-/* to(j) = sum over i of a(i, j), or of a(i, j) b(i, j), for columns [first, last) of n rows. */
-static void sum_columns(const real *a, const real *b, long row, long n, long first, long last, real *to) {
-    for (long j = first; j < last; j += V) {
-        vec sums = {0};
-        for (long i = 0; i < n; i++) sums += b ? load(a + i * row + j) * load(b + i * row + j) : load(a + i * row + j);
-        store_first(to + j, sums, last - j);
+        real *gradient = of_block(layer->gradient, layer, block);
+        const real *outputs = of_block(layer->outputs, layer, block);
+        const real *before = needs_input(layer) ? of_block(layer->before, layer, block) : outputs;
+        for (long i = 0; layer->activation != NONE && i < layer->n_out; i++)
+            for (long j = i * block.width; j < i * block.width + block.whole; j += V)
+                store(gradient + j, gradient_before(layer->activation, load(gradient + j), load(before + j), load(outputs + j),
+                                                    layer->alpha));
+        if (layer->norm_weight) normalise_backward(layer, block);
+        const int is_first = layer == network->layers;
+        if (is_first && !inputs) return;
+        real *to = is_first ? inputs : of_block(layer[-1].gradient, &layer[-1], block);
+        product((Left){layer->weight + (is_first ? first : 0), 1, layer->n_in, 0}, (Right){gradient, block.width, 0},
+                is_first ? n : layer->n_in, (Depth){1, layer->n_out}, FROM_ZERO, NULL, (Output){to, block.width, block.whole});
     }
 }
 
@@ -152,12 +136,34 @@ typedef struct {
     real *weight, *bias, *norm_weight, *norm_bias;
 } Gradients;
 
-/* The gradients of the parameters of units [first, last), summed over n rows, after backward(). */
-static void parameter_gradients(const Layer *layer, const real *x, long x_row, long n, long first, long last, Gradients to) {
-    product((Left){layer->gradient + first, 1, layer->row}, (Right){x, x_row}, NULL, last - first, n,
-            (Output){to.weight + first * layer->n_in, layer->n_in, layer->n_in});
-    sum_columns(layer->gradient, NULL, layer->row, n, first, last, to.bias);
-    if (!layer->norm_weight) return;
-    sum_columns(layer->norm_gradient, layer->standardised, layer->row, n, first, last, to.norm_weight);
-    sum_columns(layer->norm_gradient, NULL, layer->row, n, first, last, to.norm_bias);
+/* Over all n transitions the sum of a unit's numbers, or of their products with others. */
+static real sum_of_unit(const real *a, const real *b, const Layer *layer, long unit, long n, long width) {
+    vec sums = {0};
+    real sum = 0;
+    for (long first = 0; first < n; first += width) {
+        const long at = (first * layer->n_out) + unit * width, columns = n - first < width ? n - first : width;
+        long j = 0;
+        for (; j + V <= columns; j += V) sums += b ? load(a + at + j) * load(b + at + j) : load(a + at + j);
+        for (; j < columns; j++) sum += b ? a[at + j] * b[at + j] : a[at + j];
+    }
+    return sum_of(sums) + sum;
+}
+
+/* The gradients of the parameters of units [first, last), summed over n transitions with the inputs x, after backward(). */
+static void parameter_gradients(const Layer *layer, const real *x, long x_row, long n, long width, long first, long last,
+                                Gradients to) {
+    const long n_whole = n / width;
+    const Output out = {to.weight + first * layer->n_in, layer->n_in, layer->n_in};
+    const Left a = {layer->gradient + first * width, width, 1, layer->n_out * width};
+    const Right b = {x, x_row, width * x_row};
+    product(a, b, last - first, (Depth){n_whole, width}, FROM_ZERO, NULL, out);
+    if (n % width)
+        product((Left){a.values + n_whole * a.part, a.row, a.depth, 0}, (Right){b.values + n_whole * b.part, b.row, 0}, last - first,
+                (Depth){1, n % width}, n_whole ? FROM_OUTPUT : FROM_ZERO, NULL, out);
+    for (long unit = first; unit < last; unit++) {
+        to.bias[unit] = sum_of_unit(layer->gradient, NULL, layer, unit, n, width);
+        if (!layer->norm_weight) continue;
+        to.norm_weight[unit] = sum_of_unit(layer->norm_gradient, layer->standardised, layer, unit, n, width);
+        to.norm_bias[unit] = sum_of_unit(layer->norm_gradient, NULL, layer, unit, n, width);
+    }
 }

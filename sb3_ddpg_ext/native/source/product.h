@@ -2,16 +2,17 @@
 #pragma once
 #include "vectors.h"
 
-enum { DEPTH = 128 }; /* terms of a sum that are added at a time: so much of B stays in the first cache */
+enum { DEPTH = 150 }; /* terms of a sum that are added at a time: so much of B stays in the first cache */
 
+/* A(i, k). Where k goes over several parts of memory, `part` leads from one to the next; so it is for B. */
 typedef struct {
     const real *values;
-    long row, depth; /* from A(i, k) to A(i + 1, k) and to A(i, k + 1) */
+    long row, depth, part; /* from A(i, k) to A(i + 1, k), to A(i, k + 1), and to the same place of the next part */
 } Left;
 
 typedef struct {
     const real *values;
-    long row; /* from B(k, j) to B(k + 1, j); B(k, j + 1) is beside B(k, j) */
+    long row, part; /* from B(k, j) to B(k + 1, j); B(k, j + 1) is beside B(k, j) */
 } Right;
 
 typedef struct {
@@ -19,22 +20,32 @@ typedef struct {
     long row, n_columns;
 } Output;
 
-/* A tile of C, which stays in registers while the sums over k grow. `start` has what they start from, or is NULL. */
-INLINE void tile(const int rows, const int vectors, Left a, Right b, long depth, const real *start, long start_row, Output c) {
+typedef struct {
+    long n_parts, terms; /* in each part */
+} Depth;
+
+enum Start { FROM_ZERO, FROM_BIAS, FROM_OUTPUT };
+
+/* A tile of C, which stays in registers while its sums grow. */
+INLINE void tile(const int rows, const int vectors, Left a, Right b, Depth depth, enum Start start, const real *bias, Output c) {
     vec sums[12][4];
 #pragma GCC unroll 12
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-        for (int j = 0; j < vectors; j++) sums[i][j] = start ? load(start + i * start_row + j * V) : (vec){0};
-    for (long k = 0; k < depth; k++) {
-        vec right[4];
+        for (int j = 0; j < vectors; j++)
+            sums[i][j] = start == FROM_OUTPUT ? load(c.values + i * c.row + j * V) : all(start == FROM_BIAS ? bias[i] : 0);
+    for (long p = 0; p < depth.n_parts; p++) {
+        const real *left = a.values + p * a.part, *right = b.values + p * b.part;
+        for (long k = 0; k < depth.terms; k++, left += a.depth, right += b.row) {
+            vec terms[4];
 #pragma GCC unroll 4
-        for (int j = 0; j < vectors; j++) right[j] = load(b.values + k * b.row + j * V);
+            for (int j = 0; j < vectors; j++) terms[j] = load(right + j * V);
 #pragma GCC unroll 12
-        for (int i = 0; i < rows; i++) {
-            const real left = a.values[i * a.row + k * a.depth];
+            for (int i = 0; i < rows; i++) {
+                const real factor = left[i * a.row];
 #pragma GCC unroll 4
-            for (int j = 0; j < vectors; j++) sums[i][j] += left * right[j];
+                for (int j = 0; j < vectors; j++) sums[i][j] += factor * terms[j];
+            }
         }
     }
 #pragma GCC unroll 12
@@ -44,42 +55,50 @@ INLINE void tile(const int rows, const int vectors, Left a, Right b, long depth,
 }
 
 /* A column of tiles. */
-INLINE void strip(const int rows, const int vectors, Left a, Right b, long m, long depth, const real *start, long start_row,
+INLINE void strip(const int rows, const int vectors, Left a, Right b, long m, Depth depth, enum Start start, const real *bias,
                   Output c) {
     const int sizes[4] = {rows, 4, 2, 1};
     long i = 0;
 #pragma GCC unroll 4
     for (int size = 0; size < 4; size++)
-        for (; i + sizes[size] <= m; i += sizes[size])
-            tile(sizes[size], vectors, (Left){a.values + i * a.row, a.row, a.depth}, b, depth,
-                 start ? start + i * start_row : NULL, start_row, (Output){c.values + i * c.row, c.row, c.n_columns});
+        for (; i + sizes[size] <= m; i += sizes[size]) {
+            const Left left = {a.values + i * a.row, a.row, a.depth, a.part};
+            tile(sizes[size], vectors, left, b, depth, start, bias + i, (Output){c.values + i * c.row, c.row, c.n_columns});
+        }
+}
+
+static void few_terms(Left a, Right b, long m, Depth depth, enum Start start, const real *bias, Output c) {
+    for (long j = 0; j < c.n_columns; j += WIDE * V) {
+        const long vectors = (c.n_columns - j + V - 1) / V;
+        const Right right = {b.values + j, b.row, b.part};
+        const Output out = {c.values + j, c.row, c.n_columns - j};
+        if (WIDE == 4 && vectors >= 4)
+            strip(6, 4, a, right, m, depth, start, bias, out);
+        else if (WIDE == 4 && vectors == 3)
+            strip(8, 3, a, right, m, depth, start, bias, out);
+        else if (vectors >= 2)
+            strip(WIDE == 4 ? 12 : 6, 2, a, right, m, depth, start, bias, out);
+        else
+            strip(12, 1, a, right, m, depth, start, bias, out);
+    }
 }
 
 /*
- * C = A B, or A B + bias: m rows, sums of `depth` products. Each number of C is summed in one order, whatever m is.
- * B and the bias are read up to the end of a vector, with which nothing is done but to fill C where it has room.
+ * C = A B, A B + bias(i), or C + A B, of m rows. Each number of C is summed in one order, whatever the size of C is.
+ * B is read up to the end of a vector, with which nothing is done but to fill C where it has room.
  */
-static void product(Left a, Right b, const real *bias, long m, long depth, Output c) {
-    const long n_parts = depth ? (depth + DEPTH - 1) / DEPTH : 1, part = (depth + n_parts - 1) / n_parts;
-    for (long j = 0; j < c.n_columns; j += WIDE * V) {
-        const long vectors = (c.n_columns - j + V - 1) / V;
-        const Output out = {c.values + j, c.row, c.n_columns - j};
-        for (long k = 0; k < depth; k += part) {
-            const Left left = {a.values + k * a.depth, a.row, a.depth};
-            const Right right = {b.values + k * b.row + j, b.row};
-            const long terms = depth - k < part ? depth - k : part;
-            const real *start = k ? out.values : bias ? bias + j : NULL;
-            const long start_row = k ? c.row : 0;
-            if (WIDE == 4 && vectors >= 4)
-                strip(6, 4, left, right, m, terms, start, start_row, out);
-            else if (WIDE == 4 && vectors == 3)
-                strip(8, 3, left, right, m, terms, start, start_row, out);
-            else if (vectors >= 2)
-                strip(WIDE == 4 ? 12 : 6, 2, left, right, m, terms, start, start_row, out);
-            else
-                strip(12, 1, left, right, m, terms, start, start_row, out);
+static void product(Left a, Right b, long m, Depth depth, enum Start start, const real *bias, Output c) {
+    const long n_pieces = (depth.terms + DEPTH - 1) / DEPTH;      /* of a part */
+    const long piece = (depth.terms + n_pieces - 1) / n_pieces;   /* terms */
+    const long at_once = n_pieces == 1 ? DEPTH / depth.terms : 1; /* parts */
+    for (long p = 0; p < depth.n_parts; p += at_once)
+        for (long k = 0; k < depth.terms; k += piece, start = FROM_OUTPUT) {
+            const Left left = {a.values + p * a.part + k * a.depth, a.row, a.depth, a.part};
+            const Right right = {b.values + p * b.part + k * b.row, b.row, b.part};
+            const Depth some = {depth.n_parts - p < at_once ? depth.n_parts - p : at_once,
+                                depth.terms - k < piece ? depth.terms - k : piece};
+            few_terms(left, right, m, some, start, bias, c);
         }
-    }
 }
 
 /* to(j, i) = from(i, j) of V rows and V columns, by exchanging ever larger blocks. */

@@ -5,7 +5,7 @@
 #include "network.h"
 #include "pool.h"
 
-enum { MAX_CRITICS = 16, ROWS = 48, UNITS = 48, HUBER = 1, MEAN = 1 };
+enum { MAX_CRITICS = 16, WIDTH = 64, UNITS = 48, HUBER = 1, MEAN = 1 };
 
 /* A minibatch and the settings of its update, by the caller; and what comes out. */
 typedef struct {
@@ -42,9 +42,11 @@ typedef struct {
     int n_critics;
     long n, n_obs, n_actions;
 
+    long width, n_blocks; /* transitions in a block */
     long x_row;
-    real *x, *next_x; /* (n, n_obs + n_actions) */
-    real *losses;     /* (n_critics, n) */
+    real *x;                   /* (n, x_row): observations and actions, a row for each transition */
+    real *columns, *next_columns; /* (blocks, n_obs + n_actions, width): the same, and what follows */
+    real *losses;              /* (n_critics, n) */
     real *memory;
     Step *step;
     Side *side; /* whose pieces are worked on */
@@ -54,17 +56,18 @@ typedef struct {
 
 static size_t in_vectors(size_t n) { return (n + V - 1) / V * V; }
 
-/* Give a network its memory for batches of n, or count what it will need where `memory` is NULL. Returns where it ends. */
-static size_t lay_out_network(Network *network, long n, int learns, real *memory, size_t at) {
+/* Give a network its memory, or count what it will need where `memory` is NULL. Returns where it ends. */
+static size_t lay_out_network(const Plan *plan, Network *network, int learns, real *memory, size_t at) {
+    const size_t columns = plan->n_blocks * plan->width;
     for (Layer *layer = network->layers; layer <= last_of(network); layer++) {
         const int norm = layer->norm_weight != NULL;
+        const size_t size = layer->n_out * columns;
         layer->row = row_length(layer->n_out);
-        const size_t all_rows = n * layer->row;
         struct { real **what; size_t size; } parts[] = {
-            {&layer->transposed, layer->n_in * layer->row}, {&layer->outputs, all_rows},
-            {&layer->before, needs_input(layer) ? all_rows : 0}, {&layer->standardised, norm ? all_rows : 0},
-            {&layer->rstd, norm ? in_vectors(n) : 0}, {&layer->gradient, learns ? all_rows : 0},
-            {&layer->norm_gradient, learns && norm ? all_rows : 0},
+            {&layer->outputs, size}, {&layer->before, needs_input(layer) ? size : 0}, {&layer->standardised, norm ? size : 0},
+            {&layer->rstd, norm ? columns : 0}, {&layer->gradient, learns ? size : 0},
+            {&layer->norm_gradient, learns && norm ? size : 0},
+            {&layer->rows, learns && layer < last_of(network) ? columns * layer->row : 0},
         };
         for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
             if (memory && parts[i].size) *parts[i].what = memory + at;
@@ -76,15 +79,17 @@ static size_t lay_out_network(Network *network, long n, int learns, real *memory
 
 static size_t lay_out(Plan *plan, real *memory) {
     size_t at = 0;
-    at = lay_out_network(&plan->actor, plan->n, 1, memory, at);
-    at = lay_out_network(&plan->actor_target, plan->n, 0, memory, at);
-    for (int i = 0; i < plan->n_critics; i++) {
-        at = lay_out_network(&plan->critics[i], plan->n, 1, memory, at);
-        at = lay_out_network(&plan->critics_target[i], plan->n, 0, memory, at);
+    at = lay_out_network(plan, &plan->actor, 1, memory, at);
+    at = lay_out_network(plan, &plan->actor_target, 0, memory, at);
+    for (int c = 0; c < plan->n_critics; c++) {
+        at = lay_out_network(plan, &plan->critics[c], 1, memory, at);
+        at = lay_out_network(plan, &plan->critics_target[c], 0, memory, at);
     }
-    plan->x_row = row_length(plan->n_obs + plan->n_actions);
+    const size_t columns = plan->n_blocks * plan->width, n_inputs = plan->n_obs + plan->n_actions;
+    plan->x_row = row_length(n_inputs);
     struct { real **what; size_t size; } parts[] = {
-        {&plan->x, plan->n * plan->x_row}, {&plan->next_x, plan->n * plan->x_row}, {&plan->losses, in_vectors(plan->n_critics * plan->n)},
+        {&plan->x, columns * plan->x_row}, {&plan->columns, columns * n_inputs}, {&plan->next_columns, columns * n_inputs},
+        {&plan->losses, plan->n_critics * columns},
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         if (memory) *parts[i].what = memory + at;
@@ -103,7 +108,7 @@ static long cut(Plan *plan, Network *network, Network *target, int (*groups)[4],
         for (long first = 0; first < layer->n_out; first += UNITS, n++) {
             const long last = layer->n_out < first + UNITS ? layer->n_out : first + UNITS;
             if (to)
-                to[n] = (Piece){layer, &target->layers[l], l ? (const real *const *)&layer[-1].outputs : (const real *const *)&plan->x,
+                to[n] = (Piece){layer, &target->layers[l], l ? (const real *const *)&layer[-1].rows : (const real *const *)&plan->x,
                                 l ? layer[-1].row : plan->x_row, first, last, groups[l], 0};
         }
     }
@@ -137,26 +142,34 @@ static Part part_of(const Piece *piece, int which) {
 
 /* --- the update --- */
 
-static void rows_of(const Plan *plan, long item, long *first, long *last) {
-    *first = item * ROWS, *last = plan->n < *first + ROWS ? plan->n : *first + ROWS;
+static Block block_of(const Plan *plan, long item) {
+    const long first = item * plan->width, n = plan->n - first < plan->width ? plan->n - first : plan->width;
+    return (Block){item, plan->width, n, rounded_up(n, V)};
 }
 
-/* Copy rows of the batch to where the networks read them. */
-static void take(Plan *plan, long i) {
+/* Copy a block of the batch to where the networks read it. */
+static void take(Plan *plan, Block block) {
     const Step *step = plan->step;
-    real *x = plan->x + i * plan->x_row, *next_x = plan->next_x + i * plan->x_row;
-    memcpy(x, step->observations + i * step->observations_row, plan->n_obs * sizeof(real));
-    memcpy(x + plan->n_obs, step->actions + i * step->actions_row, plan->n_actions * sizeof(real));
-    memcpy(next_x, step->next_observations + i * step->next_observations_row, plan->n_obs * sizeof(real));
+    const long first = block.number * block.width, n_inputs = plan->n_obs + plan->n_actions;
+    real *columns = plan->columns + first * n_inputs, *next_columns = plan->next_columns + first * n_inputs;
+    for (long i = first; i < first + block.n; i++) {
+        real *x = plan->x + i * plan->x_row;
+        memcpy(x, step->observations + i * step->observations_row, plan->n_obs * sizeof(real));
+        memcpy(x + plan->n_obs, step->actions + i * step->actions_row, plan->n_actions * sizeof(real));
+    }
+    transpose(plan->x + first * plan->x_row, plan->x_row, block.n, n_inputs, columns, block.width);
+    transpose(step->next_observations + first * step->next_observations_row, step->next_observations_row, block.n, plan->n_obs,
+              next_columns, block.width);
 }
 
 /* y = r + gamma (1 - d) Q'(s', a'), with the smallest of the critics' values, or their mean. */
-static real target_of(const Plan *plan, long i) {
+static real target_of(Plan *plan, Block block, long j) {
     const Step *step = plan->step;
+    const long i = block.number * block.width + j;
     real value = 0;
     for (int c = 0; c < plan->n_critics; c++) {
-        const Layer *last = &plan->critics_target[c].layers[plan->critics_target[c].n_layers - 1];
-        const real q = last->outputs[i * last->row];
+        const Layer *last = last_of(&plan->critics_target[c]);
+        const real q = of_block(last->outputs, last, block)[j];
         value = c == 0 ? q : step->backup == MEAN ? value + q : q < value || q != q ? q : value;
     }
     if (step->backup == MEAN) value /= plan->n_critics;
@@ -176,72 +189,78 @@ static real loss_of(const Step *step, real error, real *derivative) {
     return step->loss == HUBER ? (real)0.5 * error * error : error * error;
 }
 
-/* The critics' losses on some rows, and their gradients down to each layer. */
-static void critic_rows(void *context, long item) {
+/* mu'(s'), with noise on it where the targets are smoothed, to where the target critics read it. */
+static void next_actions(Plan *plan, Block block) {
+    const Step *step = plan->step;
+    const Layer *mu = last_of(&plan->actor_target);
+    const long first = block.number * block.width;
+    const real *actions = of_block(mu->outputs, mu, block);
+    real *to = plan->next_columns + first * (plan->n_obs + plan->n_actions) + plan->n_obs * block.width;
+    memcpy(to, actions, plan->n_actions * block.width * sizeof(real));
+    for (long k = 0; step->smoothing && k < plan->n_actions; k++)
+        for (long j = 0; j < block.n; j++) {
+            const real action = actions[k * block.width + j] + step->smoothing[(first + j) * plan->n_actions + k];
+            to[k * block.width + j] = action < -1 ? -1 : action > 1 ? 1 : action;
+        }
+}
+
+/* The critics' losses on a block, and their gradients down to each layer. */
+static void critic_block(void *context, long item) {
     Plan *plan = context;
     const Step *step = plan->step;
-    long first, last;
-    rows_of(plan, item, &first, &last);
-    for (long i = first; i < last; i++) take(plan, i);
-    forward(&plan->actor_target, plan->next_x, plan->x_row, first, last);
-    const Layer *actions = last_of(&plan->actor_target);
-    for (long i = first; i < last; i++)
-        for (long j = 0; j < plan->n_actions; j++) {
-            real action = actions->outputs[i * actions->row + j];
-            if (step->smoothing) {
-                action += step->smoothing[i * plan->n_actions + j];
-                action = action < -1 ? -1 : action > 1 ? 1 : action;
-            }
-            plan->next_x[i * plan->x_row + plan->n_obs + j] = action;
-        }
+    const Block block = block_of(plan, item);
+    const long first = block.number * block.width, begin = first * (plan->n_obs + plan->n_actions);
+    take(plan, block);
+    forward(&plan->actor_target, plan->next_columns + begin, block);
+    next_actions(plan, block);
     for (int c = 0; c < plan->n_critics; c++) {
-        forward(&plan->critics_target[c], plan->next_x, plan->x_row, first, last);
-        forward(&plan->critics[c], plan->x, plan->x_row, first, last);
+        forward(&plan->critics_target[c], plan->next_columns + begin, block);
+        forward(&plan->critics[c], plan->columns + begin, block);
     }
-    for (long i = first; i < last; i++) {
-        const real y = target_of(plan, i), weight = step->weights ? step->weights[i] : 1;
+    for (long j = 0; j < block.n; j++) {
+        const long i = first + j;
+        const real y = target_of(plan, block, j), weight = step->weights ? step->weights[i] : 1;
         for (int c = 0; c < plan->n_critics; c++) {
             Layer *q = last_of(&plan->critics[c]);
-            const real error = q->outputs[i * q->row] - y, size = error < 0 ? -error : error;
+            const real error = of_block(q->outputs, q, block)[j] - y, size = error < 0 ? -error : error;
             real derivative;
             plan->losses[c * plan->n + i] = weight * loss_of(step, error, &derivative);
-            q->gradient[i * q->row] = weight * derivative / plan->n;
+            of_block(q->gradient, q, block)[j] = weight * derivative / plan->n;
             if (step->errors) step->errors[i] = c == 0 || size > step->errors[i] || size != size ? size : step->errors[i];
         }
     }
-    for (int c = 0; c < plan->n_critics; c++) backward(&plan->critics[c], first, last, 0, (Output){0});
+    for (int c = 0; c < plan->n_critics; c++) {
+        keep_rows(&plan->critics[c], block);
+        backward(&plan->critics[c], block, NULL, 0, 0);
+    }
 }
 
-/* Q(s, mu(s)) on some rows, and the gradients of -Q through the actor. */
-static void actor_rows(void *context, long item) {
+/* Q(s, mu(s)) on a block, and the gradients of -Q through the actor. */
+static void actor_block(void *context, long item) {
     Plan *plan = context;
     const Step *step = plan->step;
-    long first, last;
-    rows_of(plan, item, &first, &last);
+    const Block block = block_of(plan, item);
+    const long first = block.number * block.width;
+    real *columns = plan->columns + first * (plan->n_obs + plan->n_actions);
     Layer *mu = last_of(&plan->actor), *q = last_of(&plan->critics[0]);
-    forward(&plan->actor, plan->x, plan->x_row, first, last);
-    for (long i = first; i < last; i++)
-        memcpy(plan->x + i * plan->x_row + plan->n_obs, mu->outputs + i * mu->row, plan->n_actions * sizeof(real));
-    forward(&plan->critics[0], plan->x, plan->x_row, first, last);
-    for (long i = first; i < last; i++) {
-        plan->losses[i] = -q->outputs[i * q->row];
-        q->gradient[i * q->row] = -(real)1 / plan->n;
+    const real *actions = of_block(mu->outputs, mu, block);
+    forward(&plan->actor, columns, block);
+    memcpy(columns + plan->n_obs * block.width, actions, plan->n_actions * block.width * sizeof(real));
+    forward(&plan->critics[0], columns, block);
+    for (long j = 0; j < block.n; j++) {
+        plan->losses[first + j] = -of_block(q->outputs, q, block)[j];
+        of_block(q->gradient, q, block)[j] = -(real)1 / plan->n;
     }
-    backward(&plan->critics[0], first, last, plan->n_obs, (Output){mu->gradient, mu->row, plan->n_actions});
-    if (step->action_l2)
-        for (long i = first; i < last; i++)
-            for (long j = 0; j < plan->n_actions; j++) {
-                const real action = mu->outputs[i * mu->row + j];
-                plan->losses[i] += step->action_l2 / plan->n_actions * action * action;
-                mu->gradient[i * mu->row + j] += 2 * step->action_l2 / (plan->n * plan->n_actions) * action;
-            }
-    backward(&plan->actor, first, last, 0, (Output){0});
-}
-
-static void take_both_weights(void *context, long item) {
-    const Piece *piece = &((Plan *)context)->side->pieces[item];
-    take_weights(piece->layer, piece->first, piece->last);
-    take_weights(piece->target, piece->first, piece->last);
+    real *gradient = of_block(mu->gradient, mu, block);
+    backward(&plan->critics[0], block, gradient, plan->n_obs, plan->n_actions);
+    for (long k = 0; step->action_l2 && k < plan->n_actions; k++)
+        for (long j = 0; j < block.n; j++) {
+            const real action = actions[k * block.width + j];
+            plan->losses[first + j] += step->action_l2 / plan->n_actions * action * action;
+            gradient[k * block.width + j] += 2 * step->action_l2 / (plan->n * plan->n_actions) * action;
+        }
+    keep_rows(&plan->actor, block);
+    backward(&plan->actor, block, NULL, 0, 0);
 }
 
 static void make_gradients(void *context, long item) {
@@ -252,7 +271,7 @@ static void make_gradients(void *context, long item) {
     real *const own[] = {layer->weight, layer->bias, layer->norm_weight, layer->norm_bias}, *to[4] = {NULL};
     for (int which = 0; which < 4; which++)
         if (own[which]) to[which] = adam->gradients + (own[which] - adam->values);
-    parameter_gradients(layer, *piece->x, piece->x_row, plan->n, piece->first, piece->last,
+    parameter_gradients(layer, *piece->x, piece->x_row, plan->n, plan->width, piece->first, piece->last,
                         (Gradients){to[0], to[1], to[2], to[3]});
     if (plan->step->largest_norm < 0) return;
     piece->squares = 0;
@@ -271,7 +290,7 @@ static void move_targets(void *context, long item) {
     }
 }
 
-/* Take the step, and let the targets and the transposed weights follow. */
+/* Take the step, and let the targets follow. */
 static void follow_gradients(void *context, long item) {
     const Plan *plan = context;
     const Piece *piece = &plan->side->pieces[item];
@@ -281,7 +300,6 @@ static void follow_gradients(void *context, long item) {
         if (part.n) adam_step(adam, part.group, part.parameters - adam->values, part.n);
     }
     if (plan->step->updates_targets) move_targets(context, item);
-    take_weights(piece->layer, piece->first, piece->last);
 }
 
 static void gradients_and_step(void *context, long item) {
@@ -334,6 +352,7 @@ Plan *plan_new(const Plan *given) {
     Plan *plan = malloc(sizeof *plan);
     if (!plan) return NULL;
     *plan = *given;
+    plan->width = WIDTH, plan->n_blocks = (plan->n + WIDTH - 1) / WIDTH;
     const size_t size = in_vectors(lay_out(plan, NULL)) * sizeof(real);
     cut_all(plan);
     plan->memory = aligned_alloc(BYTES, size);
@@ -355,15 +374,12 @@ void plan_free(Plan *plan) {
 
 void plan_update(Plan *plan, Step *step) {
     const unsigned before = flush_denormals();
-    const long n_blocks = (plan->n + ROWS - 1) / ROWS;
     plan->step = step;
-    share_out_pieces(plan, &plan->of_critics, take_both_weights);
-    share_out_pieces(plan, &plan->of_actor, take_both_weights);
-    share_out(step->n_threads, critic_rows, plan, n_blocks);
+    share_out(step->n_threads, critic_block, plan, plan->n_blocks);
     step->critic_loss = mean_of(plan->losses, plan->n_critics * plan->n, plan->n);
     take_step(plan, &plan->of_critics);
     if (step->updates_actor) {
-        share_out(step->n_threads, actor_rows, plan, n_blocks);
+        share_out(step->n_threads, actor_block, plan, plan->n_blocks);
         step->actor_loss = mean_of(plan->losses, plan->n, plan->n);
         take_step(plan, &plan->of_actor);
     } else if (step->updates_targets) {
