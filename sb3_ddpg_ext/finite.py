@@ -1,10 +1,13 @@
 """Networks whose numbers have become infinite or NaN: how it is noticed and said, and the way back."""
 
 import warnings
+from collections.abc import Iterator
 from copy import deepcopy
+from itertools import chain
 from typing import Any
 
 import numpy as np
+import torch as th
 
 from sb3_ddpg_ext.policies import DDPGPolicy
 
@@ -22,7 +25,8 @@ class LastFinite:
 
     def __init__(self, policy: DDPGPolicy):
         self._policy = policy
-        self._states: list[dict[str, Any]] = []
+        self._tensors: dict[str, th.Tensor] = {}
+        self._of_optimizers: list[dict[str, Any]] = []
         self.n_updates, self.n_rollbacks = 0, 0
 
     def look(self, n_updates: int) -> str | None:
@@ -34,7 +38,8 @@ class LastFinite:
         """
         name = self._policy.not_finite()
         if name is None:
-            self._states = [deepcopy(owner.state_dict()) for owner in self._owners()]
+            self._tensors = {name: tensor.detach().clone() for name, tensor in self._present_tensors()}
+            self._of_optimizers = [deepcopy(optimizer.state_dict()) for optimizer in self._optimizers()]
             self.n_updates, self.n_rollbacks = n_updates, 0
         return name
 
@@ -53,18 +58,25 @@ class LastFinite:
             f"is too high (here learning_rate={rates[0]}, qf_learning_rate={rates[1]}) and large rewards or observations; "
             "policy_kwargs=dict(normalize_observations=True, scale_returns=True) and max_grad_norm=1.0 may help"
         )
-        if not self._states:
+        if not self._tensors:
             raise ValueError(trouble)
-        for owner, state in zip(self._owners(), self._states, strict=True):
-            owner.load_state_dict(deepcopy(state))
+        with th.no_grad():
+            for name, tensor in self._present_tensors():
+                tensor.copy_(self._tensors[name])
+        for optimizer, state in zip(self._optimizers(), self._of_optimizers, strict=True):
+            optimizer.load_state_dict(deepcopy(state))
         self.n_rollbacks += 1
         back = f"The networks are again what they were after {self.n_updates} updates"
         if on_nan == "raise" or self.n_rollbacks > MAX_ROLLBACKS:
             raise ValueError(f"{trouble}. {back}")
         warnings.warn(f"{trouble}. {back}, and the training goes on (on_nan='rollback')", stacklevel=3)
 
-    def _owners(self) -> list[Any]:
-        return [self._policy, self._policy.actor.optimizer, self._policy.critic.optimizer]
+    def _present_tensors(self) -> Iterator[tuple[str, th.Tensor]]:
+        """All that ``state_dict`` has, which would give the networks memory of their own."""
+        return chain(self._policy.named_parameters(), self._policy.named_buffers())
+
+    def _optimizers(self) -> list[th.optim.Optimizer]:
+        return [self._policy.actor.optimizer, self._policy.critic.optimizer]
 
 
 def are_finite(actions: np.ndarray) -> bool:

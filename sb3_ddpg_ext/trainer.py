@@ -57,6 +57,7 @@ class Trainer:
             reasons = (f"({name} not: {reason})" for name, reason in choice.reasons.items())
             print(f"Learner: {choice.name}", *reasons)
         self.learner, self.learner_name = choice.make(self.policy, settings), choice.name
+        self.learner.n_threads = self.n_threads
         self._is_exact = spec == "eager"
         self._torch_settings = {}
 

@@ -13,7 +13,7 @@ from sb3_ddpg_ext.policies import DDPGPolicy
 
 AUTO = "auto"
 # For "auto". A CUDA graph is for those who ask for it: it has not been measured yet.
-FASTEST_FIRST = ("fused", "eager")
+FASTEST_FIRST = ("compiled", "fused", "eager")
 
 
 class Choice(NamedTuple):

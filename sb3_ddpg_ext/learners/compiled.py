@@ -12,13 +12,13 @@ from torch.nn import functional as F
 from sb3_ddpg_ext import native
 from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.learners.base import LEARNERS, UpdateSettings
-from sb3_ddpg_ext.learners.flat import FlatAdam
 from sb3_ddpg_ext.learners.linked import LinkedLearner, sequentials
+from sb3_ddpg_ext.learners.tempo import Tempo
 from sb3_ddpg_ext.networks import plain_layers
 from sb3_ddpg_ext.policies import DDPGPolicy
 
+WIDTHS = (64, 32, 16)  # of blocks: transitions that are worked on together
 TYPE_NAMES = {th.float32: "float", th.float64: "double"}
-OF_BATCH = ("actions", "rewards", "dones", "discounts")  # what is read as it is
 
 
 @LEARNERS.register("compiled")
@@ -26,11 +26,10 @@ class CompiledLearner(LinkedLearner):
     """
     The update of :class:`EagerLearner` in C, which keeps what it works with in the processor's registers and caches.
 
-    The numbers are the same for any number of threads.
+    The numbers are the same for any number of threads. Without ``n_threads`` their number is what is fastest at the time.
     """
 
     name = "compiled"
-    n_threads = 1
 
     @classmethod
     def reason_against(cls, policy: DDPGPolicy, settings: UpdateSettings) -> str | None:
@@ -53,7 +52,8 @@ class CompiledLearner(LinkedLearner):
         policy = self.policy
         self.dtype = self.online.values.dtype
         self.library: Any = native.library(TYPE_NAMES[self.dtype])
-        self.plans: dict[int, _Plan] = {}  # for each size of a batch
+        self.plans: dict[tuple[int, int], _Plan] = {}  # for each size of a batch and number of threads
+        self.tempo: dict[int, Tempo] = {}  # for each size of a batch
         self.step = native.Step()
         self.step_for: UpdateSettings | None = None  # the settings that are in it
         options = policy.critic.options
@@ -65,34 +65,47 @@ class CompiledLearner(LinkedLearner):
 
     def _update(self, batch: Batch) -> dict[str, Any]:  # type: ignore[override]
         n, step, settings = len(batch.rewards), self.step, self.settings
-        plan = self.plans.get(n)
+        tempo = self.tempo.get(n)
+        if tempo is None:
+            tempo = self.tempo[n] = Tempo(self._n_products() * n)
+        n_threads = tempo.begin() if self.n_threads is None else self.n_threads
+        plan = self.plans.get((n, n_threads))
         if plan is None:
-            plan = self.plans[n] = _Plan(self, n)
+            plan = self.plans[n, n_threads] = _Plan(self, n, n_threads)
         if self.step_for is not settings:
             self._set(settings)
-        plan.follow(self.critic_adam, self.actor_adam)
+        plan.follow()
         scaler = self.policy.critic_target.return_scaler
         factor = 1.0 if scaler is None else float(scaler.factor)
         step.reward_factor = factor
-        step.lowest, step.highest = (bound * factor for bound in self.target_q_range)
-        step.n_threads = self.n_threads
+        step.lowest, step.highest = self.target_q_range[0] * factor, self.target_q_range[1] * factor
+        step.n_threads = n_threads
         step.updates_actor, step.updates_targets = self.updates_actor, self.updates_targets
-        alive = [self._rows_of(self._flat(batch.observations)), self._rows_of(self._flat(batch.next_observations))]
-        alive += [self._rows_of(getattr(batch, name)) for name in OF_BATCH]
-        for name, tensor in zip(("observations", "next_observations", *OF_BATCH), alive, strict=True):
-            setattr(step, name, tensor.data_ptr())
-            setattr(step, f"{name}_row", tensor.stride(0))
+        observations, next_observations = map(self._rows_of, map(self._flat, (batch.observations, batch.next_observations)))
+        actions, rewards, dones, discounts = map(self._rows_of, (batch.actions, batch.rewards, batch.dones, batch.discounts))
+        step.observations, step.observations_row = observations.data_ptr(), observations.stride(0)
+        step.next_observations, step.next_observations_row = next_observations.data_ptr(), next_observations.stride(0)
+        step.actions, step.actions_row = actions.data_ptr(), actions.stride(0)
+        step.rewards, step.rewards_row = rewards.data_ptr(), rewards.stride(0)
+        step.dones, step.dones_row = dones.data_ptr(), dones.stride(0)
+        step.discounts, step.discounts_row = discounts.data_ptr(), discounts.stride(0)
         weights = None if batch.weights is None else batch.weights.to(self.dtype).contiguous()
         smoothing = self._smoothing(batch)
         self.errors = None if batch.indices is None else th.empty(n, dtype=self.dtype)
-        step.weights, step.smoothing, step.errors = (
-            None if tensor is None else tensor.data_ptr() for tensor in (weights, smoothing, self.errors)
-        )
+        step.weights = None if weights is None else weights.data_ptr()
+        step.smoothing = None if smoothing is None else smoothing.data_ptr()
+        step.errors = None if self.errors is None else self.errors.data_ptr()
         self.library.plan_update(plan.address, step)
+        if self.n_threads is None:
+            tempo.end()
         losses = {"critic_loss": step.critic_loss}
         if step.updates_actor:
             losses["actor_loss"] = step.actor_loss
         return losses
+
+    def _n_products(self) -> float:
+        """Multiply-adds for each transition of an update: about three passes forward, and two backward."""
+        return 5 * sum(layer.linear.weight.numel() for net in sequentials(self.policy)[::2] for layer in plain_layers(net))
 
     def _set(self, settings: UpdateSettings) -> None:
         self.step.tau = settings.tau
@@ -101,7 +114,8 @@ class CompiledLearner(LinkedLearner):
 
     def _rows_of(self, tensor: th.Tensor) -> th.Tensor:
         """In the networks' type, each row in one piece."""
-        tensor = tensor.to(self.dtype)
+        if tensor.dtype is not self.dtype:
+            tensor = tensor.to(self.dtype)
         return tensor if tensor.stride(1) == 1 or tensor.shape[1] == 1 else tensor.contiguous()
 
     def _smoothing(self, batch: Batch) -> th.Tensor | None:
@@ -113,9 +127,9 @@ class CompiledLearner(LinkedLearner):
 
 
 class _Plan:
-    """What the library has made for batches of n."""
+    """What the library has made for batches of n, in blocks that so many threads can share."""
 
-    def __init__(self, learner: CompiledLearner, n: int):
+    def __init__(self, learner: CompiledLearner, n: int, n_threads: int):
         policy, given = learner.policy, native.Plan()
         critic_groups, actor_groups = (_groups_of(net.optimizer) for net in (policy.critic, policy.actor))
         _describe(given.actor, policy.actor.mu)
@@ -130,6 +144,7 @@ class _Plan:
                 setattr(side.adam, name, getattr(adam, name).data_ptr())
             side.adam.n_steps = len(adam.steps)
         given.n_critics, given.n = policy.critic.n_critics, n
+        given.width = next((width for width in WIDTHS if width * n_threads <= n), WIDTHS[-1])
         given.n_obs, given.n_actions = given.actor.layers[0].n_in, int(np.prod(policy.action_space.shape))
         self.address = learner.library.plan_new(given)
         if self.address is None:
@@ -142,7 +157,7 @@ class _Plan:
             for i, of_torch in enumerate(net.optimizer.param_groups)
         ]
 
-    def follow(self, *adams: FlatAdam) -> None:
+    def follow(self) -> None:
         """Take over learning rates and the like, which may have changed."""
         for of_torch, own in self.groups:
             own.lr = of_torch["lr"]

@@ -1,6 +1,7 @@
 """The parameters of several networks in one contiguous tensor, so that Adam and Polyak averaging are one call each."""
 
 from collections.abc import Iterable
+from operator import is_
 
 import torch as th
 from torch.nn import Parameter
@@ -83,8 +84,8 @@ class FlatAdam:
             parts = [[part[inside]] for part in (values, gradients, averages, squares)]
             self._arguments.append((*parts, [], [steps[first]]))
             first = last + 1
-        self._groups = [list(group["params"]) for group in optimizer.param_groups]
-        self._views = [(parameter, optimizer.state[parameter]) for parameter in parameters]
+        self._sizes = [len(group["params"]) for group in optimizer.param_groups]
+        self._parameters, self._states = parameters, [optimizer.state[parameter] for parameter in parameters]
 
     @staticmethod
     def reason_against(optimizer: th.optim.Optimizer, parameters: list[Parameter]) -> str | None:
@@ -110,11 +111,10 @@ class FlatAdam:
 
     def holds(self) -> bool:
         """Whether the optimiser's moments still are the views made here; ``load_state_dict`` brings others."""
-        state, groups = self.optimizer.state, self.optimizer.param_groups
-        as_before = len(groups) == len(self._groups) and all(
-            len(group["params"]) == len(mine) for group, mine in zip(groups, self._groups, strict=True)
-        )
-        return as_before and all(state.get(p) is view for p, view in self._views)
+        groups = self.optimizer.param_groups
+        if [len(group["params"]) for group in groups] != self._sizes:
+            return False
+        return all(map(is_, map(self.optimizer.state.get, self._parameters), self._states))
 
     def step(self) -> None:
         self.steps.add_(1)

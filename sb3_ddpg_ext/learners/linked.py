@@ -4,6 +4,7 @@ import warnings
 from abc import abstractmethod
 from dataclasses import fields
 from itertools import chain
+from operator import attrgetter
 from typing import Any, ClassVar
 
 import torch as th
@@ -106,7 +107,8 @@ class LinkedLearner(Learner):
             and policy.actor.optimizer is self.actor_adam.optimizer
             and policy.critic.optimizer is self.critic_adam.optimizer
             and all(part.holds() for part in self.memory)
-            and all(p.requires_grad and not _has_hooks(p) for p in self.online.parameters)
+            and all(map(_NEEDS_GRADIENT, self.online.parameters))
+            and not any(map(_has_hooks, self.online.parameters))
             and self.snapshot.is_current()
         )
 
@@ -171,5 +173,8 @@ def _of_options(policy: DDPGPolicy) -> str | None:
     return None
 
 
+_NEEDS_GRADIENT, _HOOKS = attrgetter("requires_grad"), attrgetter("_backward_hooks", "_post_accumulate_grad_hooks")
+
+
 def _has_hooks(parameter: th.Tensor) -> bool:
-    return bool(parameter._backward_hooks or parameter._post_accumulate_grad_hooks)  # type: ignore[attr-defined]
+    return any(_HOOKS(parameter))

@@ -1,6 +1,7 @@
 """The layers of a plain multilayer perceptron, for code that computes it without calling its modules."""
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import NamedTuple
 
 from torch import nn
@@ -76,7 +77,8 @@ class Snapshot:
 
     def __init__(self, *networks: nn.Module):
         modules = [module for network in networks for module in network.modules()]
-        self.children = [(module._modules, list(module._modules.values())) for module in modules if module._modules]
+        self.children = [module._modules for module in modules if module._modules]
+        self.n_children, self.all_children = self._count(), self._all()
         self.modules, self.types = modules, list(map(type, modules))
         self.hooks = hooks_of(modules)
 
@@ -84,4 +86,10 @@ class Snapshot:
         """Whether no module was replaced, appended or changed in type, as parametrizations do, and none has hooks."""
         if any(self.hooks) or list(map(type, self.modules)) != self.types:
             return False
-        return all(list(children.values()) == then for children, then in self.children)
+        return self._count() == self.n_children and self._all() == self.all_children
+
+    def _count(self) -> list[int]:
+        return list(map(len, self.children))
+
+    def _all(self) -> list[nn.Module | None]:
+        return list(chain.from_iterable(map(dict.values, self.children)))

@@ -32,7 +32,7 @@ static struct {
     int n_workers, n_wanted;
     atomic_long turn;     /* the number of the present piece of work */
     atomic_int n_inside;  /* workers that are at it */
-    atomic_long next;     /* its next item */
+    struct { _Alignas(64) atomic_long n_taken; } shares[MAX_WORKERS + 1]; /* by each thread, of its own items */
     Work work;
     void *context;
     long n_items;
@@ -52,8 +52,17 @@ __attribute__((constructor)) static void prepare_pool(void) {
     pthread_atfork(NULL, NULL, after_fork);
 }
 
-static void take_items(void) {
-    for (long item; (item = atomic_fetch_add(&pool.next, 1)) < pool.n_items;) pool.work(pool.context, item);
+/*
+ * Thread t of T has the items t, t + T, t + 2 T, ..., each time the same ones, so that what they work on stays in its caches.
+ * When they are done, it helps the others.
+ */
+static void take_items(int own) {
+    const int n_threads = pool.n_wanted + 1;
+    for (int i = 0; i < n_threads; i++) {
+        const int whose = (own + i) % n_threads;
+        for (long item; (item = whose + n_threads * atomic_fetch_add(&pool.shares[whose].n_taken, 1)) < pool.n_items;)
+            pool.work(pool.context, item);
+    }
 }
 
 static void *worker(void *number) {
@@ -68,7 +77,7 @@ static void *worker(void *number) {
         if (takes_part) atomic_fetch_add(&pool.n_inside, 1);
         pthread_mutex_unlock(&pool.lock);
         if (!takes_part) continue;
-        take_items();
+        take_items((int)(intptr_t)number + 1);
         pthread_mutex_lock(&pool.lock);
         if (atomic_fetch_sub(&pool.n_inside, 1) == 1) pthread_cond_signal(&pool.has_ended);
         pthread_mutex_unlock(&pool.lock);
@@ -90,6 +99,7 @@ static void begin_workers(int n) {
 
 /* work(context, item) for each item, by at most n_threads threads, of which the caller is one. Returns when all is done. */
 static void share_out(int n_threads, Work work, void *context, long n_items) {
+    if (n_threads > MAX_WORKERS + 1) n_threads = MAX_WORKERS + 1;
     const int n_wanted = (n_threads < n_items ? n_threads : n_items) - 1;
     if (n_wanted < 1 || pthread_mutex_trylock(&pool.in_use)) {
         for (long item = 0; item < n_items; item++) work(context, item);
@@ -97,13 +107,13 @@ static void share_out(int n_threads, Work work, void *context, long n_items) {
     }
     pthread_mutex_lock(&pool.lock);
     while (atomic_load(&pool.n_inside)) pthread_cond_wait(&pool.has_ended, &pool.lock); /* late for the last piece */
-    begin_workers(n_wanted < MAX_WORKERS ? n_wanted : MAX_WORKERS);
+    begin_workers(n_wanted);
     pool.work = work, pool.context = context, pool.n_items = n_items, pool.n_wanted = n_wanted;
-    atomic_store(&pool.next, 0);
+    for (int i = 0; i <= n_wanted; i++) atomic_store(&pool.shares[i].n_taken, 0);
     atomic_fetch_add(&pool.turn, 1);
     pthread_cond_broadcast(&pool.has_begun);
     pthread_mutex_unlock(&pool.lock);
-    take_items();
+    take_items(0);
     for (int i = 0; i < PAUSES && atomic_load(&pool.n_inside); i++) pause_briefly();
     pthread_mutex_lock(&pool.lock);
     while (atomic_load(&pool.n_inside)) pthread_cond_wait(&pool.has_ended, &pool.lock);

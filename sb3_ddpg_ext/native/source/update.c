@@ -5,7 +5,7 @@
 #include "network.h"
 #include "pool.h"
 
-enum { MAX_CRITICS = 16, WIDTH = 64, UNITS = 48, HUBER = 1, MEAN = 1 };
+enum { MAX_CRITICS = 16, UNITS = 48, HUBER = 1, MEAN = 1 };
 
 /* A minibatch and the settings of its update, by the caller; and what comes out. */
 typedef struct {
@@ -41,12 +41,12 @@ typedef struct {
     int actor_groups[MAX_LAYERS][4], critic_groups[MAX_CRITICS][MAX_LAYERS][4];
     int n_critics;
     long n, n_obs, n_actions;
+    long width; /* transitions in a block, a multiple of V; no number depends on it */
 
-    long width, n_blocks; /* transitions in a block */
-    long x_row;
-    real *x;                   /* (n, x_row): observations and actions, a row for each transition */
+    long n_blocks, x_row;
+    real *x;                      /* (n, x_row): observations and actions, a row for each transition */
     real *columns, *next_columns; /* (blocks, n_obs + n_actions, width): the same, and what follows */
-    real *losses;              /* (n_critics, n) */
+    real *losses;                 /* (n_critics, n) */
     real *memory;
     Step *step;
     Side *side; /* whose pieces are worked on */
@@ -352,7 +352,7 @@ Plan *plan_new(const Plan *given) {
     Plan *plan = malloc(sizeof *plan);
     if (!plan) return NULL;
     *plan = *given;
-    plan->width = WIDTH, plan->n_blocks = (plan->n + WIDTH - 1) / WIDTH;
+    plan->n_blocks = (plan->n + plan->width - 1) / plan->width;
     const size_t size = in_vectors(lay_out(plan, NULL)) * sizeof(real);
     cut_all(plan);
     plan->memory = aligned_alloc(BYTES, size);
