@@ -63,7 +63,7 @@ dist: $(VENV)/.tests
 	$(BIN)/python -m build
 
 # The tried set is in constraints.txt. A stamp file says which extra is installed.
-$(VENV)/.%: setup.cfg pyproject.toml constraints.txt
+$(VENV)/.%: setup.cfg setup.py pyproject.toml constraints.txt $(wildcard sb3_ddpg_ext/native/source/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip  # older ones take minutes to choose versions
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$*]'

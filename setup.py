@@ -9,7 +9,7 @@ from setuptools.command.build_ext import build_ext
 
 SOURCE = "sb3_ddpg_ext/native/source"
 FLAGS = ["-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math"]
-# The flags of each kind of processor that the libraries are built for; native/library.py chooses among them.
+# The flags of each kind of processor that the libraries are built for; native/loading.py chooses among them.
 LEVELS = {"plain": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
     LEVELS["avx2"] = ["-mavx2", "-mfma"]
@@ -21,31 +21,29 @@ class Libraries(build_ext):
     """Plain libraries, which know nothing of Python. Without a compiler for them the package does without."""
 
     def get_ext_filename(self, name):
-        return name.replace(".", "/") + (".dll" if sys.platform == "win32" else ".so")
-
-    def get_export_symbols(self, extension):
-        return extension.export_symbols
+        return name.replace(".", "/") + ".so"
 
 
 class ForEveryPython(bdist_wheel):
-    """A wheel for a platform, whatever the version of Python."""
+    """A wheel for a platform, or for all of them, whatever the version of Python."""
 
     def get_tag(self):
-        return "py3", "none", super().get_tag()[2]
+        return ("py3", "none", super().get_tag()[2]) if EXTENSIONS else super().get_tag()
 
 
-setup(
-    ext_modules=[
-        Extension(
-            f"sb3_ddpg_ext.native.ddpg_{level}_{type_name}",
-            [f"{SOURCE}/update.c"],
-            define_macros=[("real", type_name)],
-            extra_compile_args=FLAGS + flags,
-            depends=HEADERS,
-            optional=True,
-        )
-        for level, flags in LEVELS.items()
-        for type_name in ("float", "double")
-    ],
-    cmdclass={"build_ext": Libraries, "bdist_wheel": ForEveryPython},
-)
+EXTENSIONS = [
+    Extension(
+        f"sb3_ddpg_ext.native.ddpg_{level}_{type_name}",
+        [f"{SOURCE}/update.c"],
+        define_macros=[("real", type_name)],
+        extra_compile_args=FLAGS + flags,
+        extra_link_args=["-pthread"],
+        libraries=["m"],
+        depends=HEADERS,
+        optional=True,
+    )
+    for level, flags in LEVELS.items()
+    for type_name in ("float", "double")
+    if sys.platform != "win32"  # whose compiler knows no vectors of this kind
+]
+setup(ext_modules=EXTENSIONS, cmdclass={"build_ext": Libraries, "bdist_wheel": ForEveryPython})

@@ -54,8 +54,10 @@ class Trainer:
             warnings.warn(f"{error}. It can predict; to train it, load it with another learner", stacklevel=4)
             choice = choose_learner(AUTO, self.policy, settings)
         if verbose > 0 and self.learner_name != choice.name:
-            reasons = (f"({name} not: {reason})" for name, reason in choice.reasons.items())
-            print(f"Learner: {choice.name}", *reasons)
+            names: dict[str, list[str]] = {}
+            for name, reason in choice.reasons.items():
+                names.setdefault(reason, []).append(name)
+            print(f"Learner: {choice.name}", *(f"({' and '.join(own)} not: {reason})" for reason, own in names.items()))
         self.learner, self.learner_name = choice.make(self.policy, settings), choice.name
         self.learner.n_threads = self.n_threads
         self._is_exact = spec == "eager"

@@ -12,9 +12,13 @@ import stable_baselines3 as sb3
 import torch as th
 from gymnasium import spaces
 
-from sb3_ddpg_ext import DDPG
+from sb3_ddpg_ext import DDPG, native
 
 th.set_num_threads(1)  # the tests run side by side
+
+
+needs_library = pytest.mark.skipif(native.library("float") is None, reason="the package was installed without a C compiler")
+FASTEST = "fused" if native.library("float") is None else "compiled"  # what learner="auto" takes for plain networks
 
 
 def pytest_addoption(parser):
@@ -110,6 +114,12 @@ class CountingEnv(gym.Env):
         length, end = self.rules[self.episode % len(self.rules)]
         terminated, truncated = (self.steps >= length and end in (word, "both") for word in ("terminated", "truncated"))
         return self._obs(), float(self.steps), terminated, truncated, {}
+
+
+@pytest.fixture
+def keep_float64(monkeypatch):
+    """SB3 casts every observation to float32."""
+    monkeypatch.setattr("stable_baselines3.common.policies.preprocess_obs", lambda obs, *args, **kwargs: obs)
 
 
 @pytest.fixture

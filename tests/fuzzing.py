@@ -32,7 +32,7 @@ ALSO = {
 
 
 class TooSlow(BaseException):
-    """A case that takes more than some seconds."""
+    """A case that takes more than some seconds of the processor."""
 
 
 def _give_up(signum, frame):
@@ -63,7 +63,7 @@ def names_of(case):
 def isolated():
     """A folder of its own, no output, a limit in time, and torch's threads as before."""
     before, threads = os.getcwd(), th.get_num_threads()
-    handler = signal.signal(signal.SIGALRM, _give_up)
+    handler = signal.signal(signal.SIGPROF, _give_up)
     with contextlib.ExitStack() as stack:
         os.chdir(stack.enter_context(tempfile.TemporaryDirectory()))
         stack.enter_context(warnings.catch_warnings())
@@ -71,12 +71,12 @@ def isolated():
         stack.enter_context(np.errstate(all="ignore"))
         stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
         stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
-        signal.alarm(SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
         try:
             yield
         finally:
-            signal.alarm(0)
-            signal.signal(signal.SIGALRM, handler)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.signal(signal.SIGPROF, handler)
             os.chdir(before)
             th.set_num_threads(threads)
 

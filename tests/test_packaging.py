@@ -2,6 +2,7 @@
 
 import configparser
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from conftest import needs_library
 
 import sb3_ddpg_ext
 
@@ -29,7 +31,7 @@ def run(*command, cwd, **env):
 def dist(tmp_path_factory):
     """A folder with the sdist and the wheel that was built from it."""
     folder, source = tmp_path_factory.mktemp("dist"), tmp_path_factory.mktemp("source") / "checkout"
-    leave_out = shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "logs", "__pycache__")
+    leave_out = shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "logs", "__pycache__", "*.so")
     shutil.copytree(ROOT, source, ignore=leave_out)
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, source, cwd=folder)
     return folder
@@ -54,12 +56,33 @@ def test_wheel_has_every_module(dist):
     assert modules <= set(zipfile.ZipFile(wheel).namelist())
 
 
+@needs_library
+def test_wheel_is_for_a_platform_and_every_python(dist):
+    """Its libraries know nothing of Python."""
+    (wheel,) = dist.glob("*.whl")
+    assert re.search(r"-py3-none-(?!any)", wheel.name)
+    libraries = {name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")}
+    assert {Path(name).name for name in libraries} >= {"ddpg_plain_float.so", "ddpg_plain_double.so"}
+
+
+def test_without_a_compiler(dist, tmp_path):
+    """The source distribution installs, and the learner in Python does the updates."""
+    (sdist,) = dist.glob("*.tar.gz")
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"]
+    run(*pip, "--target", tmp_path / "site", sdist, cwd=tmp_path, CC="no-compiler-here")
+    code = "from sb3_ddpg_ext import DDPG; print(DDPG('MlpPolicy', 'Pendulum-v1', verbose=1).learn(110).learner_name)"
+    output = run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(tmp_path / "site"))
+    assert "Learner: fused (compiled not: the package was installed without its compiled library)" in output
+    assert output.rstrip().endswith("fused")
+
+
 def test_sdist_contents(dist):
     """Tests, examples and the tried versions travel with the source."""
     (sdist,) = dist.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[-1] for name in archive.getnames()}
     assert {"tests/test_eager.py", "examples/pendulum.py", "constraints.txt", "hyperparams/ddpg_ext.yml", "Makefile"} <= names
+    assert {"setup.py", "sb3_ddpg_ext/native/source/update.c", "sb3_ddpg_ext/native/source/product.h"} <= names
 
 
 @pytest.mark.parametrize("pattern", ["*.whl", "*.tar.gz"])

@@ -13,7 +13,7 @@ from sb3_ddpg_ext.batch import Batch, Sequences
 from sb3_ddpg_ext.kinds import Kinds
 from sb3_ddpg_ext.networks import Snapshot
 from sb3_ddpg_ext.policies import DDPGPolicy
-from sb3_ddpg_ext.validation import check_choice, check_integer, check_real, is_subclass
+from sb3_ddpg_ext.validation import LARGEST, check_choice, check_integer, check_real, is_subclass
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class UpdateSettings:
         checked: dict[str, Any] = dict(
             tau=check_real("tau", self.tau, 0, 1),
             policy_delay=check_integer("policy_delay", self.policy_delay, at_least=1),
-            target_policy_noise=check_real("target_policy_noise", self.target_policy_noise, 0),
-            target_noise_clip=check_real("target_noise_clip", self.target_noise_clip, 0),
+            target_policy_noise=check_real("target_policy_noise", self.target_policy_noise, 0, LARGEST),
+            target_noise_clip=check_real("target_noise_clip", self.target_noise_clip, 0, LARGEST),
         )
         if self.target_update_interval is not None:
             interval = check_integer("target_update_interval", self.target_update_interval, at_least=1)

@@ -1,6 +1,6 @@
 """The library of the compiled learner, if it was built: plain C behind ctypes, see ``source/``."""
 
-from sb3_ddpg_ext.native.library import LEVELS, levels_here, library
+from sb3_ddpg_ext.native.loading import LEVELS, levels_here, library
 from sb3_ddpg_ext.native.structures import (
     ACTIVATIONS,
     MAX_CRITICS,

@@ -22,14 +22,14 @@ static void adam_step(const Adam *adam, int which, long first, long n) {
     const Group *group = &adam->groups[which];
     const double step = adam->steps[0];
     const real scale = group->lr / (1 - pow(group->beta1, step)), root = sqrt(1 - pow(group->beta2, step));
-    const real beta1 = group->beta1, beta2 = group->beta2, epsilon = group->epsilon;
+    const real rest1 = 1 - group->beta1, beta2 = group->beta2, rest2 = 1 - group->beta2, epsilon = group->epsilon;
     const real decay = group->is_decoupled ? 0 : group->weight_decay;
     const real kept = group->is_decoupled ? 1 - group->lr * group->weight_decay : 1;
     for (long i = first; i < first + n; i += V) {
         const long left = first + n - i;
         const vec value = load(adam->values + i) * kept, gradient = load(adam->gradients + i) + decay * value;
-        const vec before = load(adam->averages + i), average = before + (gradient - before) * (1 - beta1);
-        const vec square = load(adam->squares + i) * beta2 + gradient * gradient * (1 - beta2);
+        const vec before = load(adam->averages + i), average = before + (gradient - before) * rest1;
+        const vec square = load(adam->squares + i) * beta2 + gradient * gradient * rest2;
         store_first(adam->averages + i, average, left);
         store_first(adam->squares + i, square, left);
         store_first(adam->values + i, value - scale * average / (square_root(square) / root + epsilon), left);
