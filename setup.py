@@ -14,7 +14,7 @@ LEVELS = {"plain": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
     LEVELS["avx2"] = ["-mavx2", "-mfma"]
     LEVELS["avx512"] = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"]
-HEADERS = [f"{SOURCE}/{name}.h" for name in ("adam", "functions", "network", "pool", "product", "vectors")]
+HEADERS = [f"{SOURCE}/{name}.h" for name in ("act", "adam", "functions", "network", "pool", "product", "vectors")]
 
 
 class Libraries(build_ext):

@@ -1,7 +1,9 @@
 """The compiled learner: libraries, threads, numbers. That it agrees with eager in all options is in test_learners.py."""
 
+import copy
 import ctypes
 import os
+import pickle
 import sys
 import threading
 
@@ -106,6 +108,36 @@ def test_several_trainings_at_once():
         assert not thread.is_alive()
     for other in models[1:]:
         assert_equal_states(models[0], other, 0)
+
+
+def test_one_policy_acts_in_several_threads():
+    """Each is given the action for its own observation."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", **SMALL)
+    observations = np.random.default_rng(0).normal(size=(8, 300, 3)).astype(np.float32)
+    expected = [model.predict(each)[0] for each in observations]
+    got = [[] for _ in observations]
+    threads = [
+        threading.Thread(target=lambda to=to, own=own: to.extend(model.predict(one)[0] for one in own))
+        for to, own in zip(got, observations, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_act_by_their_own_parameters(duplicate):
+    """A copy of a policy that has acted does not see what the first learns."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", **SMALL)
+    obs = np.ones(3, np.float32)
+    before, _ = model.predict(obs)
+    other = duplicate(model.policy)
+    with th.no_grad():
+        model.actor.mu[-2].bias.add_(0.5)
+    np.testing.assert_array_equal(other.predict(obs)[0], before)
+    assert model.predict(obs)[0] > before
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")

@@ -18,7 +18,6 @@ from sb3_ddpg_ext.networks import plain_layers
 from sb3_ddpg_ext.policies import DDPGPolicy
 
 WIDTHS = (64, 32, 16)  # of blocks: transitions that are worked on together
-TYPE_NAMES = {th.float32: "float", th.float64: "double"}
 
 
 @LEARNERS.register("compiled")
@@ -39,7 +38,7 @@ class CompiledLearner(LinkedLearner):
             return f"precision={settings.precision!r}"
         if (reason := super().reason_against(policy, settings)) is not None:
             return reason
-        if next(policy.actor.parameters()).dtype not in TYPE_NAMES:
+        if str(next(policy.actor.parameters()).dtype) not in native.TYPE_NAMES:
             return f"parameters are of {next(policy.actor.parameters()).dtype}"
         n_layers = max(len(plain_layers(net)) for net in sequentials(policy))
         n_groups = max(len(net.optimizer.param_groups) for net in (policy.actor, policy.critic))
@@ -51,7 +50,7 @@ class CompiledLearner(LinkedLearner):
         super()._link()
         policy = self.policy
         self.dtype = self.online.values.dtype
-        self.library: Any = native.library(TYPE_NAMES[self.dtype])
+        self.library: Any = native.library(native.TYPE_NAMES[str(self.dtype)])
         self.plans: dict[tuple[int, int], _Plan] = {}  # for each size of a batch and number of threads
         self.tempo: dict[int, Tempo] = {}  # for each size of a batch
         self.step = native.Step()
@@ -132,12 +131,12 @@ class _Plan:
     def __init__(self, learner: CompiledLearner, n: int, n_threads: int):
         policy, given = learner.policy, native.Plan()
         critic_groups, actor_groups = (_groups_of(net.optimizer) for net in (policy.critic, policy.actor))
-        _describe(given.actor, policy.actor.mu)
-        _describe(given.actor_target, policy.actor_target.mu)
+        native.describe(given.actor, plain_layers(policy.actor.mu))
+        native.describe(given.actor_target, plain_layers(policy.actor_target.mu))
         _fill_groups(given.actor_groups, policy.actor.mu, actor_groups)
         for i, (net, target) in enumerate(zip(policy.critic.q_networks, policy.critic_target.q_networks, strict=True)):
-            _describe(given.critics[i], net)
-            _describe(given.critics_target[i], target)
+            native.describe(given.critics[i], plain_layers(net))
+            native.describe(given.critics_target[i], plain_layers(target))
             _fill_groups(given.critic_groups[i], net, critic_groups)
         for side, adam in ((given.of_critics, learner.critic_adam), (given.of_actor, learner.actor_adam)):
             for name in ("values", "gradients", "averages", "squares", "steps"):
@@ -164,18 +163,6 @@ class _Plan:
             own.beta1, own.beta2 = of_torch["betas"]
             own.epsilon, own.weight_decay = of_torch["eps"], of_torch["weight_decay"]
             own.is_decoupled = of_torch["decoupled_weight_decay"]
-
-
-def _describe(network: Any, net: nn.Module) -> None:
-    layers = plain_layers(net)
-    network.n_layers = len(layers)
-    for own, (linear, norm, activation) in zip(network.layers, layers, strict=False):
-        own.weight, own.bias = linear.weight.data_ptr(), linear.bias.data_ptr()
-        own.n_out, own.n_in = linear.weight.shape
-        own.activation = native.ACTIVATIONS[type(activation).__name__] if activation is not None else 0
-        own.alpha = getattr(activation, "alpha", 0)
-        if norm is not None:
-            own.norm_weight, own.norm_bias, own.epsilon = norm.weight.data_ptr(), norm.bias.data_ptr(), norm.eps
 
 
 def _groups_of(optimizer: th.optim.Optimizer) -> dict[int, int]:

@@ -2,9 +2,10 @@
 
 import ctypes
 import functools
+from ctypes import c_long, c_void_p
 from pathlib import Path
 
-from sb3_ddpg_ext.native.structures import Plan, Step
+from sb3_ddpg_ext.native.structures import Network, Plan, Step
 
 FOLDER = Path(__file__).parent
 LEVELS = ("avx512", "avx2", "plain")  # the best first
@@ -22,9 +23,10 @@ def library(type_name: str, level: str | None = None) -> ctypes.CDLL | None:
     opened = _opened(level, type_name)
     if opened is None or (opened.size_of_plan(), opened.size_of_step()) != (ctypes.sizeof(Plan), ctypes.sizeof(Step)):
         return None  # not built, or of another version
-    opened.plan_new.argtypes, opened.plan_new.restype = [ctypes.POINTER(Plan)], ctypes.c_void_p
-    opened.plan_free.argtypes, opened.plan_free.restype = [ctypes.c_void_p], None
-    opened.plan_update.argtypes, opened.plan_update.restype = [ctypes.c_void_p, ctypes.POINTER(Step)], None
+    opened.plan_new.argtypes, opened.plan_new.restype = [ctypes.POINTER(Plan)], c_void_p
+    opened.plan_free.argtypes, opened.plan_free.restype = [c_void_p], None
+    opened.plan_update.argtypes, opened.plan_update.restype = [c_void_p, ctypes.POINTER(Step)], None
+    opened.act.argtypes, opened.act.restype = [ctypes.POINTER(Network), c_void_p, c_long, c_void_p, c_long, c_void_p], None
     return opened
 
 

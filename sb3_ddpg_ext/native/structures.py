@@ -1,9 +1,12 @@
-"""The structures of ``source/*.h``, field by field; :func:`check` compares their sizes with those of a library."""
+"""The structures of ``source/*.h``, field by field."""
 
 import ctypes
+from collections.abc import Sequence
 from ctypes import c_double, c_int, c_long, c_void_p
+from typing import Any
 
 MAX_LAYERS, MAX_CRITICS, MAX_GROUPS = 16, 16, 4
+TYPE_NAMES = {"torch.float32": "float", "torch.float64": "double"}  # which the libraries are built for
 OF_BATCH = ("observations", "actions", "next_observations", "rewards", "dones", "discounts")
 ACTIVATIONS = {"ReLU": 1, "Tanh": 2, "ELU": 3, "SiLU": 4, "Mish": 5}
 
@@ -69,3 +72,18 @@ class Plan(ctypes.Structure):
         ("n_blocks", c_long), ("x_row", c_long),
         *((name, c_void_p) for name in ("x", "columns", "next_columns", "losses", "memory", "step", "side")),
     ]  # fmt: skip
+
+
+def describe(network: Network, layers: Sequence[Any]) -> None:
+    """
+    :param network: what is filled in
+    :param layers: of Linear, LayerNorm or None, and activation or None, whose parameters are pointed to
+    """
+    network.n_layers = len(layers)
+    for own, (linear, norm, activation) in zip(network.layers, layers, strict=False):
+        own.weight, own.bias = linear.weight.data_ptr(), linear.bias.data_ptr()
+        own.n_out, own.n_in = linear.weight.shape
+        own.activation = 0 if activation is None else ACTIVATIONS[type(activation).__name__]
+        own.alpha = getattr(activation, "alpha", 0)
+        if norm is not None:
+            own.norm_weight, own.norm_bias, own.epsilon = norm.weight.data_ptr(), norm.bias.data_ptr(), norm.eps

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from sb3_ddpg_ext.networks import NotPlain, Snapshot, normalise, plain_layers, without_normaliser
 from sb3_ddpg_ext.observations import has_keys, parts_of
 from sb3_ddpg_ext.policies.actor import Actor
+from sb3_ddpg_ext.policies.compiled_actor import AT_MOST, CompiledActor
 
 IN_PLACE: dict[type[nn.Module], Callable[[th.Tensor], th.Tensor]] = {nn.ReLU: th.relu_, nn.Tanh: th.tanh_}
 
@@ -44,15 +45,16 @@ def _flat(x: th.Tensor) -> th.Tensor:
 
 class PlainActor:
     """
-    mu(s) of SB3's ``Actor``, bit for bit, for observations that need no preprocessing: arrays, or dictionaries of arrays.
+    mu(s) of SB3's ``Actor`` for observations that need no preprocessing: arrays, or dictionaries of arrays.
 
     It reads the parameters where the modules hold them, at each call.
 
     :param actor: a plain multilayer perceptron
+    :param is_exact: whether the actions have SB3's bits; else a few of them may be computed by the compiled library
     :raises NotPlain: if calling it involves more than its layers
     """
 
-    def __init__(self, actor: Actor):
+    def __init__(self, actor: Actor, is_exact: bool = True):
         extractor, self.normaliser = without_normaliser(actor.features_extractor)
         if type(actor) is not Actor or not joins(extractor):
             raise NotPlain(f"{type(actor).__name__} with {type(extractor).__name__}")
@@ -64,11 +66,14 @@ class PlainActor:
         shapes = {key: part.shape for key, part in parts_of(space).items()}
         self.has_keys = has_keys(space)
         self.obs_shape: Any = shapes if self.has_keys else shapes[""]
-        self.actor = actor
+        self.actor, self.is_exact = actor, is_exact
+        layers = plain_layers(actor.mu)
         self.steps = [
             (layer.linear._parameters, layer.norm, layer.activation and IN_PLACE.get(type(layer.activation), layer.activation))
-            for layer in plain_layers(actor.mu)
+            for layer in layers
         ]
+        is_direct = not is_exact and self.normaliser is None and len(space.shape or ()) == 1
+        self.compiled = CompiledActor.make(layers) if is_direct else None
         self.snapshot = Snapshot(actor)
         if not self.snapshot.is_current():
             raise NotPlain("its modules have hooks")
@@ -115,6 +120,8 @@ class PlainActor:
 
     def __call__(self, observations: Any) -> np.ndarray:
         """From observations (n, ...), or a dict of such, to actions (n, action_dim) on the [-1, 1] scale."""
+        if self.compiled is not None and len(observations) <= AT_MOST:
+            return self.compiled(observations)
         with th.inference_mode():
             bias: Any
             weight: Any = self.steps[0][0]["weight"]

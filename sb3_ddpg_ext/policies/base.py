@@ -86,6 +86,7 @@ class DDPGPolicy(TD3Policy):
         kwargs |= checked_extractor_kwargs(kwargs)
         self.options = self.options_class(**{name: kwargs.pop(name) for name in names if name in kwargs})
         self._acting: PlainActor | Literal[False] | None = None  # None: not looked at yet
+        self._acts_exactly = True
         super().__init__(
             observation_space, action_space, lr_schedule, net_arch,
             activation_fn=check_activation(activation_fn),  # type: ignore[arg-type]  # SB3, too, only calls it
@@ -135,10 +136,15 @@ class DDPGPolicy(TD3Policy):
         """The short way to the action, if this policy has one and nothing has been hung onto its networks since."""
         if self._acting is None or (self._acting and not self._acting.is_current(self.actor)):
             try:
-                self._acting = PlainActor(self.actor) if self._acts_as_sb3() else False
+                self._acting = PlainActor(self.actor, self._acts_exactly) if self._acts_as_sb3() else False
             except NotPlain:
                 self._acting = False
         return self._acting or None
+
+    def act_exactly(self, is_exact: bool) -> None:
+        """:param is_exact: whether actions have the bits of SB3's; else they may be computed in less time, to rounding"""
+        if is_exact is not self._acts_exactly:
+            self._acts_exactly, self._acting = is_exact, None
 
     def acts_by_its_actor(self) -> bool:
         """Whether no subclass has another way to an action than the actor."""

@@ -1,6 +1,7 @@
 /* A gradient step of DDPG: Algorithm 1 of Lillicrap et al. (2016), arXiv 1509.02971, and the additions of TD3. */
 #include <stdlib.h>
 
+#include "act.h"
 #include "adam.h"
 #include "network.h"
 #include "pool.h"
@@ -386,6 +387,10 @@ void plan_update(Plan *plan, Step *step) {
         share_out_pieces(plan, &plan->of_actor, move_targets);
     }
     restore_denormals(before);
+}
+
+void act(const Network *network, const real *observations, long n, real *memory, long half, real *actions) {
+    act_on_rows(network, observations, n, memory, half, actions);
 }
 
 /* For the caller, to see that both mean the same by them. */

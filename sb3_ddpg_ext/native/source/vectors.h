@@ -45,9 +45,11 @@ INLINE vec all(real value) { return (vec){0} + value; }
 INLINE vec choose(mask which, vec yes, vec no) { return (vec)((which & (mask)yes) | (~which & (mask)no)); }
 
 INLINE real sum_of(vec value) {
-    real sum = 0;
-    for (int i = 0; i < V; i++) sum += value[i];
-    return sum;
+    real parts[V];
+    store(parts, value);
+    for (int n = V / 2; n > 0; n /= 2)
+        for (int i = 0; i < n; i++) parts[i] += parts[i + n];
+    return parts[0];
 }
 
 INLINE vec square_root(vec value) {

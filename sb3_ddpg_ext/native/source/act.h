@@ -1,0 +1,49 @@
+/* The actions for a few observations, one by one: sums along the rows of the weights, as they are. */
+#pragma once
+#include "network.h"
+
+enum { AT_ONCE = 4 }; /* sums, so that one need not wait for the other */
+
+/* y = W x + b. */
+static void units(const Layer *layer, const real *x, real *y) {
+    const long n = layer->n_in, whole = n / V * V;
+    for (long unit = 0; unit < layer->n_out; unit += AT_ONCE) {
+        const long some = layer->n_out - unit < AT_ONCE ? layer->n_out - unit : AT_ONCE;
+        const real *rows[AT_ONCE];
+        vec sums[AT_ONCE];
+        for (int i = 0; i < AT_ONCE; i++) rows[i] = layer->weight + (unit + (i < some ? i : 0)) * n, sums[i] = (vec){0};
+        for (long k = 0; k < whole; k += V) {
+            const vec inputs = load(x + k);
+            for (int i = 0; i < AT_ONCE; i++) sums[i] += inputs * load(rows[i] + k);
+        }
+        for (int i = 0; i < AT_ONCE; i++) sums[i] += load_first(x + whole, n - whole) * load_first(rows[i] + whole, n - whole);
+        for (int i = 0; i < some; i++) y[unit + i] = layer->bias[unit + i] + sum_of(sums[i]);
+    }
+}
+
+static void normalise_units(const Layer *layer, real *y) {
+    real mean = 0, variance = 0;
+    for (long i = 0; i < layer->n_out; i++) mean += y[i];
+    mean /= layer->n_out;
+    for (long i = 0; i < layer->n_out; i++) variance += (y[i] - mean) * (y[i] - mean);
+    const real rstd = 1 / sqrt(variance / layer->n_out + layer->epsilon);
+    for (long i = 0; i < layer->n_out; i++) y[i] = (y[i] - mean) * rstd * layer->norm_weight[i] + layer->norm_bias[i];
+}
+
+/* From observations (n, n_in) to actions (n, n_out). `memory` has room for the outputs of two layers, in whole vectors. */
+static void act_on_rows(const Network *network, const real *observations, long n, real *memory, long half, real *actions) {
+    for (long i = 0; i < n; i++) {
+        const real *x = observations + i * network->layers[0].n_in;
+        for (int l = 0; l < network->n_layers; l++) {
+            const Layer *layer = &network->layers[l];
+            real *y = memory + l % 2 * half;
+            units(layer, x, y);
+            if (layer->norm_weight) normalise_units(layer, y);
+            for (long j = 0; layer->activation != NONE && j < layer->n_out; j += V)
+                store(y + j, activated(layer->activation, load(y + j), layer->alpha));
+            x = y;
+        }
+        const long n_actions = network->layers[network->n_layers - 1].n_out;
+        memcpy(actions + i * n_actions, x, n_actions * sizeof(real));
+    }
+}
