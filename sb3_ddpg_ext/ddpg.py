@@ -109,14 +109,15 @@ class DDPG(OffPolicyAlgorithm):
         ``tau=1`` the targets are copied each time.
     :param max_grad_norm: largest norm of the gradient of each network's parameters; None for no bound
     :param learner: what makes an update. ``"eager"`` uses autograd and SB3's own operations. ``"fused"`` has the gradients
-        written out, for plain multilayer perceptrons on the CPU. ``"cuda_graph"`` records the eager update once and replays it
-        on a GPU. ``"auto"`` takes fused where it can train the model, else eager. A subclass of
-        :class:`~sb3_ddpg_ext.learners.Learner` is a learner of your own.
+        written out, for plain multilayer perceptrons on the CPU, and ``"compiled"`` has them in a C library, if it was built.
+        ``"cuda_graph"`` records the eager update once and replays it on a GPU. ``"auto"`` takes compiled, fused or eager, the
+        first that can train the model. A subclass of :class:`~sb3_ddpg_ext.learners.Learner` is a learner of your own.
     :param precision: ``"float32"``, or ``"bf16"`` to round what large matrix products multiply to bfloat16; on a CPU with AMX
         or on a GPU
-    :param n_threads: number of torch's threads while the model acts and learns. None chooses: one thread for small networks,
-        torch's own number for large ones, for convolutions and for ``learner="eager"``. Several threads are faster on an idle
-        machine and much slower on a busy one.
+    :param n_threads: number of threads while the model learns. None chooses: with ``learner="compiled"``, whose numbers do not
+        depend on it, what is fastest at the time; else one thread for small networks, torch's own number for large ones, for
+        convolutions and for ``learner="eager"``. Several threads of torch are faster on an idle machine and much slower on a
+        busy one; it acts with as many.
     :param random_steps: number of uniform random actions at the beginning; None for ``learning_starts``
     :param noise_in_warmup: add the noise to the random actions, too, as Stable-Baselines3 does. It sends 4 to 20% of them to
         the bounds.

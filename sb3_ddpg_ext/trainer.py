@@ -80,7 +80,8 @@ class Trainer:
         :param batch_size: transitions in a minibatch
         """
         precision = "float32" if self.learner is None else self.learner.settings.precision
-        key = (batch_size, self.n_threads, precision, self._is_exact, th.get_num_threads())
+        n_threads = 1 if self.learner is not None and self.learner.has_own_threads else self.n_threads
+        key = (batch_size, n_threads, precision, self._is_exact, th.get_num_threads())
         if key not in self._torch_settings:
             self._torch_settings[key] = TorchSettings(self.policy, *key[:-1])
         return self._torch_settings[key]

@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from conftest import FASTEST, needs_library
 from stable_baselines3 import DDPG as SB3DDPG
 from stable_baselines3.common.env_checker import check_env
 
@@ -65,7 +66,7 @@ def test_a_real_run(monkeypatch, capsys, tmp_path):
     assert [(run["library"], run["cell"], run["threads"], run["repeat"]) for run in result["runs"]] == [
         ("ours", "64x64/8", 1, 0), ("sb3", "64x64/8", 1, 0),
     ]  # fmt: skip
-    assert [run["learner"] for run in result["runs"]] == ["fused", None]
+    assert [run["learner"] for run in result["runs"]] == [FASTEST, None]
     for run in result["runs"]:
         assert list(run["measures"]) == list(MEASURES)
         assert all(value > 0 for value in run["measures"].values())
@@ -103,6 +104,19 @@ def test_defaults(monkeypatch, launched):
     ]  # fmt: skip
     assert {task.threads for task in launched} == {1, 6}
     assert len(launched) == 4 * 2 * 5
+
+
+def test_threads_left_to_the_libraries(monkeypatch, launched, capsys):
+    """A user's own setting is none: no thread count is set, and the tables say so."""
+    run_bench(monkeypatch, *QUICK, "--libraries", "ours", "--threads", "default", "--repeats", 1, "--cells", "8/4")
+    assert [task.threads for task in launched] == [0]
+    assert "| 8/4       | ours    | default |" in capsys.readouterr().out
+    before = th.get_num_threads()
+    limit_threads(launched[0])
+    assert th.get_num_threads() == before
+    assert make_agent(make_task(threads=0)).model.n_threads is None
+    with pytest.raises(SystemExit, match="--threads default must come alone"):
+        run_bench(monkeypatch, *QUICK, "--threads", "default", 1)
 
 
 def test_a_single_cell(monkeypatch, launched):
@@ -386,6 +400,14 @@ def test_profile():
     table = bench_report.profile_table(result | {"cell": "16x8/8", "threads": 1})
     assert table.startswith("16x8/8, threads: 1, learner: fused\n")
     assert "times the floor" in table
+
+
+@needs_library
+def test_profile_of_one_call():
+    """An update that is a single call has a single phase."""
+    phases = work(make_task(profile=True, learner="compiled"))["phases_us"]
+    assert phases["update"] > 0
+    assert phases.pop("step") == pytest.approx(sum(phases.values()))
 
 
 def test_profile_command(monkeypatch, capsys):

@@ -814,7 +814,7 @@ def test_only_large_products_use_several_threads(monkeypatch):
 
 def test_acting_uses_the_same_threads(monkeypatch):
     """As many as an update: a matrix product with many environments would wait for a busy machine too."""
-    model = DDPG("MlpPolicy", "Pendulum-v1", n_threads=3, learning_starts=0, **SMALL)
+    model = DDPG("MlpPolicy", "Pendulum-v1", n_threads=3, learner="fused", learning_starts=0, **SMALL)
     before, seen = th.get_num_threads(), []
     predict = model.predict
     monkeypatch.setattr(
@@ -851,7 +851,7 @@ def test_busy_machine_is_warned_of_once(monkeypatch):
     assert not warn_if_oversubscribed(n_threads=1)
     with pytest.warns(UserWarning, match="n_threads=2, but 4.2 threads want this machine's 2 cores.*n_threads=1"):
         assert warn_if_oversubscribed(n_threads=2)
-    model = DDPG("MlpPolicy", "Pendulum-v1", n_threads=2, learning_starts=10, **SMALL)
+    model = DDPG("MlpPolicy", "Pendulum-v1", n_threads=2, learner="fused", learning_starts=10, **SMALL)
     with pytest.warns(UserWarning, match="n_threads=2") as record:
         model.learn(650, log_interval=1)
     assert len([w for w in record if "n_threads" in str(w.message)]) == 1

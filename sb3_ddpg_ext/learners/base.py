@@ -80,7 +80,8 @@ class Learner(ABC):
     """
 
     needs_modes: ClassVar[bool] = True  # whether its networks may behave differently in training and evaluation
-    n_threads: int | None = None  # of a learner with threads of its own, not torch's; None for what is fastest
+    has_own_threads: ClassVar[bool] = False  # and leaves torch with one
+    n_threads: int | None = None  # of these; None for what is fastest
 
     def __init__(self, policy: DDPGPolicy, settings: UpdateSettings | None = None):
         self.policy = policy

@@ -17,6 +17,7 @@ from sb3_ddpg_ext.learners.tempo import Tempo
 from sb3_ddpg_ext.networks import plain_layers
 from sb3_ddpg_ext.policies import DDPGPolicy
 
+MAX_PLANS = 12  # that are kept: for some sizes of batches, with some numbers of threads each
 WIDTHS = (64, 32, 16)  # of blocks: transitions that are worked on together
 
 
@@ -29,6 +30,7 @@ class CompiledLearner(LinkedLearner):
     """
 
     name = "compiled"
+    has_own_threads = True
 
     @classmethod
     def reason_against(cls, policy: DDPGPolicy, settings: UpdateSettings) -> str | None:
@@ -70,6 +72,8 @@ class CompiledLearner(LinkedLearner):
         n_threads = tempo.begin() if self.n_threads is None else self.n_threads
         plan = self.plans.get((n, n_threads))
         if plan is None:
+            if len(self.plans) == MAX_PLANS:
+                del self.plans[next(iter(self.plans))]
             plan = self.plans[n, n_threads] = _Plan(self, n, n_threads)
         if self.step_for is not settings:
             self._set(settings)

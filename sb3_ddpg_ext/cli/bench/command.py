@@ -26,6 +26,11 @@ def positive(text: str) -> int:
     return value
 
 
+def threads(text: str) -> int:
+    """A number of threads; 0 for what the library takes by itself."""
+    return 0 if text == "default" else positive(text)
+
+
 def add_parser(commands: Any) -> None:
     """Add ``bench`` and its arguments."""
     parser = commands.add_parser("bench", help="compare our speed with other DDPGs, or profile it (--profile)")
@@ -41,7 +46,10 @@ def add_parser(commands: Any) -> None:
     add("--cells", nargs="+", type=Cell.parse, metavar="NET/BATCH", help=f"default: {' '.join(DEFAULT_CELLS)}")
     add("--net", metavar="400,300", help="hidden layers, for a single cell")
     add("--batch-size", type=positive, help="minibatch, for a single cell")
-    add("--threads", nargs="+", type=positive, help="thread counts to try; each library is reported at its best one")
+    add(
+        "--threads", nargs="+", type=threads, metavar="N",
+        help="thread counts to try, of which each library's best is reported, or 'default', which leaves it to the library",
+    )  # fmt: skip
     add("--repeats", type=positive, default=5, help="runs of each library, one after the other in turn")
     add("--steps", type=positive, default=1000, help="environment steps in one timed call of learn()")
     add("--gradient-steps", type=positive, default=10, help="updates in one timed call of train()")
@@ -106,6 +114,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     env.close()
     if args.cells and (args.net or args.batch_size):
         raise SystemExit("--cells holds nets and batch sizes; --net and --batch-size are for a single cell without it")
+    if args.threads is not None and 0 in args.threads and len(args.threads) > 1:
+        raise SystemExit("--threads default must come alone: what a library takes by itself is no count to be compared")
     if sum((args.options is not None, args.buffers is not None, args.profile)) > 1:
         raise SystemExit("--options compares our own updates, --buffers replay, --profile is about one update: one of them")
     if args.profile and args.device != "cpu":
@@ -138,14 +148,14 @@ def plan(args: argparse.Namespace, libraries: list[str]) -> list[Task]:
     warmup = -(-max(args.warmup, 100 + 10 * args.n_envs) // args.n_envs) * args.n_envs
     return [
         Task(
-            library=library, threads=threads, repeat=repeat, cell=str(cell), env=args.env, n_envs=args.n_envs,
+            library=library, threads=n_threads, repeat=repeat, cell=str(cell), env=args.env, n_envs=args.n_envs,
             device=args.device, learner=args.learner, precision=args.precision, measures=args.measure, steps=steps,
             gradient_steps=args.gradient_steps, warmup=warmup, fill=args.fill, min_seconds=args.min_seconds,
             profile=args.profile,
         )
         for cell in cells_of(args)
         for repeat in range(1 if args.profile else args.repeats)
-        for threads in args.threads or sorted({1, report.usable_cores()})
+        for n_threads in args.threads or sorted({1, report.usable_cores()})
         for library in libraries
     ]  # fmt: skip
 
@@ -167,7 +177,7 @@ def run_all(tasks: list[Task]) -> list[dict[str, Any]]:
         for task in tasks:
             record = {name: getattr(task, name) for name in ("library", "cell", "threads", "repeat")} | launch(task)
             records.append(record)
-            progress = f"[{len(records)}/{len(tasks)}] {task.cell} {task.library}, threads: {task.threads}"
+            progress = f"[{len(records)}/{len(tasks)}] {task.cell} {task.library}, threads: {report.threads(task.threads)}"
             print(f"{progress}: {outcome(record)}", flush=True)
     except KeyboardInterrupt:
         print("interrupted")

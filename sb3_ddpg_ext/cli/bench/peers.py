@@ -108,7 +108,7 @@ def make_ours(task: Task, env: gym.Env | VecEnv) -> ModelAgent:
     from sb3_ddpg_ext.ddpg import DDPG
     from sb3_ddpg_ext.recurrent import RecurrentDDPG
 
-    speed: dict[str, Any] = dict(learner=task.learner, n_threads=task.threads, precision=task.precision)
+    speed: dict[str, Any] = dict(learner=task.learner, n_threads=task.threads or None, precision=task.precision)
     arguments = common_arguments(task, env) | speed
     if task.option in OPTIONS:
         policy_kwargs, others = OPTIONS[task.option]

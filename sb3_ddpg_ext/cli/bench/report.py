@@ -89,6 +89,11 @@ def number(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:#.3g}"
 
 
+def threads(n: int) -> str:
+    """How a task's number of threads is written."""
+    return str(n) if n else "default"
+
+
 def markdown(header: list[str], lines: list[list[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
     cells = [header, ["-" * width for width in widths], *lines]
@@ -104,7 +109,7 @@ def tables(rows: list[Row]) -> str:
     for name, measure in MEASURES.items():
         lines = [
             [
-                row.cell, row.library, str(row.threads), number(row.median), f"{number(row.low)} to {number(row.high)}",
+                row.cell, row.library, threads(row.threads), number(row.median), f"{number(row.low)} to {number(row.high)}",
                 str(row.n_runs), "" if row.speedup is None else f"{row.speedup:.2f}x as fast",
             ]
             for row in rows
@@ -123,7 +128,7 @@ def profile_table(profile: dict[str, Any]) -> str:
         for name, us in phases.items()
     ]
     return (
-        f"{profile['cell']}, threads: {profile['threads']}, learner: {profile['learner']}\n"
+        f"{profile['cell']}, threads: {threads(profile['threads'])}, learner: {profile['learner']}\n"
         f"{markdown(['one step with its update', 'us', 'share'], lines)}\n"
         f"one update with sampling: {profile['update_ms']:.3f} ms; matrix products alone: {profile['floor_ms']:.3f} ms "
         f"({profile['floor_flops'] / 1e6:.4g} MFLOP, {profile['floor_flops'] / profile['floor_ms'] / 1e6:.0f} GFLOP/s); "

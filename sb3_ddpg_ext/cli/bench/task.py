@@ -58,7 +58,7 @@ class Task:
     One run of one library, in a process of its own.
 
     :param library: one of ``LIBRARIES``, or ``"ours+OPTION"``
-    :param threads: for the arithmetic
+    :param threads: for the arithmetic; 0 for what the library takes by itself
     :param repeat: number of the repetition, from 0; also the seed
     :param cell: such as ``"400x300/256"``
     :param env: environment id

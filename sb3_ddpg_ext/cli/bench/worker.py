@@ -27,6 +27,8 @@ def work(task: Task) -> dict[str, Any]:
 
 
 def limit_threads(task: Task) -> None:
+    if task.threads == 0:
+        return
     if task.library == "sbx" and hasattr(os, "sched_setaffinity"):
         # XLA starts one thread for each core it may run on, and has no other setting; so before JAX is imported.
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: task.threads])
