@@ -16,7 +16,7 @@ from sb3_ddpg_ext import DDPG
 PACKAGE = Path(sb3_ddpg_ext.__file__).parent
 # A module imports only from layers above its own; modules of one layer do not import each other.
 LAYERS = [
-    ("files", "kinds", "observations", "packing"),
+    ("files", "kinds", "native", "observations", "packing"),
     ("validation",),
     ("model_file",),
     ("batch", "networks", "schedules"),

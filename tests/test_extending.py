@@ -5,12 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch as th
+from conftest import FASTEST
 from torch import nn
 from torch.nn import functional as F
 
 from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.buffers import Episode, Sampling
-from sb3_ddpg_ext.learners import LEARNERS, EagerLearner, FusedLearner, UpdateSettings
+from sb3_ddpg_ext.learners import LEARNERS, EagerLearner, UpdateSettings
 from sb3_ddpg_ext.networks import NORMS
 from sb3_ddpg_ext.noise import NOISES, Noise
 from sb3_ddpg_ext.policies import DDPGPolicy
@@ -227,11 +228,11 @@ def test_a_name_of_ones_own():
 
 
 def test_fused_knows_what_it_does_not_know():
-    """Each of these is refused by name."""
+    """Each of these is refused by name; the compiled learner asks the same questions."""
     for part, reason in dict(critic="TwoHeads", critic_loss="log_cosh", norm="Centred", policy="actor_loss").items():
         with pytest.raises(ValueError, match=f"learner='fused' cannot train this model: .*{reason}"):
             make_model(part, learner="fused")
-    assert type(make_model("noise")._trainer.learner) is FusedLearner
+    assert make_model("noise").learner_name == FASTEST
 
 
 # A value of each option that is not its default, and what it needs beside it.
@@ -291,11 +292,13 @@ def after_updates(learner, policy_kwargs):
 
 
 @pytest.mark.parametrize("policy_kwargs", [*OTHER_VALUES.values(), *EVERY_KIND], ids=str)
-def test_fused_does_it_or_says_that_it_does_not(policy_kwargs):
+def test_fast_learners_do_it_or_say_that_they_do_not(policy_kwargs):
     """Each option, head, loss and normalisation: the same parameters as by the eager learner, or a reason."""
-    fused, eager = after_updates("fused", policy_kwargs), after_updates("eager", policy_kwargs)
-    if not isinstance(fused, str):
-        th.testing.assert_close(fused, eager, rtol=1e-3, atol=1e-4)
+    eager = after_updates("eager", policy_kwargs)
+    for learner in ("fused", "compiled"):
+        fast = after_updates(learner, policy_kwargs)
+        if not isinstance(fast, str):
+            th.testing.assert_close(fast, eager, rtol=1e-3, atol=1e-4)
 
 
 def test_every_option_has_another_value():
@@ -312,7 +315,7 @@ def test_an_option_that_fused_does_not_know():
         LEARNERS["fused"].reason_against(model.policy, UpdateSettings()) == "policy_kwargs['calm']=0.5 has no gradients there"
     )
     assert model.learner_name == "eager"
-    assert DDPG(Renamed, "Pendulum-v1", policy_kwargs=dict(net_arch=[8]), **SMALL).learner_name == "fused"
+    assert DDPG(Renamed, "Pendulum-v1", policy_kwargs=dict(net_arch=[8]), **SMALL).learner_name == FASTEST
 
 
 @dataclass(frozen=True)

@@ -78,9 +78,14 @@ class PlainActor:
         if not self.snapshot.is_current():
             raise NotPlain("its modules have hooks")
 
-    def is_current(self, actor: Actor) -> bool:
-        """Whether the actor still is the one this was made of."""
-        return actor is self.actor and "forward" not in actor.__dict__ and self.snapshot.is_current()
+    def is_current(self, actor: Actor, is_exact: bool) -> bool:
+        """Whether the actor still is the one this was made of, and for actions of this kind."""
+        return (
+            actor is self.actor
+            and is_exact is self.is_exact
+            and "forward" not in actor.__dict__
+            and self.snapshot.is_current()
+        )
 
     def batch_of(self, observation: Any) -> tuple[Any, bool] | None:
         """

@@ -54,6 +54,7 @@ class DDPGPolicy(TD3Policy):
 
     defaults: ClassVar[dict[str, Any]] = {}  # of a subclass, in place of those of its options and net_arch
     options_class: ClassVar[type[Options]] = Options  # a subclass may add fields, which are then in policy_kwargs
+    acts_exactly = True  # with the bits of SB3's actions; else in less time, to rounding
     options: Any
     action_space: spaces.Box
     critic: Critic
@@ -86,7 +87,6 @@ class DDPGPolicy(TD3Policy):
         kwargs |= checked_extractor_kwargs(kwargs)
         self.options = self.options_class(**{name: kwargs.pop(name) for name in names if name in kwargs})
         self._acting: PlainActor | Literal[False] | None = None  # None: not looked at yet
-        self._acts_exactly = True
         super().__init__(
             observation_space, action_space, lr_schedule, net_arch,
             activation_fn=check_activation(activation_fn),  # type: ignore[arg-type]  # SB3, too, only calls it
@@ -134,24 +134,17 @@ class DDPGPolicy(TD3Policy):
 
     def plain_actor(self) -> PlainActor | None:
         """The short way to the action, if this policy has one and nothing has been hung onto its networks since."""
-        if self._acting is None or (self._acting and not self._acting.is_current(self.actor)):
+        if self._acting is None or (self._acting and not self._acting.is_current(self.actor, self.acts_exactly)):
+            acts_as_sb3 = self.acts_by_its_actor() and type(self).obs_to_tensor is TD3Policy.obs_to_tensor
             try:
-                self._acting = PlainActor(self.actor, self._acts_exactly) if self._acts_as_sb3() else False
+                self._acting = PlainActor(self.actor, self.acts_exactly) if acts_as_sb3 else False
             except NotPlain:
                 self._acting = False
         return self._acting or None
 
-    def act_exactly(self, is_exact: bool) -> None:
-        """:param is_exact: whether actions have the bits of SB3's; else they may be computed in less time, to rounding"""
-        if is_exact is not self._acts_exactly:
-            self._acts_exactly, self._acting = is_exact, None
-
     def acts_by_its_actor(self) -> bool:
         """Whether no subclass has another way to an action than the actor."""
         return all(getattr(type(self), name) is getattr(TD3Policy, name) for name in ("_predict", "forward"))
-
-    def _acts_as_sb3(self) -> bool:
-        return self.acts_by_its_actor() and type(self).obs_to_tensor is TD3Policy.obs_to_tensor
 
     def _unscaled(self, actions: np.ndarray) -> np.ndarray:
         shape = self.action_space.shape
