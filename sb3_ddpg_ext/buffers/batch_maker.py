@@ -67,7 +67,7 @@ class BatchMaker:
     def _only_column(self) -> Column | None:
         """That of the observations, where nothing is to be done to them but to gather them."""
         obs = self.storage.obs
-        is_plain = not obs.is_dict and obs.keep_float64 is False and self.device.type == "cpu" == self.storage.device.type
+        is_plain = not obs.is_dict and not obs.keep_float64 and self.device.type == "cpu" == self.storage.device.type
         return column if is_plain and type(column := obs.columns[""]) is Column else None
 
     def _of_arrays(self, rows: np.ndarray, gamma: float, column: Column) -> Batch:

@@ -108,7 +108,8 @@ class LinkedLearner(Learner):
             and policy.critic.optimizer is self.critic_adam.optimizer
             and all(part.holds() for part in self.memory)
             and all(map(_NEEDS_GRADIENT, self.online.parameters))
-            and not any(map(_has_hooks, self.online.parameters))
+            and not any(map(_BACKWARD_HOOKS, self.online.parameters))
+            and not any(map(_POST_HOOKS, self.online.parameters))
             and self.snapshot.is_current()
         )
 
@@ -173,8 +174,9 @@ def _of_options(policy: DDPGPolicy) -> str | None:
     return None
 
 
-_NEEDS_GRADIENT, _HOOKS = attrgetter("requires_grad"), attrgetter("_backward_hooks", "_post_accumulate_grad_hooks")
+_NEEDS_GRADIENT = attrgetter("requires_grad")
+_BACKWARD_HOOKS, _POST_HOOKS = attrgetter("_backward_hooks"), attrgetter("_post_accumulate_grad_hooks")
 
 
 def _has_hooks(parameter: th.Tensor) -> bool:
-    return any(_HOOKS(parameter))
+    return bool(_BACKWARD_HOOKS(parameter) or _POST_HOOKS(parameter))
