@@ -14,6 +14,7 @@ BIN := $(VENV)/bin
 TRAIN = $(BIN)/rl_zoo3 train --algo $(ALGO) --env $(ENV) -conf hyperparams/ddpg_ext.yml -n $(STEPS) --num-threads 1 --eval-freq -1 -f $(LOGS)
 REPORT = $(BIN)/python -m sb3_ddpg_ext report --algo $(ALGO) --env $(ENV) -f $(LOGS)
 
+BENCH = $(BIN)/python -m sb3_ddpg_ext bench --libraries ours sb3 sbx --steps 400
 PLOT = $(BIN)/python -m sb3_ddpg_ext plot
 
 .PHONY: train rows results pictures bench test quick lint figures dist clean
@@ -37,12 +38,13 @@ pictures: $(VENV)/.zoo
 		$(PLOT) curves results/curves_$$env.csv --png results/curves_$$env.png --title $${env##*_}; done
 	$(PLOT) curves results/curves_her_PandaPush-v3.csv --success --png results/curves_her_PandaPush-v3.png --title PandaPush-v3
 	set -e; for env in Pendulum-v1 cheetah-run; do $(PLOT) curves results/paper_$$env.csv --png results/paper_$$env.png --title $$env; done
-	set -e; for name in bench bench_options bench_buffers; do $(PLOT) bench results/$$name.json --png results/$$name.png; done
+	set -e; for name in bench bench_defaults bench_options bench_buffers bench_profile; do $(PLOT) bench results/$$name.json --png results/$$name.png; done
 	set -e; for runs in $(wildcard results/studies/*/runs.csv); do $(PLOT) study $$(dirname $$runs); done
 
-# The README's speed table: ours, SB3 and SBX, interleaved. Twenty minutes of an idle machine.
+# The README's speed tables: ours, SB3 and SBX, interleaved. Half an hour of an idle machine.
 bench: $(VENV)/.zoo,mujoco,bench
-	$(BIN)/python -m sb3_ddpg_ext bench --libraries ours sb3 sbx --steps 400 --json results/bench.json --png results/bench.png
+	$(BENCH) --json results/bench.json --png results/bench.png
+	$(BENCH) --threads default --json results/bench_defaults.json --png results/bench_defaults.png
 
 test: lint $(VENV)/.tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+from argparse import Namespace
 
 import gymnasium as gym
 import numpy as np
@@ -24,6 +25,7 @@ from sb3_ddpg_ext.cli.bench.task import MEASURES, Cell, Task
 from sb3_ddpg_ext.cli.bench.timing import seconds_each
 from sb3_ddpg_ext.cli.bench.worker import limit_threads, work
 from sb3_ddpg_ext.cli.plot import bench as plot_bench
+from sb3_ddpg_ext.cli.plot import roofline
 from sb3_ddpg_ext.cli.plot.figures import pyplot
 
 QUICK = ["--env", "Pendulum-v1", "--threads", "1", "--steps", "20", "--warmup", "120", "--fill", "100", "--min-seconds", "0"]
@@ -529,6 +531,21 @@ def test_goals_of_the_bench():
 def bench_result(runs):
     machine = {"processor": "P", "cores": 2}
     return {"runs": runs, "settings": {"env": "Pendulum-v1", "device": "cpu"}, "machine": machine}
+
+
+def test_picture_of_a_profile(tmp_path):
+    """GFLOP/s of updates and of their products, a panel for each number of threads."""
+    numbers = dict(learner="compiled", floor_flops=6e6, update_ms=3.0, floor_ms=2.0, phases_us={})
+    runs = [numbers | dict(cell=cell, threads=n) for n in (1, 0) for cell in ("32x32/8", "64x64/8")]
+    figure = roofline.draw(pyplot(), runs)
+    assert [axes.get_title() for axes in figure.axes] == ["threads: default", "threads: 1"]
+    assert [list(line.get_ydata()) for line in figure.axes[0].lines] == [[2.0, 2.0], [3.0, 3.0]]
+    assert [list(line.get_xdata()) for line in figure.axes[0].lines] == [[32, 64]] * 2
+    result = bench_result(runs)
+    result["settings"]["profile"] = True
+    (tmp_path / "x.json").write_text(json.dumps(result))
+    plot_bench.run(Namespace(json=tmp_path / "x.json", png=tmp_path / "x.png", svg=False))
+    assert (tmp_path / "x.png").exists()
 
 
 def test_picture_of_speeds():

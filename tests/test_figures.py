@@ -14,7 +14,7 @@ from sb3_ddpg_ext.cli.bench.report import summarise
 from sb3_ddpg_ext.cli.data import study as study_data
 from sb3_ddpg_ext.cli.plot import bench as plot_bench
 from sb3_ddpg_ext.cli.plot import curves as plot_curves
-from sb3_ddpg_ext.cli.plot import figures
+from sb3_ddpg_ext.cli.plot import figures, roofline
 from sb3_ddpg_ext.cli.plot import noise as plot_noise
 from sb3_ddpg_ext.cli.plot import q as plot_q
 from sb3_ddpg_ext.cli.plot import results as plot_results
@@ -86,6 +86,9 @@ PICTURES = {
     "speeds": lambda path, patch: bench_figure("bench.json"),
     "options": lambda path, patch: bench_figure("bench_options.json"),
     "buffers": lambda path, patch: bench_figure("bench_buffers.json"),
+    "profile": lambda path, patch: roofline.draw(
+        figures.pyplot(), json.loads((RESULTS / "bench_profile.json").read_text())["runs"]
+    ),
     "study": lambda path, patch: study_figure(path, 3),
     "study of five": lambda path, patch: study_figure(path, 5),
     "aggregate": lambda path, patch: aggregate_figure(path, 5),

@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(result, indent=1, default=str) + "\n")
-    if args.png and rows:
+    if args.png and (rows or args.profile):
         from sb3_ddpg_ext.cli.plot.bench import draw
 
         draw(rows, result, args.png)

@@ -7,7 +7,7 @@ from typing import Any
 
 from sb3_ddpg_ext.cli.bench.report import Row, number, summarise
 from sb3_ddpg_ext.cli.bench.task import LIBRARIES, MEASURES
-from sb3_ddpg_ext.cli.plot import figures
+from sb3_ddpg_ext.cli.plot import figures, roofline
 
 TICKS = (0.5, 1, 2, 4, 8, 16, 32)  # of the axis of costs
 
@@ -15,7 +15,8 @@ TICKS = (0.5, 1, 2, 4, 8, 16, 32)  # of the axis of costs
 def run(args: argparse.Namespace) -> None:
     """Read, draw."""
     result = read(args.json)
-    draw(summarise(result["runs"]), result, args.png, args.svg)
+    rows = [] if is_profile(result) else summarise(result["runs"])
+    draw(rows, result, args.png, args.svg)
     print(f"Bench: {args.png}")
 
 
@@ -25,20 +26,28 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         result = json.loads(path.read_text())
-        rows = summarise(result["runs"])
         settings, processor = result["settings"], result["machine"]["processor"]
+        rows = [run["floor_flops"] for run in result["runs"]] if is_profile(result) else summarise(result["runs"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SystemExit(f"JSON {path} must be a file of bench --json ({type(error).__name__}: {error})") from error
     if not rows or not settings or not processor:
-        raise SystemExit(f"JSON {path} has no measured runs; a profile has no picture")
+        raise SystemExit(f"JSON {path} has no measured runs")
     return result
 
 
+def is_profile(result: dict[str, Any]) -> bool:
+    """Whether a file is of ``bench --profile``."""
+    return bool(result["settings"].get("profile"))
+
+
 def draw(rows: list[Row], result: dict[str, Any], path: Path, svg: bool = False) -> None:
-    """Speeds where libraries are compared, costs where options or buffers are."""
-    compare = draw_costs if any("+" in row.library for row in rows) else draw_speeds
+    """Speeds where libraries are compared, costs where options or buffers are, GFLOP/s of a profile."""
     settings, machine = result["settings"], result["machine"]
-    figure = compare(figures.pyplot(), rows, result["runs"])
+    if is_profile(result):
+        figure = roofline.draw(figures.pyplot(), result["runs"])
+    else:
+        compare = draw_costs if any("+" in row.library for row in rows) else draw_speeds
+        figure = compare(figures.pyplot(), rows, result["runs"])
     title = f"{settings['env']}, {machine['processor']}, {machine['cores']} cores, {settings['device']}"
     figure.suptitle(title, fontsize=figures.SMALL)
     figures.save(figure, path, svg)

@@ -130,19 +130,25 @@ def curves(request: Request) -> str:
 
 
 def bench(request: Request) -> str:
-    """libraries beside each other, FILE of bench --json; measure=learn"""
+    """libraries beside each other, FILE of bench --json, and the ratios of a second one, of --threads default; measure=learn"""
     measure = measure_of(request, "learn")
-    rows = [row for row in summarise(plot_bench.read(request.file())["runs"]) if row.measure == measure]
+    second = request.files.pop() if len(request.files) == 2 else None
+    rows, at_defaults = (
+        [] if path is None else [row for row in summarise(plot_bench.read(path)["runs"]) if row.measure == measure]
+        for path in (request.file(), second)
+    )
     libraries = [name for name in TITLES if name in {row.library for row in rows}]
     others = [name for name in libraries if name != "ours"]
     found = {(row.cell, row.library): row for row in rows}
     lines = [
         [cell.replace("x", "-").replace("/", " / "), *(number(found[cell, name].median) for name in libraries),
-         *(f"{found[cell, name].speedup:.2f}" for name in others)]
+         *(f"{found[cell, name].speedup:.2f}" for name in others),
+         *(f"{row.speedup:.2f}" for row in at_defaults if row.cell == cell and row.library in others)]
         for cell in dict.fromkeys(row.cell for row in rows)
     ]  # fmt: skip
     unit = MEASURES[measure].unit
     header = [f"{TITLES[name]}, {unit}" for name in libraries] + [f"ours against {TITLES[name]}" for name in others]
+    header += [f"against {TITLES[name]}, at defaults" for name in others if at_defaults]
     return markdown(["network / batch", *header], lines)
 
 
