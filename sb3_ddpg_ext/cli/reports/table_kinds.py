@@ -130,7 +130,7 @@ def curves(request: Request) -> str:
 
 
 def bench(request: Request) -> str:
-    """libraries beside each other, FILE of bench --json, and the ratios of a second one, of --threads default; measure=learn"""
+    """libraries beside each other, FILE of bench --json, and ratios of a second one, of --threads default; measure=learn"""
     measure = measure_of(request, "learn")
     second = request.files.pop() if len(request.files) == 2 else None
     rows, at_defaults = (
