@@ -26,6 +26,7 @@ class LastFinite:
     def __init__(self, policy: DDPGPolicy):
         self._policy = policy
         self._tensors: dict[str, th.Tensor] = {}
+        self._extra: list[tuple[th.nn.Module, Any]] = []
         self._of_optimizers: list[dict[str, Any]] = []
         self.n_updates, self.n_rollbacks = 0, 0
 
@@ -39,6 +40,7 @@ class LastFinite:
         name = self._policy.not_finite()
         if name is None:
             self._tensors = {name: tensor.detach().clone() for name, tensor in self._present_tensors()}
+            self._extra = [(module, module.get_extra_state()) for module in self._policy.modules() if _has_extra_state(module)]
             self._of_optimizers = [deepcopy(optimizer.state_dict()) for optimizer in self._optimizers()]
             self.n_updates, self.n_rollbacks = n_updates, 0
         return name
@@ -63,6 +65,8 @@ class LastFinite:
         with th.no_grad():
             for name, tensor in self._present_tensors():
                 tensor.copy_(self._tensors[name])
+        for module, extra in self._extra:
+            module.set_extra_state(extra)
         for optimizer, state in zip(self._optimizers(), self._of_optimizers, strict=True):
             optimizer.load_state_dict(deepcopy(state))
         self.n_rollbacks += 1
@@ -72,11 +76,15 @@ class LastFinite:
         warnings.warn(f"{trouble}. {back}, and the training goes on (on_nan='rollback')", stacklevel=3)
 
     def _present_tensors(self) -> Iterator[tuple[str, th.Tensor]]:
-        """All that ``state_dict`` has, which would give the networks memory of their own."""
+        """The tensors that ``state_dict`` has; calling that would give the networks memory of their own."""
         return chain(self._policy.named_parameters(), self._policy.named_buffers())
 
     def _optimizers(self) -> list[th.optim.Optimizer]:
         return [self._policy.actor.optimizer, self._policy.critic.optimizer]
+
+
+def _has_extra_state(module: th.nn.Module) -> bool:
+    return type(module).get_extra_state is not th.nn.Module.get_extra_state
 
 
 def are_finite(actions: np.ndarray) -> bool:

@@ -61,7 +61,7 @@ class Trainer:
         self.learner, self.learner_name = choice.make(self.policy, settings), choice.name
         self.learner.n_threads = self.n_threads
         self._is_exact = spec == "eager"
-        self.policy.acts_exactly = self._is_exact
+        self.policy.acts_exactly = choice.name == "eager"
         self._torch_settings = {}
 
     def begin_training(self, n_updates: int) -> None:

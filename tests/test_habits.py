@@ -273,6 +273,19 @@ def test_rollback(learner, noise):
     assert np.isfinite(model.replay_buffer.actions[:500]).all()
 
 
+def test_rollback_of_what_is_no_tensor():
+    """The returns by which rewards are scaled go back with the statistics that have come from them."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", **SMALL | dict(policy_kwargs=dict(net_arch=[8], scale_returns=True))).learn(30)
+    scaler, last_finite = model.policy.return_scaler, model._trainer.last_finite
+    last_finite.look(30)
+    before = scaler.get_extra_state(), scaler.factor.clone()
+    scaler.update(np.array([1e6]), np.array([False]), 0.9)
+    with pytest.warns(UserWarning, match="on_nan='rollback'"):
+        last_finite.go_back("actor", 31, (1e-3, 1e-3), "rollback")
+    np.testing.assert_array_equal(scaler.get_extra_state(), before[0])
+    assert scaler.factor == before[1]
+
+
 def test_rollbacks_have_a_bound():
     """Networks that break again and again end the training, with the numbers that were good."""
     model = DDPG("MlpPolicy", Deaf(), learning_rate=1e30, on_nan="rollback", **SMALL)

@@ -376,7 +376,7 @@ def test_graphs_of_all_options_agree(policy_kwargs):
 
 
 @pytest.mark.usefixtures("keep_float64")
-@pytest.mark.parametrize("learner_class", [EagerLearner, FusedLearner])
+@pytest.mark.parametrize("learner_class", [EagerLearner, FusedLearner, pytest.param(CompiledLearner, marks=needs_library)])
 def test_hard_copies(learner_class):
     """With tau=1 the targets are the online networks after each interval, and stay between."""
     model = make_model()
@@ -393,7 +393,7 @@ def test_hard_copies(learner_class):
 
 
 @pytest.mark.usefixtures("keep_float64")
-@pytest.mark.parametrize("learner_class", [EagerLearner, FusedLearner])
+@pytest.mark.parametrize("learner_class", [EagerLearner, FusedLearner, pytest.param(CompiledLearner, marks=needs_library)])
 def test_gradients_are_clipped_to_their_norm(learner_class):
     """Each network's after its step have the norm asked for, or their own smaller one."""
     model = make_model()

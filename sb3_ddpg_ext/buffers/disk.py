@@ -89,7 +89,7 @@ class Folder:
     def incoming(self) -> Path | None:
         """
         :return: an empty subfolder for a replay buffer whose contents are to take the place of these, see :meth:`replace`;
-            None on Windows, which renames no open file
+            both are on the disk until then. None on Windows, which renames no open file
         """
         if fcntl is None:
             return None

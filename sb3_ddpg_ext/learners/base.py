@@ -80,8 +80,7 @@ class Learner(ABC):
     """
 
     needs_modes: ClassVar[bool] = True  # whether its networks may behave differently in training and evaluation
-    has_own_threads: ClassVar[bool] = False  # and leaves torch with one
-    n_threads: int | None = None  # of these; None for what is fastest
+    n_threads: int | None = None  # of a learner with threads of its own; None for what is fastest
 
     def __init__(self, policy: DDPGPolicy, settings: UpdateSettings | None = None):
         self.policy = policy
@@ -106,6 +105,11 @@ class Learner(ABC):
         :param batch: N transitions (s_i, a_i, r_i, s_i+1), or sequences for a recurrent policy
         :return: the losses, numbers or scalar tensors; ``actor_loss`` only where the actor was updated
         """
+
+    @property
+    def has_own_threads(self) -> bool:
+        """Whether its updates are by threads of its own, so that torch needs one."""
+        return False
 
     @property
     def updates_actor(self) -> bool:

@@ -30,23 +30,34 @@ class CompiledLearner(LinkedLearner):
     """
 
     name = "compiled"
-    has_own_threads = True
 
     @classmethod
     def reason_against(cls, policy: DDPGPolicy, settings: UpdateSettings) -> str | None:
-        if native.library("float") is None:
+        type_name = native.TYPE_NAMES.get(str(next(policy.actor.parameters()).dtype))
+        if type_name is None:
+            return f"parameters are of {next(policy.actor.parameters()).dtype}"
+        if native.library(type_name) is None:
             return "the package was installed without its compiled library"
         if settings.precision != "float32":
             return f"precision={settings.precision!r}"
         if (reason := super().reason_against(policy, settings)) is not None:
             return reason
-        if str(next(policy.actor.parameters()).dtype) not in native.TYPE_NAMES:
-            return f"parameters are of {next(policy.actor.parameters()).dtype}"
+        n_inputs = [plain_layers(net)[0].linear.weight.shape[1] for net in sequentials(policy)]
+        n_actions = int(np.prod(policy.action_space.shape))
+        if n_inputs[2:] != [n_inputs[0] + n_actions] * len(n_inputs[2:]) or n_inputs[1] != n_inputs[0]:
+            return "the networks' first layers do not fit each other"
         n_layers = max(len(plain_layers(net)) for net in sequentials(policy))
         n_groups = max(len(net.optimizer.param_groups) for net in (policy.actor, policy.critic))
         sizes = ((n_layers, native.MAX_LAYERS, "layers"), (policy.critic.n_critics, native.MAX_CRITICS, "critics"),
                  (n_groups, native.MAX_GROUPS, "groups in an optimiser"))  # fmt: skip
         return next((f"{n} {what}: it is made for {most}" for n, most, what in sizes if n > most), None)
+
+    @property
+    def has_own_threads(self) -> bool:
+        return self.eager is None
+
+    def _is_linked(self) -> bool:
+        return self.settings.precision == "float32" and super()._is_linked()  # the settings may have changed
 
     def _link(self) -> None:
         super()._link()
@@ -65,7 +76,7 @@ class CompiledLearner(LinkedLearner):
         self.step.action_l2 = self.action_l2
 
     def _update(self, batch: Batch) -> dict[str, Any]:  # type: ignore[override]
-        n, step, settings = len(batch.rewards), self.step, self.settings
+        n, step, settings = len(batch.actions), self.step, self.settings
         tempo = self.tempo.get(n)
         if tempo is None:
             tempo = self.tempo[n] = Tempo(self._n_products() * n)
@@ -84,15 +95,18 @@ class CompiledLearner(LinkedLearner):
         step.lowest, step.highest = self.target_q_range[0] * factor, self.target_q_range[1] * factor
         step.n_threads = n_threads
         step.updates_actor, step.updates_targets = self.updates_actor, self.updates_targets
-        observations, next_observations = map(self._rows_of, map(self._flat, (batch.observations, batch.next_observations)))
-        actions, rewards, dones, discounts = map(self._rows_of, (batch.actions, batch.rewards, batch.dones, batch.discounts))
+        observations = self._rows_of("observations", self._flat(batch.observations), n, plan.n_obs)
+        next_observations = self._rows_of("next_observations", self._flat(batch.next_observations), n, plan.n_obs)
+        actions = self._rows_of("actions", batch.actions, n, plan.n_actions)
+        rewards, dones = self._rows_of("rewards", batch.rewards, n, 1), self._rows_of("dones", batch.dones, n, 1)
+        discounts = self._rows_of("discounts", batch.discounts, n, 1)
         step.observations, step.observations_row = observations.data_ptr(), observations.stride(0)
         step.next_observations, step.next_observations_row = next_observations.data_ptr(), next_observations.stride(0)
         step.actions, step.actions_row = actions.data_ptr(), actions.stride(0)
         step.rewards, step.rewards_row = rewards.data_ptr(), rewards.stride(0)
         step.dones, step.dones_row = dones.data_ptr(), dones.stride(0)
         step.discounts, step.discounts_row = discounts.data_ptr(), discounts.stride(0)
-        weights = None if batch.weights is None else batch.weights.to(self.dtype).contiguous()
+        weights = None if batch.weights is None else self._rows_of("weights", batch.weights, n, 1).contiguous()
         smoothing = self._smoothing(batch)
         self.errors = None if batch.indices is None else th.empty(n, dtype=self.dtype)
         step.weights = None if weights is None else weights.data_ptr()
@@ -115,11 +129,15 @@ class CompiledLearner(LinkedLearner):
         self.step.largest_norm = -1.0 if settings.max_grad_norm is None else settings.max_grad_norm
         self.step_for = settings
 
-    def _rows_of(self, tensor: th.Tensor) -> th.Tensor:
-        """In the networks' type, each row in one piece."""
+    def _rows_of(self, name: str, tensor: th.Tensor, n: int, width: int) -> th.Tensor:
+        """Of shape (n, width), in the networks' type, each row in one piece: C asks nobody how much there is."""
         if tensor.dtype is not self.dtype:
             tensor = tensor.to(self.dtype)
-        return tensor if tensor.stride(1) == 1 or tensor.shape[1] == 1 else tensor.contiguous()
+        if tensor.shape != (n, width):
+            tensor = tensor.expand(n, width)  # as torch does between tensors, or an error that names the sizes
+        if not tensor.is_cpu:
+            raise ValueError(f"{name} of the batch must be on the CPU, not on {tensor.device}")
+        return tensor if width == 1 or tensor.stride(1) == 1 else tensor.contiguous()
 
     def _smoothing(self, batch: Batch) -> th.Tensor | None:
         """The noise that :meth:`smooth` adds to the next actions."""
@@ -149,6 +167,7 @@ class _Plan:
         given.n_critics, given.n = policy.critic.n_critics, n
         given.width = next((width for width in WIDTHS if width * n_threads <= n), WIDTHS[-1])
         given.n_obs, given.n_actions = given.actor.layers[0].n_in, int(np.prod(policy.action_space.shape))
+        self.n_obs, self.n_actions = given.n_obs, given.n_actions
         self.address = learner.library.plan_new(given)
         if self.address is None:
             raise MemoryError(f"no memory for an update with batch_size={n}")

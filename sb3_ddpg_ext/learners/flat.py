@@ -63,7 +63,7 @@ class FlatAdam:
         begin, end = flat.slices[indices[0]].start, flat.slices[indices[-1]].stop
         values, gradients = flat.values[begin:end], flat.gradients[begin:end]
         averages, squares = (flat.values.new_zeros(len(values) + ALIGNMENT)[: len(values)] for _ in range(2))
-        steps = th.zeros(len(parameters))
+        steps = th.zeros(len(parameters), dtype=th.float32)
         for i, (parameter, index) in enumerate(zip(parameters, indices, strict=True)):
             old = optimizer.state[parameter]
             inside = slice(flat.slices[index].start - begin, flat.slices[index].stop - begin)

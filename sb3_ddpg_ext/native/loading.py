@@ -19,7 +19,7 @@ def library(type_name: str, level: str | None = None) -> ctypes.CDLL | None:
     :return: the library; None if there is none
     """
     if level is None:
-        return next((library(type_name, each) for each in levels_here()), None)
+        return next((found for each in levels_here() if (found := library(type_name, each)) is not None), None)
     opened = _opened(level, type_name)
     if opened is None or (opened.size_of_plan(), opened.size_of_step()) != (ctypes.sizeof(Plan), ctypes.sizeof(Step)):
         return None  # not built, or of another version
@@ -40,7 +40,10 @@ def levels_here() -> tuple[str, ...]:
 
 
 def _opened(level: str, type_name: str) -> ctypes.CDLL | None:
+    sources = [file.stat().st_mtime for file in (FOLDER / "source").glob("*.*")]  # in a checkout
     for file in FOLDER.glob(f"ddpg_{level}_{type_name}.*"):
+        if file.stat().st_mtime < max(sources, default=0):
+            continue  # built from older sources, whose structures may be others
         try:
             return ctypes.CDLL(str(file))
         except OSError:  # of another system

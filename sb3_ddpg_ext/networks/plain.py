@@ -1,7 +1,8 @@
 """The layers of a plain multilayer perceptron, for code that computes it without calling its modules."""
 
 from collections.abc import Iterable
-from itertools import chain
+from itertools import chain, pairwise
+from operator import is_
 from typing import NamedTuple
 
 from torch import nn
@@ -37,7 +38,7 @@ def plain_layers(net: nn.Module) -> list[Layer]:
             layers.append(Layer(module, None, None))
         elif type(module) is nn.LayerNorm and layers and _normalises(module, layers[-1]):
             layers[-1] = layers[-1]._replace(norm=module)
-        elif type(module) in PLAIN_ACTIVATIONS and layers and layers[-1].activation is None:
+        elif _is_plain_activation(module) and layers and layers[-1].activation is None:
             layers[-1] = layers[-1]._replace(activation=module)
         else:
             raise NotPlain(
@@ -45,7 +46,26 @@ def plain_layers(net: nn.Module) -> list[Layer]:
             )
     if any(hooks_of(net.modules())):
         raise NotPlain("its modules have forward or backward hooks")
+    if not _fit(layers):
+        raise NotPlain("the shapes of its parameters do not fit each other")
     return layers
+
+
+def _is_plain_activation(module: nn.Module) -> bool:
+    """Also by the range of ELU's alpha, where its derivative can be had from its output."""
+    return type(module) in PLAIN_ACTIVATIONS and getattr(module, "alpha", 1.0) >= 0
+
+
+def _fit(layers: list[Layer]) -> bool:
+    """Whether each weight has as many columns as the one before has rows, and what belongs to it as many numbers as rows."""
+    shapes = [layer.linear.weight.shape for layer in layers]
+    vectors = [
+        (vector.shape, len(linear.weight))
+        for linear, norm, _ in layers
+        for vector in (linear.bias, *(() if norm is None else (norm.weight, norm.bias)))
+    ]
+    follow = all(after[1] == before[0] for before, after in pairwise(shapes))
+    return follow and all(shape == (n,) for shape, n in vectors)
 
 
 def _normalises(norm: nn.LayerNorm, layer: Layer) -> bool:
@@ -70,7 +90,7 @@ def hooks_of(modules: Iterable[nn.Module]) -> list[dict]:
 
 class Snapshot:
     """
-    Remembers the modules of some networks, to see quickly whether they have changed.
+    Remembers the modules and parameters of some networks, to see quickly whether they have changed.
 
     :param networks: with all that is inside them
     """
@@ -79,14 +99,25 @@ class Snapshot:
         modules = [module for network in networks for module in network.modules()]
         self.children = [module._modules for module in modules if module._modules]
         self.n_children, self.all_children = self._count(), self._all()
+        self.own = [module._parameters for module in modules if module._parameters]
+        self.parameters = self._parameters()
         self.modules, self.types = modules, list(map(type, modules))
         self.hooks = hooks_of(modules)
 
     def is_current(self) -> bool:
-        """Whether no module was replaced, appended or changed in type, as parametrizations do, and none has hooks."""
+        """
+        Whether no module or parameter was replaced, no module appended or changed in type, as parametrizations do, and none
+        has hooks.
+        """
         if any(self.hooks) or list(map(type, self.modules)) != self.types:
             return False
-        return self._count() == self.n_children and self._all() == self.all_children
+        if self._count() != self.n_children or self._all() != self.all_children:
+            return False
+        present = self._parameters()
+        return len(present) == len(self.parameters) and all(map(is_, present, self.parameters))
+
+    def _parameters(self) -> list[nn.Parameter | None]:
+        return list(chain.from_iterable(map(dict.values, self.own)))
 
     def _count(self) -> list[int]:
         return list(map(len, self.children))

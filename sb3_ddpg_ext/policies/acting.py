@@ -72,8 +72,8 @@ class PlainActor:
             (layer.linear._parameters, layer.norm, layer.activation and IN_PLACE.get(type(layer.activation), layer.activation))
             for layer in layers
         ]
-        is_direct = not is_exact and self.normaliser is None and len(space.shape or ()) == 1
-        self.compiled = CompiledActor.make(layers) if is_direct else None
+        self.layers, self.is_direct = layers, not is_exact and self.normaliser is None and len(space.shape or ()) == 1
+        self.compiled = CompiledActor.make(layers) if self.is_direct else None
         self.snapshot = Snapshot(actor)
         if not self.snapshot.is_current():
             raise NotPlain("its modules have hooks")
@@ -126,7 +126,10 @@ class PlainActor:
     def __call__(self, observations: Any) -> np.ndarray:
         """From observations (n, ...), or a dict of such, to actions (n, action_dim) on the [-1, 1] scale."""
         if self.compiled is not None and len(observations) <= AT_MOST:
-            return self.compiled(observations)
+            if not self.compiled.is_current():
+                self.compiled = CompiledActor.make(self.layers)
+            if self.compiled is not None:
+                return self.compiled(observations)
         with th.inference_mode():
             bias: Any
             weight: Any = self.steps[0][0]["weight"]

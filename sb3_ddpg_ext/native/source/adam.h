@@ -36,10 +36,11 @@ static void adam_step(const Adam *adam, int which, long first, long n) {
     }
 }
 
-/* target <- target + tau (value - target) */
+/* target <- target + tau (value - target), which is the value itself where tau is 1; as torch.lerp. */
 static void move(real *target, const real *values, long n, real tau) {
     for (long i = 0; i < n; i += V) {
-        const vec before = load(target + i);
-        store_first(target + i, before + tau * (load(values + i) - before), n - i);
+        const vec before = load(target + i), value = load(values + i);
+        const vec after = tau < (real)0.5 ? before + tau * (value - before) : value - (1 - tau) * (value - before);
+        store_first(target + i, after, n - i);
     }
 }

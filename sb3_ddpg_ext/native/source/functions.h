@@ -39,7 +39,7 @@ INLINE vec hyperbolic_tangent(vec x) {
     return choose(z < (real)(0.625 * 0.625), result * z * x + x, 1 - 2 / (exponential(2 * x) + 1));
 }
 
-INLINE vec sigmoid(vec x) { return (real)0.5 + (real)0.5 * hyperbolic_tangent(x * (real)0.5); }
+INLINE vec sigmoid(vec x) { return 1 / (1 + exponential(-x)); }
 
 /* tanh(softplus(x)) = (w^2 + 2w) / (w^2 + 2w + 2) with w = exp(x). */
 INLINE vec tanh_of_softplus(vec x) {

@@ -106,6 +106,11 @@ INLINE void transpose_block(const real *from, long from_row, real *to, long to_r
     vec rows[V];
 #pragma GCC unroll 16
     for (int i = 0; i < V; i++) rows[i] = load(from + i * from_row);
+#if defined __clang__ /* has no __builtin_shuffle */
+    for (int i = 0; i < V; i++)
+        for (int j = 0; j < V; j++) to[j * to_row + i] = rows[i][j];
+    return;
+#else
 #pragma GCC unroll 4
     for (int size = 1; size < V; size *= 2) {
         mask first, second;
@@ -121,6 +126,7 @@ INLINE void transpose_block(const real *from, long from_row, real *to, long to_r
     }
 #pragma GCC unroll 16
     for (int i = 0; i < V; i++) store(to + i * to_row, rows[i]);
+#endif
 }
 
 /* The same of any numbers of rows and columns. */
