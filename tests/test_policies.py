@@ -252,4 +252,4 @@ def test_layer_norm_before_each_hidden_activation(tmp_path, actor_norm, critic_n
     model.learn(20)
     policy.save(tmp_path / "policy")
     obs = np.ones((3, 3), np.float32)
-    np.testing.assert_array_equal(type(policy).load(tmp_path / "policy").predict(obs)[0], policy.predict(obs)[0])
+    np.testing.assert_allclose(type(policy).load(tmp_path / "policy").predict(obs)[0], policy.predict(obs)[0], atol=1e-6)
