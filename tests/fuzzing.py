@@ -147,11 +147,12 @@ class Report:
         return f"{self.counts.total()} cases: {dict(self.counts)}; {len(self.faults)} distinct faults"
 
 
-def run(n_cases, seed, report):
+def run(n_cases, seed, report, until=float("inf")):
     """
     :param n_cases: at least so many as there are single values
     :param seed: of the pairs
     :param report: takes what comes out
+    :param until: a time, after which no more pairs are tried
     """
     rng, good = random.Random(seed), {subject: {} for subject in SUBJECTS}
     for subject in SUBJECTS:
@@ -162,7 +163,7 @@ def run(n_cases, seed, report):
             if result == "trains":
                 good[subject].setdefault(path, []).append(value)
     print("alone:", report, flush=True)
-    while report.counts.total() < n_cases:
+    while report.counts.total() < n_cases and time.time() < until:
         subject = rng.choices(list(SUBJECTS), (8, 1, 1))[0]
         case = combined(rng, good[subject])
         report.add(subject, case, outcome(case, subject))
@@ -172,10 +173,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.strip().split("\n")[0])
     parser.add_argument("--cases", type=int, default=100_000, help="how many; every single value comes first")
     parser.add_argument("--seed", type=int, default=0, help="of the pairs")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no more pairs are tried")
     arguments = parser.parse_args()
     th.set_num_threads(1)
     report, begin = Report(), time.time()
-    run(arguments.cases, arguments.seed, report)
+    run(arguments.cases, arguments.seed, report, begin + 60 * arguments.minutes)
     print(f"{report}; {time.time() - begin:.0f} s")
     raise SystemExit(bool(report.faults))
 
