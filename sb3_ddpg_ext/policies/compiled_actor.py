@@ -23,7 +23,7 @@ class CompiledActor:
 
     def __init__(self, layers: list[Layer]):
         self.layers, self.parameters = layers, _parameters_of(layers)
-        self.known = self._present()
+        self.pointers = list(map(th.Tensor.data_ptr, self.parameters))
         dtype = str(self.parameters[0].dtype)
         self.library: Any = native.library(native.TYPE_NAMES[dtype])
         self.network = native.Network()
@@ -58,10 +58,8 @@ class CompiledActor:
 
     def is_current(self) -> bool:
         """Whether the parameters still lie where they did, in the same way. That modules hold others, their owner sees."""
-        return self._present() == self.known
-
-    def _present(self) -> list[tuple]:
-        return [(p.data_ptr(), p.shape, p.stride(), p.dtype) for p in self.parameters]
+        present = list(map(th.Tensor.data_ptr, self.parameters))
+        return present == self.pointers and all(map(th.Tensor.is_contiguous, self.parameters))
 
     def __call__(self, observations: np.ndarray) -> np.ndarray:
         """From observations (n, features) to actions (n, action_dim) on the [-1, 1] scale; at most ``AT_MOST`` of them."""
