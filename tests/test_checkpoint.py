@@ -171,12 +171,12 @@ def run(folder, total, kwargs="{}", **popen):
 def test_kills(kind, tmp_path):
     """A program that is killed again and again ends with the same networks as one that is left alone."""
     kwargs = {name: "{}" if kind == "memory" else repr(dict(path=str(tmp_path / name))) for name in ("whole", "killed")}
-    expected = run(tmp_path / "c_whole", 1500, kwargs["whole"]).communicate()[0].splitlines()[-1]
+    expected = run(tmp_path / "c_whole", 4500, kwargs["whole"]).communicate()[0].splitlines()[-1]
     rng, begun, rest = np.random.default_rng(0), [], ""
     while not rest:
-        process = run(tmp_path / "c_killed", 1500, kwargs["killed"], start_new_session=True)
+        process = run(tmp_path / "c_killed", 4500, kwargs["killed"], start_new_session=True)
         begun.append(int(process.stdout.readline().split()[1]))
-        time.sleep(rng.uniform(0.2, 0.8))
+        time.sleep(rng.uniform(0.1, 0.5))
         if process.poll() is None and len(begun) < 10:
             os.killpg(process.pid, signal.SIGKILL)
         rest = process.communicate()[0]
