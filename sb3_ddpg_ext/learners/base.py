@@ -128,11 +128,15 @@ class Learner(ABC):
 
     def smooth(self, next_actions: th.Tensor) -> th.Tensor:
         """Target policy smoothing: clipped noise on mu'(s'), Fujimoto et al. (2018), eq. 14. The identity by default."""
+        noise = self.smoothing(next_actions)
+        return next_actions if noise is None else (next_actions + noise).clamp_(-1, 1)
+
+    def smoothing(self, like: th.Tensor) -> th.Tensor | None:
+        """That noise, of the shape, type and device of ``like``; None for none."""
         std, bound = self.settings.target_policy_noise, self.settings.target_noise_clip
         if std == 0 or bound == 0:
-            return next_actions
-        noise = th.empty_like(next_actions, memory_format=th.contiguous_format).normal_(0, std)
-        return (next_actions + noise.clamp_(-bound, bound)).clamp_(-1, 1)
+            return None
+        return th.empty_like(like, memory_format=th.contiguous_format).normal_(0, std).clamp_(-bound, bound)
 
 
 LEARNERS: Kinds[Learner] = Kinds(

@@ -107,7 +107,7 @@ class CompiledLearner(LinkedLearner):
         step.dones, step.dones_row = dones.data_ptr(), dones.stride(0)
         step.discounts, step.discounts_row = discounts.data_ptr(), discounts.stride(0)
         weights = None if batch.weights is None else self._rows_of("weights", batch.weights, n, 1).contiguous()
-        smoothing = self._smoothing(batch)
+        smoothing = self.smoothing(actions)
         self.errors = None if batch.indices is None else th.empty(n, dtype=self.dtype)
         step.weights = None if weights is None else weights.data_ptr()
         step.smoothing = None if smoothing is None else smoothing.data_ptr()
@@ -138,13 +138,6 @@ class CompiledLearner(LinkedLearner):
         if not tensor.is_cpu:
             raise ValueError(f"{name} of the batch must be on the CPU, not on {tensor.device}")
         return tensor if width == 1 or tensor.stride(1) == 1 else tensor.contiguous()
-
-    def _smoothing(self, batch: Batch) -> th.Tensor | None:
-        """The noise that :meth:`smooth` adds to the next actions."""
-        std, bound = self.settings.target_policy_noise, self.settings.target_noise_clip
-        if std == 0 or bound == 0:
-            return None
-        return th.empty(batch.actions.shape, dtype=self.dtype).normal_(0, std).clamp_(-bound, bound)
 
 
 class _Plan:
