@@ -14,7 +14,10 @@ LEVELS = {"plain": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
     LEVELS["avx2"] = ["-mavx2", "-mfma"]
     LEVELS["avx512"] = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"]
-HEADERS = [f"{SOURCE}/{name}.h" for name in ("act", "adam", "functions", "network", "pool", "product", "vectors")]
+# What the numbers are of, and how they are multiplied; bfloat16 needs instructions of its own.
+TYPES = [(level, type_name, type_name, flags) for level, flags in LEVELS.items() for type_name in ("float", "double")]
+TYPES += [("avx512", "bf16", "float", [*flags, "-mavx512bf16"]) for level, flags in LEVELS.items() if level == "avx512"]
+HEADERS = [f"{SOURCE}/{name}.h" for name in ("act", "adam", "functions", "network", "pairs", "pool", "product", "vectors")]
 
 
 class Libraries(build_ext):
@@ -33,7 +36,7 @@ class ForEveryPython(bdist_wheel):
 
 EXTENSIONS = [
     Extension(
-        f"sb3_ddpg_ext.native.ddpg_{level}_{type_name}",
+        f"sb3_ddpg_ext.native.ddpg_{level}_{name}",
         [f"{SOURCE}/update.c"],
         define_macros=[("real", type_name)],
         extra_compile_args=FLAGS + flags,
@@ -42,8 +45,7 @@ EXTENSIONS = [
         depends=HEADERS,
         optional=True,
     )
-    for level, flags in LEVELS.items()
-    for type_name in ("float", "double")
+    for level, name, type_name, flags in TYPES
     if sys.platform != "win32"  # whose compiler knows no vectors of this kind
 ]
 setup(ext_modules=EXTENSIONS, cmdclass={"build_ext": Libraries, "bdist_wheel": ForEveryPython})

@@ -11,7 +11,7 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from stable_baselines3.td3 import policies as sb3_policies
 
 from sb3_ddpg_ext.finite import ON_NAN
-from sb3_ddpg_ext.learners import UpdateSettings, check_learner, warn_if_bf16_is_slow
+from sb3_ddpg_ext.learners import UpdateSettings, check_learner
 from sb3_ddpg_ext.networks import uses_batch_statistics
 from sb3_ddpg_ext.observations import has_keys
 from sb3_ddpg_ext.policies import CnnPolicy, DDPGPolicy, MultiInputPolicy
@@ -107,8 +107,7 @@ def checked(attributes: dict[str, Any], aliases: Aliases) -> dict[str, Any]:
     good["gamma"] = check_real("gamma", attributes["gamma"], 0, 1)
     check_folder("tensorboard_log", attributes["tensorboard_log"])
     check_learner(attributes["learner"])
-    good |= vars(settings := UpdateSettings.of(SimpleNamespace(**attributes)))
-    warn_if_bf16_is_slow(settings.precision, attributes["device"])
+    good |= vars(UpdateSettings.of(SimpleNamespace(**attributes)))
     check_instance("noise_in_warmup", attributes["noise_in_warmup"], bool, "a bool")
     check_choice("on_nan", attributes.get("on_nan", "raise"), ON_NAN)
     good["train_freq"] = check_train_freq(attributes["train_freq"], attributes["n_envs"])

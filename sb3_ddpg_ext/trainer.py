@@ -10,7 +10,15 @@ from stable_baselines3.common.logger import Logger
 
 from sb3_ddpg_ext.diagnostics import Diagnostics
 from sb3_ddpg_ext.finite import LastFinite
-from sb3_ddpg_ext.learners import Learner, LossLog, TorchSettings, UpdateSettings, choose_learner, warn_if_oversubscribed
+from sb3_ddpg_ext.learners import (
+    Learner,
+    LossLog,
+    TorchSettings,
+    UpdateSettings,
+    choose_learner,
+    warn_if_bf16_is_slow,
+    warn_if_oversubscribed,
+)
 from sb3_ddpg_ext.learners.choose import AUTO
 from sb3_ddpg_ext.noise.base import PerturbedActor
 from sb3_ddpg_ext.policies import DDPGPolicy
@@ -53,6 +61,8 @@ class Trainer:
                 raise
             warnings.warn(f"{error}. It can predict; to train it, load it with another learner", stacklevel=4)
             choice = choose_learner(AUTO, self.policy, settings)
+        if self.learner_name != choice.name:
+            warn_if_bf16_is_slow(settings.precision, self.policy.device, choice.name)
         if verbose > 0 and self.learner_name != choice.name:
             names: dict[str, list[str]] = {}
             for name, reason in choice.reasons.items():

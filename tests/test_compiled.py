@@ -98,6 +98,71 @@ def test_numbers_do_not_depend_on_threads():
         assert all(th.equal(value, other[key]) for key, value in states[0].items())
 
 
+class Rounded(th.autograd.Function):
+    """A product of matrices that have been rounded to bfloat16, and its gradients by such products; sums are not rounded."""
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.save_for_backward(x, weight)
+        return rounded(x) @ rounded(weight).T
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight = ctx.saved_tensors
+        return rounded(gradient) @ rounded(weight), rounded(gradient).T @ rounded(x)
+
+
+def rounded(tensor):
+    return tensor.to(th.bfloat16).to(tensor.dtype)
+
+
+def rounding_linear(x, weight, bias, linear=th.nn.functional.linear):
+    """The products that are rounded are those between wide layers."""
+    is_wide = min(weight.shape) >= 64
+    return Rounded.apply(x, weight) + bias if is_wide else linear(x, weight, bias)
+
+
+@pytest.mark.skipif(library("bf16") is None, reason="needs a processor of AMD's with AVX512_BF16")
+@pytest.mark.parametrize("n", [1, 40, 77, 256])
+@pytest.mark.parametrize("arch", [[64, 64], [131, 70, 65], [400, 300]], ids=str)
+def test_bf16_rounds_what_products_of_wide_layers_multiply(monkeypatch, arch, n):
+    """Its gradients are those of rounded products to what a few numbers on an edge of rounding make of it."""
+    kwargs = dict(net_arch=arch, n_critics=2, critic_norm="layer")
+    gradients = {}
+    for name, cls, precision in (
+        ("bf16", CompiledLearner, "bf16"), ("rounded", EagerLearner, "float32"), ("exact", EagerLearner, "float32")
+    ):  # fmt: skip
+        model = make_model(dtype=th.float32, policy_kwargs=kwargs)
+        with monkeypatch.context() as patch:
+            if name == "rounded":
+                patch.setattr("torch.nn.functional.linear", rounding_linear)
+            learner = cls(model.policy, UpdateSettings(precision=precision, tau=0.3))
+            learner.update(make_batch(th.Generator().manual_seed(n), n, th.float32))
+        networks = model.critic, model.actor
+        gradients[name] = [th.cat([p.grad.flatten() for p in net.parameters()]) for net in networks]
+        if name == "bf16":
+            assert learner.eager is None
+    for mine, its, exact in zip(*gradients.values(), strict=True):
+        assert (mine - its).norm() < 0.1 * (its - exact).norm() < 0.01 * exact.norm()
+
+
+@pytest.mark.skipif(library("bf16") is None, reason="needs a processor of AMD's with AVX512_BF16")
+def test_bf16_depends_on_no_threads_and_passes_nan_on():
+    """As in float32; and parameters that a callback changes are seen."""
+    states = []
+    for n in (1, 2, 3):
+        model = make_model(dtype=th.float32, policy_kwargs=dict(net_arch=[70, 66]))
+        learner = with_threads(n)(model.policy, UpdateSettings(precision="bf16"))
+        for i in range(4):
+            learner.update(make_batch(th.Generator().manual_seed(i), 141, th.float32))
+            model.critic.q_networks[0][2].weight.data.mul_(0.9)
+        states.append(state_of(model))
+    for other in states[1:]:
+        assert all(th.equal(value, other[key]) for key, value in states[0].items())
+    model.critic.q_networks[0][2].weight.data[3, 4] = th.nan
+    assert np.isnan(learner.update(make_batch(th.Generator().manual_seed(9), 141, th.float32))["critic_loss"])
+
+
 def test_several_trainings_at_once():
     """Whoever finds the threads taken works alone."""
     models = [make_model(dtype=th.float32, policy_kwargs=dict(net_arch=[64, 64])) for _ in range(4)]
@@ -188,9 +253,13 @@ def test_precision_of_a_living_model():
     """It is not ignored when it changes in the middle."""
     model = DDPG("MlpPolicy", "Pendulum-v1", learning_starts=10, **SMALL).learn(20)
     model.precision = "bf16"
-    with pytest.warns(UserWarning, match="the eager learner takes over from the compiled one: precision='bf16'"):
+    if library("bf16") is not None:
         model.train(1, 16)
-    assert not model._trainer.learner.has_own_threads
+        assert model._trainer.learner.library is library("bf16")
+    else:
+        with pytest.warns(UserWarning, match="the eager learner takes over from the compiled one: precision='bf16'"):
+            model.train(1, 16)
+        assert not model._trainer.learner.has_own_threads
 
 
 def test_default_type_of_torch():
@@ -294,9 +363,8 @@ def test_without_the_library_fused_takes_over(monkeypatch, capsys):
 
 
 def test_what_it_leaves_to_fused():
-    """Products in bfloat16, and more layers or critics than there is room for."""
+    """More layers or critics than there is room for."""
     for kwargs, settings, reason in (
-        ({}, UpdateSettings(precision="bf16"), "precision='bf16'"),
         (dict(net_arch=[2] * 20), UpdateSettings(), "21 layers"),
         (dict(n_critics=20), UpdateSettings(), "20 critics"),
     ):
@@ -304,6 +372,19 @@ def test_what_it_leaves_to_fused():
         assert reason in CompiledLearner.reason_against(policy, settings)
         assert FusedLearner.reason_against(policy, settings) is None
     assert "bfloat16" in CompiledLearner.reason_against(make_model(dtype=th.bfloat16).policy, UpdateSettings())
+
+
+def test_where_bfloat16_is_slow_fused_takes_it(monkeypatch):
+    """Intel's processors have units of their own for it, which torch uses; nothing here rounds numbers of 64 bits."""
+    in_bf16 = UpdateSettings(precision="bf16")
+    assert "float32" in CompiledLearner.reason_against(make_model().policy, in_bf16)
+    monkeypatch.setattr(compiled.native, "library", lambda type_name: None if type_name == "bf16" else library(type_name))
+    policy = make_model(dtype=th.float32).policy
+    assert "a processor that is fast with it" in CompiledLearner.reason_against(policy, in_bf16)
+    assert FusedLearner.reason_against(policy, in_bf16) is None
+    monkeypatch.setattr("sb3_ddpg_ext.learners.torch_settings.has_amx", lambda: False)
+    with pytest.warns(UserWarning, match="brings nothing with learner='fused'"):
+        assert DDPG("MlpPolicy", "Pendulum-v1", precision="bf16", **SMALL).learner_name == "fused"
 
 
 def test_structures_are_those_of_the_libraries(monkeypatch):

@@ -1,6 +1,7 @@
 """Critic and actor with their options, against the same by hand; BatchNorm, weight decay and the paper's networks."""
 
 import math
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -535,6 +536,7 @@ WRONG = [
     (dict(target_q_range=(1, 2, 3)), "a pair"),
     (dict(target_q_range=(2, 1)), "low < high"),
     (dict(critic_weight_decay=-1), ">= 0"),
+    (dict(critic_weight_decay=0.1, optimizer_kwargs=dict(weight_decay=0.1)), "left out"),
     (dict(output_norm=0), ">= 1e-30"),
     (dict(dqda_clip=-1), ">= 1e-30"),
     (dict(preactivation_penalty=-1), ">= 0"),
@@ -547,6 +549,7 @@ WRONG = [
     (dict(critic="categorical", popart=True), "fixed"),
     (dict(popart=True, target_networks=False), "in one pass"),
     (dict(inverting_gradients=True, output_norm=1.0), "takes away"),
+    (dict(actor_norm=partial(nn.GroupNorm, 1), net_arch=[1]), "actor_norm.*more than 1 value"),  # not for one observation
 ]
 
 

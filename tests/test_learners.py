@@ -689,7 +689,7 @@ def test_bf16_without_amx_is_warned_of(monkeypatch):
     """Where it brings nothing."""
     monkeypatch.setattr("sb3_ddpg_ext.learners.torch_settings.has_amx", lambda: False)
     with pytest.warns(UserWarning, match="precision='bf16' brings nothing"):
-        DDPG("MlpPolicy", "Pendulum-v1", precision="bf16", **SMALL)
+        DDPG("MlpPolicy", "Pendulum-v1", learner="fused", precision="bf16", **SMALL)
 
 
 def flags():
@@ -777,7 +777,7 @@ def test_without_the_setting_of_torch_2_9(monkeypatch):
     before = flags()
     kwargs = SMALL | dict(policy_kwargs=dict(net_arch=[256, 256]), batch_size=64)
     with pytest.warns(UserWarning, match="bf16"):
-        DDPG("MlpPolicy", "Pendulum-v1", learning_starts=10, precision="bf16", **kwargs).learn(15)
+        DDPG("MlpPolicy", "Pendulum-v1", learner="fused", learning_starts=10, precision="bf16", **kwargs).learn(15)
     assert flags() == before
 
 

@@ -38,8 +38,8 @@ class CompiledLearner(LinkedLearner):
             return f"parameters are of {next(policy.actor.parameters()).dtype}"
         if native.library(type_name) is None:
             return "the package was installed without its compiled library"
-        if settings.precision != "float32":
-            return f"precision={settings.precision!r}"
+        if settings.precision == "bf16" and _library(type_name, settings) is None:
+            return f"precision='bf16' needs parameters of float32, not of {type_name}, and a processor that is fast with it"
         if (reason := super().reason_against(policy, settings)) is not None:
             return reason
         n_inputs = [plain_layers(net)[0].linear.weight.shape[1] for net in sequentials(policy)]
@@ -57,13 +57,14 @@ class CompiledLearner(LinkedLearner):
         return self.eager is None
 
     def _is_linked(self) -> bool:
-        return self.settings.precision == "float32" and super()._is_linked()  # the settings may have changed
+        return super()._is_linked() and self.settings.precision == self.precision  # the settings may have changed
 
     def _link(self) -> None:
         super()._link()
         policy = self.policy
         self.dtype = self.online.values.dtype
-        self.library: Any = native.library(native.TYPE_NAMES[str(self.dtype)])
+        self.precision = self.settings.precision
+        self.library: Any = _library(native.TYPE_NAMES[str(self.dtype)], self.settings)
         self.plans: dict[tuple[int, int], _Plan] = {}  # for each size of a batch and number of threads
         self.tempo: dict[int, Tempo] = {}  # for each size of a batch
         self.step = native.Step()
@@ -179,6 +180,13 @@ class _Plan:
             own.beta1, own.beta2 = of_torch["betas"]
             own.epsilon, own.weight_decay = of_torch["eps"], of_torch["weight_decay"]
             own.is_decoupled = of_torch["decoupled_weight_decay"]
+
+
+def _library(type_name: str, settings: UpdateSettings) -> Any:
+    """For these numbers, and rounded ones where they are wanted; None if there is none."""
+    if settings.precision == "bf16":
+        return native.library("bf16") if type_name == "float" else None
+    return native.library(type_name)
 
 
 def _groups_of(optimizer: th.optim.Optimizer) -> dict[int, int]:

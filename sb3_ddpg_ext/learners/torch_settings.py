@@ -131,13 +131,18 @@ def has_amx() -> bool:
     return MATMUL is not None and "amx_bf16" in cpu_info()
 
 
-def warn_if_bf16_is_slow(precision: str, device: th.device) -> None:
+def warn_if_bf16_is_slow(precision: str, device: th.device, learner: str) -> None:
     """
     :param precision: of the updates
     :param device: of the networks
+    :param learner: the name of what makes the updates
     """
-    if precision == "bf16" and device.type == "cpu" and not has_amx():
-        warnings.warn("precision='bf16' brings nothing on this processor, which has no AMX", stacklevel=3)
+    if precision == "bf16" and device.type == "cpu" and not has_amx() and learner != "compiled":
+        warnings.warn(
+            f"precision='bf16' brings nothing with learner={learner!r} on this processor: it needs AMX, or AVX512_BF16 of "
+            "AMD's and the compiled learner",
+            stacklevel=5,
+        )
 
 
 @functools.cache

@@ -14,10 +14,12 @@ LEVELS = ("avx512", "avx2", "plain")  # the best first
 @functools.cache
 def library(type_name: str, level: str | None = None) -> ctypes.CDLL | None:
     """
-    :param type_name: ``"float"`` or ``"double"``, of the numbers
+    :param type_name: of the numbers: ``"float"`` or ``"double"``; ``"bf16"`` for floats that are rounded before large products
     :param level: of the processor, one of ``LEVELS``; None for the best one that was built and runs here
     :return: the library; None if there is none
     """
+    if type_name == "bf16" and not rounds_well():
+        return None
     if level is None:
         return next((found for each in levels_here() if (found := library(type_name, each)) is not None), None)
     opened = _opened(level, type_name)
@@ -37,6 +39,13 @@ def levels_here() -> tuple[str, ...]:
     if plain is None:
         return ()
     return tuple(level for i, level in enumerate(LEVELS) if i >= plain.best_level() and _opened(level, "float") is not None)
+
+
+@functools.cache
+def rounds_well() -> bool:
+    """Whether this processor multiplies numbers of bfloat16 faster than others."""
+    plain = _opened("plain", "float")
+    return plain is not None and bool(plain.rounds_well())
 
 
 def _opened(level: str, type_name: str) -> ctypes.CDLL | None:

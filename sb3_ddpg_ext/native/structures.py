@@ -18,7 +18,9 @@ class Layer(ctypes.Structure):
         *((name, c_void_p) for name in ("weight", "bias", "norm_weight", "norm_bias")),
         ("n_in", c_long), ("n_out", c_long), ("activation", c_int), ("alpha", c_double), ("epsilon", c_double),
         *((name, c_void_p) for name in ("outputs", "before", "standardised", "rstd", "gradient", "norm_gradient", "rows")),
-        ("row", c_long),
+        ("row", c_long), ("in_pairs", c_int),
+        *((name, c_void_p) for name in ("weight_pairs", "weight_columns", "input_pairs", "gradient_pairs", "gradient_columns",
+                                        "output_columns")),
     ]  # fmt: skip
 
 

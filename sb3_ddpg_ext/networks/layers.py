@@ -212,14 +212,15 @@ def uses_batch_statistics(network: nn.Module) -> bool:
 @th.no_grad()
 def check_network(network: nn.Module, n_inputs: int, n_outputs: int) -> None:
     """
-    Try a network on two inputs, without leaving a trace in its statistics.
+    Try a network on one input and on two, without leaving a trace in its statistics.
 
     :raises ValueError: if it does not give finite numbers of shape (batch, n_outputs)
     """
-    with evaluating(network):
-        outputs = network(th.linspace(-1, 1, 2 * n_inputs, dtype=next(network.parameters()).dtype).view(2, n_inputs))
-    if outputs.shape != (2, n_outputs) or not outputs.isfinite().all():
-        raise ValueError(f"it gave {outputs}, of which the shape must be {(2, n_outputs)}")
+    for n in (1, 2):
+        with evaluating(network):
+            outputs = network(th.linspace(-1, 1, n * n_inputs, dtype=next(network.parameters()).dtype).view(n, n_inputs))
+        if outputs.shape != (n, n_outputs) or not outputs.isfinite().all():
+            raise ValueError(f"it gave {outputs}, of which the shape must be {(n, n_outputs)}")
 
 
 @contextmanager

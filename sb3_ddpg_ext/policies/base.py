@@ -167,7 +167,7 @@ class DDPGPolicy(TD3Policy):
         if options.critic_weight_decay > 0:
             self.critic.optimizer = optimizer_with_decay(
                 self.critic, self.optimizer_class, options.critic_weight_decay, options.decoupled_weight_decay,
-                lr_schedule(1), **self.optimizer_kwargs,
+                lr_schedule(1), self.optimizer_kwargs,
             )  # fmt: skip
 
     def make_features_extractor(self) -> BaseFeaturesExtractor:

@@ -25,6 +25,11 @@ typedef struct {
     real *norm_gradient;       /* likewise: by what LayerNorm gives out */
     real *rows;                /* (n, row): the outputs again, a row for each transition; not of the last layer */
     long row;
+
+    int in_pairs; /* whether the layer's products are of rounded numbers, which are here along the sum of a product to come: */
+    real *weight_pairs, *weight_columns;     /* (n_out, n_pairs(n_in)), (n_pairs(n_out), n_in) */
+    real *input_pairs, *gradient_pairs;      /* (blocks, n_pairs(n_in), width), (blocks, n_pairs(n_out), width) */
+    real *gradient_columns, *output_columns; /* (blocks, n_out, width / 2); of the outputs if the next layer rounds them */
 } Layer;
 
 typedef struct {
@@ -89,8 +94,16 @@ static void normalise_backward(Layer *layer, Block block) {
 static void forward(Network *network, const real *x, Block block) {
     for (Layer *layer = network->layers; layer <= last_of(network); layer++) {
         real *outputs = of_block(layer->outputs, layer, block);
-        product((Left){layer->weight, layer->n_in, 1, 0}, (Right){x, block.width, 0}, layer->n_out, (Depth){1, layer->n_in},
-                FROM_BIAS, layer->bias, (Output){outputs, block.width, block.whole});
+        const Output out = {outputs, block.width, block.whole};
+        if (layer->in_pairs) {
+            const long n = n_pairs(layer->n_in);
+            real *pairs = layer->input_pairs + block.number * n * block.width;
+            pair_rows(x, block.width, layer->n_in, block.whole, pairs, block.width);
+            product_of_pairs((Left){layer->weight_pairs, n, 1, 0}, (Right){pairs, block.width, 0}, layer->n_out, (Depth){1, n},
+                             FROM_BIAS, layer->bias, out);
+        } else
+            product((Left){layer->weight, layer->n_in, 1, 0}, (Right){x, block.width, 0}, layer->n_out, (Depth){1, layer->n_in},
+                    FROM_BIAS, layer->bias, out);
         if (layer->norm_weight) normalise(layer, block);
         real *before = needs_input(layer) ? of_block(layer->before, layer, block) : NULL;
         for (long i = 0; layer->activation != NONE && i < layer->n_out; i++)
@@ -102,11 +115,22 @@ static void forward(Network *network, const real *x, Block block) {
     }
 }
 
-/* What parameter_gradients() needs of a forward pass beside the gradients. */
+/* What parameter_gradients() needs of both passes beside the gradients. */
 static void keep_rows(Network *network, Block block) {
-    for (Layer *layer = network->layers; layer < last_of(network); layer++)
-        transpose(of_block(layer->outputs, layer, block), block.width, layer->n_out, block.n,
-                  layer->rows + block.number * block.width * layer->row, layer->row);
+    const long first = block.number * block.width, half = block.width / 2;
+    for (Layer *layer = network->layers; layer <= last_of(network); layer++) {
+        const real *outputs = of_block(layer->outputs, layer, block);
+        if (layer->in_pairs)
+            pair_columns(of_block(layer->gradient, layer, block), block.width, layer->n_out, block.n,
+                         layer->gradient_columns + block.number * layer->n_out * half, half);
+        if (layer == last_of(network)) return;
+        if (layer[1].in_pairs) {
+            real *columns = layer->output_columns + block.number * layer->n_out * half;
+            pair_columns(outputs, block.width, layer->n_out, block.n, columns, half);
+            transpose(columns, half, layer->n_out, n_pairs(block.n), layer->rows + first / 2 * layer->row, layer->row);
+        } else
+            transpose(outputs, block.width, layer->n_out, block.n, layer->rows + first * layer->row, layer->row);
+    }
 }
 
 /*
@@ -126,8 +150,17 @@ static void backward(Network *network, Block block, real *inputs, long first, lo
         const int is_first = layer == network->layers;
         if (is_first && !inputs) return;
         real *to = is_first ? inputs : of_block(layer[-1].gradient, &layer[-1], block);
-        product((Left){layer->weight + (is_first ? first : 0), 1, layer->n_in, 0}, (Right){gradient, block.width, 0},
-                is_first ? n : layer->n_in, (Depth){1, layer->n_out}, FROM_ZERO, NULL, (Output){to, block.width, block.whole});
+        const long skipped = is_first ? first : 0, wanted = is_first ? n : layer->n_in;
+        const Output out = {to, block.width, block.whole};
+        if (layer->in_pairs) {
+            const long n_rows = n_pairs(layer->n_out);
+            real *pairs = layer->gradient_pairs + block.number * n_rows * block.width;
+            pair_rows(gradient, block.width, layer->n_out, block.whole, pairs, block.width);
+            product_of_pairs((Left){layer->weight_columns + skipped, 1, layer->n_in, 0}, (Right){pairs, block.width, 0}, wanted,
+                             (Depth){1, n_rows}, FROM_ZERO, NULL, out);
+        } else
+            product((Left){layer->weight + skipped, 1, layer->n_in, 0}, (Right){gradient, block.width, 0}, wanted,
+                    (Depth){1, layer->n_out}, FROM_ZERO, NULL, out);
     }
 }
 
@@ -152,14 +185,16 @@ static real sum_of_unit(const real *a, const real *b, const Layer *layer, long u
 /* The gradients of the parameters of units [first, last), summed over n transitions with the inputs x, after backward(). */
 static void parameter_gradients(const Layer *layer, const real *x, long x_row, long n, long width, long first, long last,
                                 Gradients to) {
-    const long n_whole = n / width;
+    void (*const multiply)(Left, Right, long, Depth, enum Start, const real *, Output) = layer->in_pairs ? product_of_pairs : product;
+    const real *gradients = layer->in_pairs ? layer->gradient_columns : layer->gradient;
+    const long n_whole = n / width, rest = n % width, terms = layer->in_pairs ? width / 2 : width;
     const Output out = {to.weight + first * layer->n_in, layer->n_in, layer->n_in};
-    const Left a = {layer->gradient + first * width, width, 1, layer->n_out * width};
-    const Right b = {x, x_row, width * x_row};
-    product(a, b, last - first, (Depth){n_whole, width}, FROM_ZERO, NULL, out);
-    if (n % width)
-        product((Left){a.values + n_whole * a.part, a.row, a.depth, 0}, (Right){b.values + n_whole * b.part, b.row, 0}, last - first,
-                (Depth){1, n % width}, n_whole ? FROM_OUTPUT : FROM_ZERO, NULL, out);
+    const Left a = {gradients + first * terms, terms, 1, layer->n_out * terms};
+    const Right b = {x, x_row, terms * x_row};
+    multiply(a, b, last - first, (Depth){n_whole, terms}, FROM_ZERO, NULL, out);
+    if (rest)
+        multiply((Left){a.values + n_whole * a.part, a.row, a.depth, 0}, (Right){b.values + n_whole * b.part, b.row, 0}, last - first,
+                 (Depth){1, layer->in_pairs ? n_pairs(rest) : rest}, n_whole ? FROM_OUTPUT : FROM_ZERO, NULL, out);
     for (long unit = first; unit < last; unit++) {
         to.bias[unit] = sum_of_unit(layer->gradient, NULL, layer, unit, n, width);
         if (!layer->norm_weight) continue;

@@ -1,6 +1,6 @@
-/* Products of matrices. */
+/* Products of matrices. With `in_pairs` the terms are words of two rounded numbers each, see pairs.h. */
 #pragma once
-#include "vectors.h"
+#include "pairs.h"
 
 enum { DEPTH = 150 }; /* terms of a sum that are added at a time: so much of B stays in the first cache */
 
@@ -27,7 +27,7 @@ typedef struct {
 enum Start { FROM_ZERO, FROM_BIAS, FROM_OUTPUT };
 
 /* A tile of C, which stays in registers while its sums grow. */
-INLINE void tile(const int rows, const int vectors, Left a, Right b, Depth depth, enum Start start, const real *bias, Output c) {
+INLINE void tile(const int in_pairs, const int rows, const int vectors, Left a, Right b, Depth depth, enum Start start, const real *bias, Output c) {
     vec sums[12][4];
 #pragma GCC unroll 12
     for (int i = 0; i < rows; i++)
@@ -42,9 +42,10 @@ INLINE void tile(const int rows, const int vectors, Left a, Right b, Depth depth
             for (int j = 0; j < vectors; j++) terms[j] = load(right + j * V);
 #pragma GCC unroll 12
             for (int i = 0; i < rows; i++) {
-                const real factor = left[i * a.row];
+                const real *factor = left + i * a.row;
 #pragma GCC unroll 4
-                for (int j = 0; j < vectors; j++) sums[i][j] += factor * terms[j];
+                for (int j = 0; j < vectors; j++)
+                    sums[i][j] = in_pairs ? add_pairs(sums[i][j], factor, terms[j]) : sums[i][j] + *factor * terms[j];
             }
         }
     }
@@ -55,31 +56,32 @@ INLINE void tile(const int rows, const int vectors, Left a, Right b, Depth depth
 }
 
 /* A column of tiles. */
-INLINE void strip(const int rows, const int vectors, Left a, Right b, long m, Depth depth, enum Start start, const real *bias,
-                  Output c) {
+INLINE void strip(const int in_pairs, const int rows, const int vectors, Left a, Right b, long m, Depth depth, enum Start start,
+                  const real *bias, Output c) {
     const int sizes[4] = {rows, 4, 2, 1};
     long i = 0;
 #pragma GCC unroll 4
     for (int size = 0; size < 4; size++)
         for (; i + sizes[size] <= m; i += sizes[size]) {
             const Left left = {a.values + i * a.row, a.row, a.depth, a.part};
-            tile(sizes[size], vectors, left, b, depth, start, bias + i, (Output){c.values + i * c.row, c.row, c.n_columns});
+            tile(in_pairs, sizes[size], vectors, left, b, depth, start, bias + i,
+                 (Output){c.values + i * c.row, c.row, c.n_columns});
         }
 }
 
-static void few_terms(Left a, Right b, long m, Depth depth, enum Start start, const real *bias, Output c) {
+INLINE void few_terms(const int in_pairs, Left a, Right b, long m, Depth depth, enum Start start, const real *bias, Output c) {
     for (long j = 0; j < c.n_columns; j += WIDE * V) {
         const long vectors = (c.n_columns - j + V - 1) / V;
         const Right right = {b.values + j, b.row, b.part};
         const Output out = {c.values + j, c.row, c.n_columns - j};
         if (WIDE == 4 && vectors >= 4)
-            strip(6, 4, a, right, m, depth, start, bias, out);
+            strip(in_pairs, 6, 4, a, right, m, depth, start, bias, out);
         else if (WIDE == 4 && vectors == 3)
-            strip(8, 3, a, right, m, depth, start, bias, out);
+            strip(in_pairs, 8, 3, a, right, m, depth, start, bias, out);
         else if (vectors >= 2)
-            strip(WIDE == 4 ? 12 : 6, 2, a, right, m, depth, start, bias, out);
+            strip(in_pairs, WIDE == 4 ? 12 : 6, 2, a, right, m, depth, start, bias, out);
         else
-            strip(12, 1, a, right, m, depth, start, bias, out);
+            strip(in_pairs, 12, 1, a, right, m, depth, start, bias, out);
     }
 }
 
@@ -87,7 +89,7 @@ static void few_terms(Left a, Right b, long m, Depth depth, enum Start start, co
  * C = A B, A B + bias(i), or C + A B, of m rows. Each number of C is summed in one order, whatever the size of C is.
  * B is read up to the end of a vector, with which nothing is done but to fill C where it has room.
  */
-static void product(Left a, Right b, long m, Depth depth, enum Start start, const real *bias, Output c) {
+INLINE void sums_of_products(const int in_pairs, Left a, Right b, long m, Depth depth, enum Start start, const real *bias, Output c) {
     const long n_pieces = (depth.terms + DEPTH - 1) / DEPTH;      /* of a part */
     const long piece = (depth.terms + n_pieces - 1) / n_pieces;   /* terms */
     const long at_once = n_pieces == 1 ? DEPTH / depth.terms : 1; /* parts */
@@ -97,8 +99,16 @@ static void product(Left a, Right b, long m, Depth depth, enum Start start, cons
             const Right right = {b.values + p * b.part + k * b.row, b.row, b.part};
             const Depth some = {depth.n_parts - p < at_once ? depth.n_parts - p : at_once,
                                 depth.terms - k < piece ? depth.terms - k : piece};
-            few_terms(left, right, m, some, start, bias, c);
+            few_terms(in_pairs, left, right, m, some, start, bias, c);
         }
+}
+
+static void product(Left a, Right b, long m, Depth depth, enum Start start, const real *bias, Output c) {
+    sums_of_products(0, a, b, m, depth, start, bias, c);
+}
+
+static void product_of_pairs(Left a, Right b, long m, Depth depth, enum Start start, const real *bias, Output c) {
+    if (ROUNDS) sums_of_products(1, a, b, m, depth, start, bias, c);
 }
 
 /* to(j, i) = from(i, j) of V rows and V columns, by exchanging ever larger blocks. */

@@ -6,7 +6,7 @@
 #include "network.h"
 #include "pool.h"
 
-enum { MAX_CRITICS = 16, UNITS = 48, HUBER = 1, MEAN = 1 };
+enum { MAX_CRITICS = 16, UNITS = 48, LARGE = 64, HUBER = 1, MEAN = 1 };
 
 /* A minibatch and the settings of its update, by the caller; and what comes out. */
 typedef struct {
@@ -61,7 +61,7 @@ static size_t in_vectors(size_t n) { return (n + V - 1) / V * V; }
 static size_t lay_out_network(const Plan *plan, Network *network, int learns, real *memory, size_t at) {
     const size_t columns = plan->n_blocks * plan->width;
     for (Layer *layer = network->layers; layer <= last_of(network); layer++) {
-        const int norm = layer->norm_weight != NULL;
+        const int norm = layer->norm_weight != NULL, pairs = layer->in_pairs;
         const size_t size = layer->n_out * columns;
         layer->row = row_length(layer->n_out);
         struct { real **what; size_t size; } parts[] = {
@@ -69,6 +69,12 @@ static size_t lay_out_network(const Plan *plan, Network *network, int learns, re
             {&layer->rstd, norm ? columns : 0}, {&layer->gradient, learns ? size : 0},
             {&layer->norm_gradient, learns && norm ? size : 0},
             {&layer->rows, learns && layer < last_of(network) ? columns * layer->row : 0},
+            {&layer->weight_pairs, pairs ? layer->n_out * n_pairs(layer->n_in) : 0},
+            {&layer->weight_columns, pairs && learns ? n_pairs(layer->n_out) * layer->n_in : 0},
+            {&layer->input_pairs, pairs ? n_pairs(layer->n_in) * columns : 0},
+            {&layer->gradient_pairs, pairs && learns ? n_pairs(layer->n_out) * columns : 0},
+            {&layer->gradient_columns, pairs && learns ? size / 2 : 0},
+            {&layer->output_columns, learns && layer < last_of(network) && layer[1].in_pairs ? size / 2 : 0},
         };
         for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
             if (memory && parts[i].size) *parts[i].what = memory + at;
@@ -76,6 +82,12 @@ static size_t lay_out_network(const Plan *plan, Network *network, int learns, re
         }
     }
     return at;
+}
+
+/* The products of large layers are of rounded numbers; observations, actions and what the networks give out are not rounded. */
+static void choose_pairs(Network *network) {
+    for (Layer *layer = network->layers + 1; layer <= last_of(network); layer++)
+        layer->in_pairs = ROUNDS && layer->n_in >= LARGE && layer->n_out >= LARGE;
 }
 
 static size_t lay_out(Plan *plan, real *memory) {
@@ -231,8 +243,8 @@ static void critic_block(void *context, long item) {
         }
     }
     for (int c = 0; c < plan->n_critics; c++) {
-        keep_rows(&plan->critics[c], block);
         backward(&plan->critics[c], block, NULL, 0, 0);
+        keep_rows(&plan->critics[c], block);
     }
 }
 
@@ -260,8 +272,8 @@ static void actor_block(void *context, long item) {
             plan->losses[first + j] += step->action_l2 / plan->n_actions * action * action;
             gradient[k * block.width + j] += 2 * step->action_l2 / (plan->n * plan->n_actions) * action;
         }
-    keep_rows(&plan->actor, block);
     backward(&plan->actor, block, NULL, 0, 0);
+    keep_rows(&plan->actor, block);
 }
 
 static void make_gradients(void *context, long item) {
@@ -291,6 +303,21 @@ static void move_targets(void *context, long item) {
     }
 }
 
+/* Round the weights of a piece to pairs. */
+static void round_weights(Layer *layer, long first, long last, int learns) {
+    const real *weights = layer->weight + first * layer->n_in;
+    const long n = last - first, row = n_pairs(layer->n_in);
+    pair_columns(weights, layer->n_in, n, layer->n_in, layer->weight_pairs + first * row, row);
+    if (learns) pair_rows(weights, layer->n_in, n, layer->n_in, layer->weight_columns + first / 2 * layer->n_in, layer->n_in);
+}
+
+static void round_all_weights(void *context, long item) {
+    const Piece *piece = &((const Plan *)context)->side->pieces[item];
+    if (!piece->layer->in_pairs) return;
+    round_weights(piece->layer, piece->first, piece->last, 1);
+    if (piece->target != piece->layer) round_weights(piece->target, piece->first, piece->last, 0);
+}
+
 /* Take the step, and let the targets follow. */
 static void follow_gradients(void *context, long item) {
     const Plan *plan = context;
@@ -301,6 +328,7 @@ static void follow_gradients(void *context, long item) {
         if (part.n) adam_step(adam, part.group, part.parameters - adam->values, part.n);
     }
     if (plan->step->updates_targets) move_targets(context, item);
+    if (piece->layer->in_pairs) round_weights(piece->layer, piece->first, piece->last, 1); /* for the actor's loss */
 }
 
 static void gradients_and_step(void *context, long item) {
@@ -354,6 +382,8 @@ Plan *plan_new(const Plan *given) {
     if (!plan) return NULL;
     *plan = *given;
     plan->n_blocks = (plan->n + plan->width - 1) / plan->width;
+    choose_pairs(&plan->actor), choose_pairs(&plan->actor_target);
+    for (int c = 0; c < plan->n_critics; c++) choose_pairs(&plan->critics[c]), choose_pairs(&plan->critics_target[c]);
     const size_t size = in_vectors(lay_out(plan, NULL)) * sizeof(real);
     cut_all(plan);
     plan->memory = aligned_alloc(BYTES, size);
@@ -376,6 +406,7 @@ void plan_free(Plan *plan) {
 void plan_update(Plan *plan, Step *step) {
     const unsigned before = flush_denormals();
     plan->step = step;
+    if (ROUNDS) share_out_pieces(plan, &plan->of_critics, round_all_weights), share_out_pieces(plan, &plan->of_actor, round_all_weights);
     share_out(step->n_threads, critic_block, plan, plan->n_blocks);
     step->critic_loss = mean_of(plan->losses, plan->n_critics * plan->n, plan->n);
     take_step(plan, &plan->of_critics);
@@ -396,6 +427,19 @@ void act(const Network *network, const real *observations, long n, real *memory,
 /* For the caller, to see that both mean the same by them. */
 long size_of_plan(void) { return sizeof(Plan); }
 long size_of_step(void) { return sizeof(Step); }
+
+/*
+ * Whether this processor multiplies pairs of bfloat16 as fast as single floats. Some of Intel's have the instruction, too, at a
+ * quarter of that rate.
+ */
+int rounds_well(void) {
+#if defined __x86_64__
+    __builtin_cpu_init();
+    return __builtin_cpu_is("amd") && __builtin_cpu_supports("avx512bf16");
+#else
+    return 0;
+#endif
+}
 
 /* The first of Python's LEVELS that this processor has. */
 int best_level(void) {
