@@ -40,7 +40,15 @@ from sb3_ddpg_ext.explorer import Explorer, is_same_noise, needs_preparing, prep
 from sb3_ddpg_ext.files import written_whole
 from sb3_ddpg_ext.finite import NOT_FINITE, are_finite
 from sb3_ddpg_ext.learners import Learner, UpdateSettings
-from sb3_ddpg_ext.model_file import check_finite_parameters, check_trusted, read_parameters, without_pickle, write_model
+from sb3_ddpg_ext.model_file import (
+    blamed_on,
+    check_finite_parameters,
+    check_optimizer,
+    check_trusted,
+    read_parameters,
+    without_pickle,
+    write_model,
+)
 from sb3_ddpg_ext.noise import Noise
 from sb3_ddpg_ext.noise.base import PerturbedActor
 from sb3_ddpg_ext.plan import Plan
@@ -678,6 +686,8 @@ class DDPG(OffPolicyAlgorithm):
         before: Any = deepcopy(self.get_parameters())
         try:
             super().set_parameters(parameters, exact_match, device)
+            for net in (self.policy.actor, self.policy.critic):
+                check_optimizer(net.optimizer)
         except Exception:
             super().set_parameters(before)
             raise
@@ -719,14 +729,16 @@ class DDPG(OffPolicyAlgorithm):
         checkpoint = CheckpointFile(path) if env is not None and is_checkpoint(path) else None
         if checkpoint is not None and (pickles := checkpoint.pickles):
             check_trusted(f"path={str(path)!r} has {', '.join(pickles)} as pickles", trusted)
-        stream, objects = without_pickle(path, custom_objects, trusted)
+        stream, objects = without_pickle(path, custom_objects, trusted, cls)
         dim = int(np.prod(objects["action_space"].shape)) if "action_space" in objects else 1
         if checkpoint is not None and is_same_noise(kwargs.get("action_noise"), objects.get("action_noise"), dim):
             del kwargs["action_noise"]  # it goes on where it was
         force_reset = force_reset and checkpoint is None
-        model = super().load(stream, env, device, objects, print_system_info, force_reset, **kwargs)  # type: ignore[arg-type]
+        with blamed_on(path):
+            model = super().load(stream, env, device, objects, print_system_info, force_reset, **kwargs)  # type: ignore[arg-type]
         if checkpoint is not None:
-            model.go_on_from(checkpoint)
+            with blamed_on(path):
+                model.go_on_from(checkpoint)
         elif kwargs.get("action_noise") is not None:
             model.action_noise = model._prepared(kwargs["action_noise"])
         elif kwargs.get("seed") is not None:

@@ -1,12 +1,10 @@
 """Files of models: beside what Stable-Baselines3 writes, a member that is read without a pickle."""
 
+import inspect
 import io
 import json
-import pickle
-import struct
 import warnings
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import singledispatch
@@ -15,18 +13,17 @@ from itertools import pairwise
 from typing import Any
 
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from sb3_ddpg_ext.files import opened
-from sb3_ddpg_ext.packing import CannotPack, Packer, check_archive, read_packed, write_packed
+from sb3_ddpg_ext.packing import DAMAGE, CannotPack, Packer, check_archive, read_packed, write_packed
 from sb3_ddpg_ext.validation import check_choice, check_instance, check_integer
 
 MEMBER, FORMAT, VERSION = "model.json", "sb3_ddpg_ext model", 1
 DATA, SERIALIZED = "data", ":serialized:"  # of Stable-Baselines3's files
-# What zipfile, zlib, json, NumPy, torch and the file system raise for damaged archives.
-DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, pickle.UnpicklingError, LookupError, EOFError, OSError,
-          NotImplementedError, RuntimeError, RecursionError, MemoryError, ArithmeticError, AttributeError, TypeError,
-          ValueError)  # fmt: skip
+VARIABLES = "pytorch_variables.pth"  # likewise; no DDPG has any
+NOT_OF_A_FILE = ("env", "policy_aliases")  # attributes that no file of ours has, and that a model would obey
 WITHOUT_TRUST = ("tensorboard_log",)  # paths in a file that is not trusted, which are not followed
 BUFFER_PATHS = ("path", "demonstrations", "demonstration_share")
 OF_RETURNS = ("v_min", "v_max")  # in policy_kwargs: no sizes
@@ -45,7 +42,7 @@ def write_model(file: BufferedIOBase, save: Callable[[BufferedIOBase], None], at
         packer, packed, pickled = Packer(), {}, {}
         for name in json.loads(archive.read(DATA)):
             try:
-                packed[name] = packer.pack(attributes[name])
+                packed[name] = packer.attempt(attributes[name])
             except CannotPack as reason:
                 pickled[name] = str(reason)
         about = dict(format=FORMAT, version=VERSION, attributes=packed, pickled=pickled)
@@ -69,6 +66,23 @@ def damage_named(name: str) -> Iterator[None]:
         raise ValueError(f"path={name!r} must be a file that save has written, undamaged ({error})") from error
 
 
+@contextmanager
+def blamed_on(path: Any) -> Iterator[None]:
+    """
+    Let the errors of a model that is made of a file name it. The reason may also be in what else was given for it.
+
+    :param path: the file
+    :raises ValueError: naming it
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except DAMAGE as error:  # after a ValueError, Stable-Baselines3 looks for the optimiser of a DQN
+        cause = error.__context__ if isinstance(error, KeyError) and error.__context__ is not None else error
+        raise ValueError(f"path={str(path)!r} cannot be loaded: {cause}") from error
+
+
 def read_parameters(path: Any, device: th.device | str) -> dict[str, Any]:
     """
     :param path: a file of a model, or an open one
@@ -88,7 +102,7 @@ def _archive(path: Any) -> Iterator[zipfile.ZipFile]:
 
 
 def without_pickle(
-    path: Any, custom_objects: dict[str, Any] | None, trusted: bool | None
+    path: Any, custom_objects: dict[str, Any] | None, trusted: bool | None, cls: type
 ) -> tuple[BufferedIOBase, dict[str, Any]]:
     """
     What ``BaseAlgorithm.load`` is to read instead of a file, so that it unpickles nothing that can be had otherwise.
@@ -96,6 +110,7 @@ def without_pickle(
     :param path: the file, or an open one
     :param custom_objects: a user's, which stand for the attributes of their names
     :param trusted: whether pickles may be read: False never, True silently, None with a warning
+    :param cls: of the model
     :return: a file in memory, and the objects to load it with
     :raises ValueError: if the file is damaged, needs a pickle that is not to be read, or has parameters that are not finite
     """
@@ -109,15 +124,19 @@ def without_pickle(
             _check_version(about)
             attributes = about["attributes"]
             data = {name: data.get(name) for name in (*attributes, *about["pickled"])}
+        data = {name: value for name, value in data.items() if name not in NOT_OF_A_FILE}
+        _check_names([name for name, value in data.items() if name in attributes or not is_pickled(value)], cls)
         objects = {name: unpacker.unpack(value) for name, value in attributes.items()} if unpacker else {}
         objects |= {name: value for name, value in given.items() if name in data}
-        others = [name for name in archive.namelist() if not name.startswith((DATA, MEMBER))]
+        objects = {name: value for name, value in objects.items() if name in data}
+        others = [name for name in archive.namelist() if not name.startswith((DATA, MEMBER)) and name != VARIABLES]
         members = {name: archive.read(name) for name in others}
     if pickled := [name for name, value in data.items() if name not in objects and is_pickled(value)]:
         what, way_out = f"has {', '.join(pickled)} as pickles", "Give them by custom_objects, or "
         check_trusted(f"path={str(path)!r} {what}", trusted, way_out)
     if trusted is False:
-        objects |= _bounded(objects, sum(map(len, members.values())), str(path))
+        with damage_named(str(path)):
+            objects |= _bounded(objects, sum(map(len, members.values())))
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr(DATA, json.dumps({name: None if name in objects else value for name, value in data.items()}))
@@ -125,7 +144,7 @@ def without_pickle(
             archive.writestr(name, content)
     with damage_named(str(path)):
         parameters = load_from_zip_file(stream, device="cpu", load_data=False)[1]
-    check_finite_parameters(parameters, f"path={str(path)!r}")
+        check_finite_parameters(parameters, "it")
     stream.seek(0)
     return stream, objects
 
@@ -165,22 +184,51 @@ def _check_version(about: dict[str, Any]) -> None:
         )
 
 
-def _bounded(objects: dict[str, Any], n_bytes: int, path: str) -> dict[str, Any]:
+def _check_names(names: list[str], cls: type) -> None:
+    """
+    :param names: of attributes that are no pickles
+    :param cls: of the model
+    :raises ValueError: if one would take the place of a method
+    """
+    for name in names:
+        of_class = inspect.getattr_static(cls, name, None)
+        if callable(of_class) or isinstance(of_class, property | classmethod | staticmethod):
+            raise ValueError(f"{name!r} must be an attribute of a model, not a method of {cls.__name__}")
+
+
+def _bounded(objects: dict[str, Any], n_bytes: int) -> dict[str, Any]:
     """
     What takes the place of paths in a file that is not trusted.
 
     :raises ValueError: if it asks for more than it brings
     """
     for name in ("buffer_size", "batch_size", "n_envs", "_stats_window_size", "n_steps"):
-        if check_integer(f"path={path!r}: {name}", objects.get(name, 1), at_least=1) > LARGEST_COUNT:
-            raise ValueError(f"path={path!r} has {name}={objects[name]!r}; it must be at most {LARGEST_COUNT}")
-    for width in _products(objects.get("policy_kwargs", {})):
-        if width > n_bytes:
-            raise ValueError(f"path={path!r} has policy_kwargs for more parameters than its {n_bytes} bytes can hold")
-    kwargs = {
-        name: value for name, value in dict(objects.get("replay_buffer_kwargs") or {}).items() if name not in BUFFER_PATHS
-    }
+        if check_integer(name, objects.get(name, 1), at_least=1) > LARGEST_COUNT:
+            raise ValueError(f"{name}={objects[name]!r} must be at most {LARGEST_COUNT}")
+    policy_kwargs, own = objects.get("policy_kwargs") or {}, objects.get("replay_buffer_kwargs") or {}
+    check_instance("policy_kwargs", policy_kwargs, dict, "a dict")
+    check_instance("replay_buffer_kwargs", own, dict, "a dict")
+    sizes = [_n_numbers(objects[name]) for name in ("observation_space", "action_space") if name in objects]
+    if sum(_products(policy_kwargs)) + sum(sizes) > n_bytes:
+        raise ValueError(f"policy_kwargs and spaces are of more numbers than there can be in its {n_bytes} bytes")
+    kwargs = {name: value for name, value in own.items() if name not in BUFFER_PATHS}
+    if max(_products(kwargs), default=0) > LARGEST_COUNT:
+        raise ValueError(f"replay_buffer_kwargs={kwargs!r:.200} must hold no number above {LARGEST_COUNT}")
     return dict.fromkeys(WITHOUT_TRUST) | {"replay_buffer_kwargs": kwargs}
+
+
+def _n_numbers(space: Any) -> int:
+    """
+    Inputs of a network for observations, or actions, of a space.
+
+    :raises ValueError: for something else, or a Box whose bounds are of another shape than itself
+    """
+    check_instance("a space", space, spaces.Space, "a space of gymnasium")
+    parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
+    for part in parts:
+        if isinstance(part, spaces.Box) and not part.low.shape == part.high.shape == part.shape:
+            raise ValueError(f"the bounds of a Box of the shape {part.shape} must have that shape, not {part.low.shape}")
+    return sum(spaces.flatdim(part) for part in parts)
 
 
 @singledispatch
@@ -213,8 +261,27 @@ def check_finite_parameters(parameters: dict[str, Any], name: str) -> None:
     :raises ValueError: if a number is not finite
     """
     for key, tensor in _tensors(parameters):
+        if tensor.layout is not th.strided or tensor.nbytes > tensor.untyped_storage().nbytes():
+            raise ValueError(f"{name} has in {key} a tensor of more numbers than are there")
         if tensor.is_floating_point() and not bool(th.isfinite(tensor).all()):
             raise ValueError(f"{name} has numbers in {key} that are not finite; all of them must be")
+
+
+def check_optimizer(optimizer: th.optim.Optimizer) -> None:
+    """
+    :param optimizer: into which a state has been loaded
+    :raises ValueError: if that cannot be the state for its parameters
+    """
+    for group in optimizer.param_groups:
+        for name, default in optimizer.defaults.items():
+            numbers = group[name] if isinstance(default, tuple) else [group[name]]
+            if isinstance(default, float | tuple) and not all(isinstance(each, float | int | th.Tensor) for each in numbers):
+                raise ValueError(f"the optimiser's {name}={group[name]!r} must be like {default!r}")
+        for parameter in group["params"]:
+            for name, of_parameter in optimizer.state[parameter].items():
+                if isinstance(of_parameter, th.Tensor) and of_parameter.shape not in (parameter.shape, ()):
+                    raise ValueError(f"the optimiser's {name} of a parameter of the shape {tuple(parameter.shape)} must have "
+                                     f"that shape, not {tuple(of_parameter.shape)}")  # fmt: skip
 
 
 @singledispatch

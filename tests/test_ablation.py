@@ -352,7 +352,7 @@ def test_factor_with_the_name_of_a_column():
 @pytest.mark.slow
 def test_killed_twenty_times(tmp_path):
     """A study killed at random moments has whole runs only, keeps those it had, makes none twice, and comes to its end."""
-    study = make_study(seeds=list(range(7)))
+    study = make_study(seeds=list(range(14)))
     chance = random.Random(0)
     args = argparse.Namespace(jobs=1, backend="processes", dry_run=False, drop_others=False, env=None, only=None)
     before: dict[tuple, dict] = {}
@@ -366,7 +366,7 @@ def test_killed_twenty_times(tmp_path):
             ablate.run_study(study, tmp_path, args)
             os._exit(0)
         if kills < 20:
-            time.sleep(chance.uniform(0.05, 0.4))
+            time.sleep(chance.uniform(0.05, 0.3))
             kills += 1
             os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

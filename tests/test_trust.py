@@ -7,8 +7,11 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 import warnings
 import zipfile
+from collections import Counter, OrderedDict, defaultdict, deque
+from enum import IntEnum
 
 import cloudpickle
 import gymnasium as gym
@@ -108,7 +111,7 @@ def test_payload_as_a_pickle_that_the_json_asks_for(tmp_path, flag):
     assert not flag.exists()
 
 
-@pytest.mark.parametrize("name", ["policy.pth", "actor.optimizer.pth", "pytorch_variables.pth"])
+@pytest.mark.parametrize("name", ["policy.pth", "actor.optimizer.pth"])
 def test_payload_among_the_parameters(name, saved, tmp_path, flag):
     """They are read as weights alone, by ``load`` and by ``set_parameters``."""
 
@@ -191,14 +194,102 @@ def test_sizes_are_bounded(name, value, saved, tmp_path):
         DDPG.load(path, trusted=False)
 
 
-def test_archives_that_would_grow_are_refused(saved, tmp_path):
-    """A gigabyte of zeros in a megabyte, which is refused before it is read."""
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("file", ["model.zip", "checkpoint.zip", "buffer.pkl"])
+def test_archives_that_would_grow_are_refused(file, method, saved, tmp_path):
+    """Zeros in a thousandth of their size are refused before they are read; other methods only claim a size."""
     path = tmp_path / "bomb.zip"
-    with zipfile.ZipFile(saved / "model.zip") as old, zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as new:
+    with zipfile.ZipFile(saved / file) as old, zipfile.ZipFile(path, "w", method) as new:
         for name in old.namelist():
             new.writestr(name, old.read(name))
-        new.writestr("zeros.pth", bytes(50_000_000))
-    with pytest.raises(ValueError, match=r"bomb\.zip.*would grow"):
+        new.writestr("zeros.json", bytes(50_000_000))
+    reason = "would grow" if method == zipfile.ZIP_DEFLATED else "must be stored or deflated"
+    model = DDPG("MlpPolicy", "Pendulum-v1", **SMALL)
+    load = model.load_replay_buffer if file == "buffer.pkl" else DDPG.load
+    with pytest.raises(ValueError, match=rf"bomb\.zip.*{reason}"):
+        load(path)
+
+
+def with_attributes(**attributes):
+    """A function that puts attributes into the JSON of a model."""
+
+    def change(content):
+        about = json.loads(content)
+        about["attributes"] |= attributes
+        return json.dumps(about)
+
+    return {"model.json": change}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "reason"),
+    [
+        (dict(_setup_model=None), "'_setup_model' must be an attribute"),
+        (dict(predict={"class": "torch.nn.modules.activation:ReLU"}), "'predict' must be"),
+        (dict(policy_kwargs={"dict": [["net_arch", [100] * 10_000]]}), "more numbers than"),
+        (dict(observation_space=Packer().pack(gym.spaces.MultiBinary(10**8))), "more numbers than"),
+        (dict(observation_space=None), "must be a space"),
+        (dict(action_space="x"), "must be a space"),
+        (dict(policy_kwargs=[1]), "policy_kwargs"),
+        (dict(replay_buffer_kwargs=5), "replay_buffer_kwargs"),
+        (dict(replay_buffer_kwargs={"dict": [["frame_stack", 10**10]]}), "replay_buffer_kwargs"),
+        (dict(gamma=9.9), "gamma=9.9"),
+        (dict(seed="x"), "seed='x'"),
+        (dict(num_timesteps="x"), "cannot be loaded"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else next(iter(value)),
+)
+def test_attributes_that_no_model_has(attributes, reason, saved, tmp_path):
+    """The error names the file, whatever comes of them."""
+    path = edited(saved / "model.zip", tmp_path / "evil.zip", **with_attributes(**attributes))
+    with pytest.raises(ValueError, match=rf"evil\.zip.*{reason}"):
+        DDPG.load(path, trusted=False)
+
+
+def test_no_module_is_imported_for_an_environment_in_a_file(saved, tmp_path, monkeypatch):
+    """gymnasium would import what stands before the colon of an id."""
+    (tmp_path / "module_of_a_file.py").write_text("raise SystemExit")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = edited(saved / "model.zip", tmp_path / "evil.zip", **with_attributes(env="module_of_a_file:X-v0"))
+    for trusted in (False, None, True):
+        assert DDPG.load(path, trusted=trusted, device="cpu").env is None
+
+
+def with_parameters(change):
+    """A function that changes what torch has saved."""
+
+    def poisoned(content):
+        state = th.load(io.BytesIO(content), weights_only=True)
+        changed = change(state)
+        stream = io.BytesIO()
+        th.save(state if changed is None else changed, stream)
+        return stream.getvalue()
+
+    return poisoned
+
+
+FIRST = "actor.mu.0.weight"
+
+
+@pytest.mark.parametrize(
+    ("member", "change", "reason"),
+    [
+        ("policy.pth", lambda state: state.update({FIRST: th.zeros(1).expand(10**12)}), "more numbers than are there"),
+        ("policy.pth", lambda state: state.update({FIRST: th.eye(3).to_sparse()}), "more numbers than are there"),
+        ("policy.pth", lambda state: state.update({FIRST: th.zeros(3)}), "size mismatch"),
+        ("policy.pth", lambda state: state.update({FIRST: "x"}), "cannot be loaded"),
+        ("policy.pth", lambda state: {key: value for key, value in state.items() if key != FIRST}, "Missing key"),
+        ("policy.pth", lambda state: [1], "cannot be loaded"),
+        ("actor.optimizer.pth", lambda state: {"a": 1}, "cannot be loaded"),
+        ("actor.optimizer.pth", lambda state: state["param_groups"][0].update(lr="x"), "lr='x'"),
+        ("actor.optimizer.pth", lambda state: state["state"][0].update(exp_avg=th.zeros(2)), "exp_avg of a parameter"),
+    ],
+    ids=range(9),
+)
+def test_parameters_that_no_model_has(member, change, reason, saved, tmp_path):
+    """The error names the file."""
+    path = edited(saved / "model.zip", tmp_path / "evil.zip", **{member: with_parameters(change)})
+    with pytest.raises(ValueError, match=rf"(?s)evil\.zip.*{reason}"):
         DDPG.load(path)
 
 
@@ -299,12 +390,45 @@ def test_arrays_generators_and_identity():
     assert back[3].normal() == np.random.RandomState(3).normal()
 
 
+def test_containers_and_bits_at_two_places():
+    """They are one again, also one that holds itself, and behind something that could not be packed."""
+    numbers, bits, queue = [1, 2], np.random.PCG64(0), deque([3], maxlen=2)
+    around: dict = {"numbers": numbers, "queue": queue, "set": {4}}
+    around["itself"] = around
+    generators = [np.random.Generator(bits), np.random.Generator(bits)]
+    packer = Packer()
+    with pytest.raises(CannotPack):
+        packer.attempt([numbers, np.arange(3), generators[0], lambda: 0])
+    packed = packer.attempt([around, numbers, queue, around["set"], generators, OrderedDict(b=1, a=2)])
+    back = Unpacker(packer.arrays.__getitem__).unpack(json.loads(json.dumps(packed)))
+    assert back[0]["itself"] is back[0]
+    assert back[0]["numbers"] is back[1]
+    assert back[0]["queue"] is back[2]
+    assert back[2].maxlen == 2
+    assert back[0]["set"] is back[3]
+    assert back[4][0].bit_generator is back[4][1].bit_generator
+    assert back[4][0].normal() == generators[0].normal()
+    assert type(back[5]) is OrderedDict
+    assert list(back[5]) == ["b", "a"]
+
+
+class Text(str):
+    """More than a string."""
+
+
+class Number(IntEnum):
+    """More than a number."""
+
+    ONE = 1
+
+
 @pytest.mark.parametrize(
     "value",
-    [lambda: 0, th.nn.Linear(1, 1), np.array([object()]), Payload("x"), os.system, Payload],
+    [lambda: 0, th.nn.Linear(1, 1), np.array([object()]), Payload("x"), os.system, Payload, Counter("a"), defaultdict(list),
+     Text("a"), Number.ONE, np.ma.masked_array([1, 2], [True, False]), th.nn.Parameter(th.zeros(1)), time.gmtime(0)],
     ids=lambda value: type(value).__name__,
-)
-def test_code_is_not_packed(value):
+)  # fmt: skip
+def test_code_and_what_is_more_than_it_seems_are_not_packed(value):
     with pytest.raises(CannotPack):
         Packer().pack(value)
 

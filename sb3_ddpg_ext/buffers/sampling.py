@@ -210,9 +210,14 @@ class Prioritized(Sampling):
         return dict(priorities=self.tree.values[:n_rows])
 
     def restore(self, state: dict[str, Any], arrays: Mapping[str, Any]) -> None:
-        values = np.asarray(arrays["priorities"])
+        values, largest = np.asarray(arrays["priorities"]), state["largest"]
+        check_instance("largest", largest, (int, float), "a number")
+        if not largest >= 0:
+            raise ValueError(f"largest={largest} must be at least 0")
+        if values.ndim != 1 or len(values) > len(self.tree.values) or not (values >= 0).all():
+            raise ValueError(f"priorities must be at most {len(self.tree.values)} numbers >= 0")
         self.tree.set(np.arange(len(values)), np.where(values > 0, np.clip(values, *BOUNDS), 0))
-        self.largest = min(state["largest"], BOUNDS[1])
+        self.largest = min(largest, BOUNDS[1])
 
     def advance(self, progress_remaining: float, num_timesteps: int) -> None:
         self._beta = self._beta_at(progress_remaining, num_timesteps)

@@ -1,27 +1,22 @@
 """Replay buffers in files of arrays and JSON. Reading such a file runs no code."""
 
 import json
-import struct
-import warnings
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import singledispatch
 from io import BufferedIOBase
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from sb3_ddpg_ext.buffers.checking import check_arrays, check_header
+from sb3_ddpg_ext.buffers.checking import check_arrays, check_header, check_infos
+from sb3_ddpg_ext.buffers.infos import as_plain, as_rich
 from sb3_ddpg_ext.buffers.transitions import TransitionReplayBuffer
+from sb3_ddpg_ext.packing import DAMAGE, check_sizes
 
 FORMAT, VERSION = "sb3_ddpg_ext replay buffer", 1
-# What zipfile, zlib, NumPy and the file system raise for damaged archives.
-DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, KeyError, EOFError, OSError, NotImplementedError, RuntimeError,
-          OverflowError, TypeError, ValueError)  # fmt: skip
 ZIP = b"PK\x03\x04"  # what such a file begins with
-ARRAY = "__array__"
+OF_SAMPLING = "sampling/"  # the beginning of the names of its arrays
 
 
 def write_buffer(file: BufferedIOBase | BinaryIO, buffer: TransitionReplayBuffer) -> None:
@@ -51,19 +46,24 @@ def write_members(archive: zipfile.ZipFile, buffer: TransitionReplayBuffer, insi
 def _write(archive: zipfile.ZipFile, folder: str, buffer: TransitionReplayBuffer) -> None:
     header = dict(format=FORMAT, version=VERSION, kind=type(buffer).__name__) | buffer.layout() | buffer.state()
     header["share"] = None if buffer.demonstrations is None else buffer.demonstration_share
-    contents = buffer.contents()
-    of_sampling = buffer.sampling.contents(buffer.n_written)
-    if of_sampling:
-        if both := sorted(set(contents) & set(of_sampling)):
-            raise ValueError(f"{type(buffer.sampling).__name__}.contents() must have another name than {both[0]!r}")
-        header |= dict(priority_settings=buffer.sampling_settings(), **buffer.sampling.state())
-    archive.writestr(f"{folder}header.json", json.dumps(header, indent=1) + "\n")
-    for name, parts in (contents | {name: [array] for name, array in of_sampling.items()}).items():
+    header["sampling"] = dict(settings=buffer.sampling_settings(), state=buffer.sampling.state())
+    of_sampling = {OF_SAMPLING + name: [array] for name, array in buffer.sampling.contents(buffer.n_written).items()}
+    if flat := [name for name, (array,) in of_sampling.items() if not np.ndim(array)]:
+        raise ValueError(f"{type(buffer.sampling).__name__}.contents() must hold arrays of at least one dimension: {flat[0]}")
+    archive.writestr(f"{folder}header.json", json.dumps(header, indent=1, default=_as_json) + "\n")
+    for name, parts in (buffer.contents() | of_sampling).items():
         if parts[0].dtype == object:
-            infos = [{} if (plain := _plain(each)) is Ellipsis else plain for each in parts[0]]
+            infos = [{} if (plain := as_plain(each)) is Ellipsis else plain for each in parts[0]]
             archive.writestr(f"{folder}{name}.json", json.dumps(infos))
         else:
             _write_array(archive, f"{folder}{name}.npy", parts)
+
+
+def _as_json(value: Any) -> Any:
+    """What a sampling has in its state: also a number of NumPy."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"the state of a sampling must hold what JSON has, not {type(value).__name__}")
 
 
 def _write_array(archive: zipfile.ZipFile, name: str, parts: list[np.ndarray]) -> None:
@@ -99,16 +99,23 @@ class BufferFile:
 
     def __init__(self, file: BufferedIOBase | BinaryIO, name: str, inside: str = ""):
         self.name, self._inside = name, inside
+        self.demonstrations = None
         try:
             self._archive = zipfile.ZipFile(file)  # type: ignore[arg-type]
+            check_sizes(self._archive)
             self.header = self._json("header.json")
-            self.demonstrations = self._json("demonstrations/header.json") if self.header["share"] is not None else None
-            known = self.header["format"] == FORMAT
+            about = self.header["format"], self.header["version"]
         except DAMAGE as error:
             raise ValueError(f"{name} must be a file that save_replay_buffer has written, to its end ({error})") from error
-        if not known or self.header["version"] not in range(1, VERSION + 1):
-            raise ValueError(f"{name} has the format {self.header['format']!r}, version {self.header['version']}; it must be "
-                             f"{FORMAT!r}, version {VERSION}")  # fmt: skip
+        if about[0] != FORMAT or about[1] not in range(1, VERSION + 1):
+            raise ValueError(
+                f"{name} has the format {about[0]!r}, version {about[1]}; it must be {FORMAT!r}, version {VERSION}"
+            )
+        with self._damage():
+            check_header(self.header)
+            if self.header["share"] is not None:
+                self.demonstrations = self._json("demonstrations/header.json")
+                check_header(self.demonstrations)
 
     def _json(self, member: str) -> Any:
         return json.loads(self._archive.read(f"{self._inside}{member}"))
@@ -147,9 +154,16 @@ class BufferFile:
         with self._damage():
             arrays = self._arrays(folder)
             buffer.restore(header, arrays)
-            settings = header.get("priority_settings")
-            if settings is not None and settings == json.loads(json.dumps(buffer.sampling_settings())):
-                buffer.sampling.restore(header, arrays)
+            settings, state, own = _of_sampling(header, arrays)
+        sampling = buffer.sampling
+        if settings is not None and settings == json.loads(json.dumps(buffer.sampling_settings(), default=_as_json)):
+            try:
+                sampling.restore(state, own)
+            except (LookupError, ValueError) as error:
+                kind = type(sampling).__name__
+                raise ValueError(
+                    f"{self.name} does not hold what {kind} has saved, or {kind} cannot read it ({error!r})"
+                ) from error
 
     def _arrays(self, folder: str) -> dict[str, Any]:
         ours = [name.removeprefix(self._inside) for name in self._archive.namelist() if name.startswith(self._inside)]
@@ -170,15 +184,25 @@ class BufferFile:
         with self._damage():
             for folder, header in (("", self.header), ("demonstrations/", self.demonstrations)):
                 if header is not None:
-                    check_header(header)
-                    check_arrays(header, {name: each for name, each in self._arrays(folder).items() if name != "infos"})
+                    arrays = self._arrays(folder)
+                    check_infos(header, arrays.pop("infos", None))
+                    check_arrays(header, arrays)
 
     def _read(self, member: str) -> Any:
         if not member.endswith(".json"):
             return SavedArray(self._archive, f"{self._inside}{member}")
         infos = np.empty(len(parsed := self._json(member)), object)
-        infos[:] = [_rich(each) for each in parsed]
+        infos[:] = [as_rich(each) for each in parsed]
         return infos
+
+
+def _of_sampling(header: dict[str, Any], arrays: dict[str, Any]) -> tuple[Any, dict[str, Any], dict[str, np.ndarray]]:
+    """Its settings, its state and its arrays, which it may keep."""
+    if "sampling" not in header:  # of version 0.2 before it had a place of its own
+        names = () if header.get("priority_settings") is None else ("priorities",)
+        return header.get("priority_settings"), header, {name: np.array(arrays[name]) for name in names}
+    own = {name.removeprefix(OF_SAMPLING): np.array(arrays[name]) for name in arrays if name.startswith(OF_SAMPLING)}
+    return header["sampling"]["settings"], header["sampling"]["state"], own
 
 
 class SavedArray:
@@ -223,60 +247,3 @@ class SavedArray:
 def _as_float32(value: Any) -> Any:
     """Call 64-bit numbers 32-bit ones: a file of either fits a buffer of either."""
     return json.loads(json.dumps(value).replace('"float64"', '"float32"'))
-
-
-@singledispatch
-def _plain(value: Any) -> Any:
-    """Turn a value into one that JSON has, tuples into lists. What JSON cannot say is left out, with a warning."""
-    warnings.warn(f"an info of type {type(value).__name__} is not saved with the replay buffer", stacklevel=2)
-    return Ellipsis
-
-
-_left_out = _plain.dispatch(object)
-
-
-@_plain.register(bool)
-@_plain.register(int)
-@_plain.register(float)
-@_plain.register(str)
-@_plain.register(type(None))
-def _(value: Any) -> Any:
-    return value
-
-
-@_plain.register(list)
-@_plain.register(tuple)
-def _(value: Any) -> Any:
-    return [plain for each in value if (plain := _plain(each)) is not Ellipsis]
-
-
-@_plain.register(np.ndarray)
-@_plain.register(np.generic)
-def _(value: Any) -> Any:
-    return {ARRAY: value.tolist(), "dtype": value.dtype.str} if value.dtype.kind in "biufU" else _left_out(value)
-
-
-@_plain.register(dict)
-def _(value: Any) -> Any:
-    if ARRAY in value or set(map(type, value)) - {str}:
-        return _left_out(value)
-    return {key: plain for key, each in value.items() if (plain := _plain(each)) is not Ellipsis}
-
-
-@singledispatch
-def _rich(value: Any) -> Any:
-    """Turn it back, with its arrays."""
-    return value
-
-
-@_rich.register(list)
-def _(value: Any) -> Any:
-    return [_rich(each) for each in value]
-
-
-@_rich.register(dict)
-def _(value: Any) -> Any:
-    if ARRAY in value:
-        array = np.array(value[ARRAY], value["dtype"])
-        return array if array.ndim else array[()]
-    return {key: _rich(each) for key, each in value.items()}

@@ -1,9 +1,19 @@
 """Objects as JSON and arrays: written without a pickle, and read without running what a file brings along."""
 
-from sb3_ddpg_ext.packing.archive import check_archive, read_packed, write_packed
+from sb3_ddpg_ext.packing.archive import DAMAGE, check_archive, check_sizes, read_packed, write_packed
 from sb3_ddpg_ext.packing.names import CannotPack
 from sb3_ddpg_ext.packing.packer import Packer
 from sb3_ddpg_ext.packing.pickles import imports_of
 from sb3_ddpg_ext.packing.unpacker import Unpacker
 
-__all__ = ["CannotPack", "Packer", "Unpacker", "check_archive", "imports_of", "read_packed", "write_packed"]
+__all__ = [
+    "DAMAGE",
+    "CannotPack",
+    "Packer",
+    "Unpacker",
+    "check_archive",
+    "check_sizes",
+    "imports_of",
+    "read_packed",
+    "write_packed",
+]

@@ -2,7 +2,11 @@
 
 import json
 import math
+import pickle
+import struct
+import tokenize
 import zipfile
+import zlib
 from typing import Any
 
 import numpy as np
@@ -11,7 +15,13 @@ from sb3_ddpg_ext.packing.packer import Packer
 from sb3_ddpg_ext.packing.unpacker import Unpacker
 
 ARRAYS = "arrays/"
-LARGEST_RATIO = 1000  # of an archive's contents to its size; an archive of zeros has as much
+# Of the contents of a member to its size: an archive of zeros has as much, one of JSON does not.
+LARGEST_RATIO, LARGEST_RATIO_OF_JSON = 1000, 50
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those of which zipfile reads no more than a member says it has
+# What zipfile, zlib, json, NumPy, torch and the file system raise for damaged archives.
+DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, pickle.UnpicklingError, tokenize.TokenError, SyntaxError, LookupError,
+          EOFError, OSError, NotImplementedError, RuntimeError, RecursionError, MemoryError, ArithmeticError, AttributeError,
+          TypeError, ValueError)  # fmt: skip
 
 
 def write_packed(archive: zipfile.ZipFile, member: str, value: Any, packer: Packer) -> None:
@@ -58,8 +68,19 @@ def check_archive(archive: zipfile.ZipFile) -> None:
     :param archive: open for reading
     :raises ValueError: if it is damaged, or would grow out of proportion
     """
-    for info in archive.infolist():
-        if info.file_size > LARGEST_RATIO * max(info.compress_size, 1000):
-            raise ValueError(f"{info.filename} would grow from {info.compress_size} to {info.file_size} bytes")
+    check_sizes(archive)
     if (damaged := archive.testzip()) is not None:
         raise ValueError(f"{damaged} is damaged")
+
+
+def check_sizes(archive: zipfile.ZipFile) -> None:
+    """
+    :param archive: open for reading
+    :raises ValueError: if it would grow out of proportion
+    """
+    for info in archive.infolist():
+        if info.compress_type not in METHODS:
+            raise ValueError(f"{info.filename} is compressed by method {info.compress_type}; it must be stored or deflated")
+        ratio = LARGEST_RATIO if info.filename.endswith((".npy", ".pth", ".pkl")) else LARGEST_RATIO_OF_JSON
+        if info.file_size > ratio * max(info.compress_size, 1000):
+            raise ValueError(f"{info.filename} would grow from {info.compress_size} to {info.file_size} bytes")

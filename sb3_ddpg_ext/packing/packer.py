@@ -1,7 +1,7 @@
 """Objects become what JSON has, and arrays."""
 
 import math
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from enum import Enum
 from functools import singledispatchmethod
@@ -13,13 +13,17 @@ import torch as th
 
 from sb3_ddpg_ext.packing.names import HELD, CannotPack, may_hold, name_of
 
+# Of these, objects of a subclass are more than what is packed.
+EXACTLY = (bool, int, float, str, bytes, list, dict, set, frozenset, deque, np.ndarray, th.Tensor, np.random.Generator,
+           np.random.RandomState)  # fmt: skip
+
 
 class Packer:
     """
     Turns objects into what JSON has, and collects their arrays. What stands at two places is written once.
 
     Numbers, strings, lists, tuples, dicts, sets, arrays, tensors, classes and random generators are packed, and objects of
-    the modules in :data:`HELD`.
+    the modules in :data:`HELD`. An object of a subclass of these is not.
 
     :param known: objects that :class:`Unpacker` will be given, too; they are not packed, only named
     """
@@ -28,6 +32,7 @@ class Packer:
         self.arrays: list[np.ndarray] = []
         self._seen: dict[int, int] = {}
         self._kept: list[Any] = []  # so that no other object gets their id
+        self._shared: dict[int, tuple[int, Any]] = {}  # lists and the like, which older files have not by number
         for each in known:
             self._remember(each)
 
@@ -39,11 +44,48 @@ class Packer:
         """
         if id(value) in self._seen:
             return {"same": self._seen[id(value)]}
+        if id(value) in self._shared:
+            return {"shared": self._shared[id(value)][0]}
+        if isinstance(value, Enum):  # also one that is a number
+            return {"enum": name_of(type(value), HELD), "value": self.pack(value.value)}
+        if isinstance(value, np.generic):  # of which some are floats of Python, too
+            return {"scalar": self.pack(np.asarray(value))}
+        if isinstance(value, EXACTLY) and type(value) not in (*EXACTLY, OrderedDict):
+            raise CannotPack(f"{type(value).__module__}.{type(value).__qualname__}")
         return self._packed(value)
+
+    def attempt(self, value: Any) -> Any:
+        """
+        As :meth:`pack`, but a failure leaves no trace in the numbers of what comes next.
+
+        :param value: any object
+        :raises CannotPack: likewise
+        """
+        before = len(self.arrays), len(self._kept), len(self._shared)
+        try:
+            return self.pack(value)
+        except CannotPack:
+            del self.arrays[before[0] :]
+            for forgotten in self._kept[before[1] :]:
+                del self._seen[id(forgotten)]
+            del self._kept[before[1] :]
+            self._shared = dict(list(self._shared.items())[: before[2]])
+            raise
+
+    def shares_memory(self) -> bool:
+        """Whether two of the arrays lie in the same memory. They will not, when they have been unpacked."""
+        owners: dict[int, int] = {}
+        for array in self.arrays:
+            owner = id(owner_of(array))
+            owners[owner] = owners.get(owner, 0) + 1
+        return any(n > 1 for n in owners.values())
 
     def _remember(self, value: Any) -> None:
         self._seen[id(value)] = len(self._kept)
         self._kept.append(value)
+
+    def _share(self, value: Any) -> None:
+        self._shared[id(value)] = len(self._shared), value
 
     @singledispatchmethod
     def _packed(self, value: Any) -> Any:
@@ -71,30 +113,33 @@ class Packer:
     def _(self, value: float) -> Any:
         return float(value) if math.isfinite(value) else {"float": repr(float(value))}
 
-    @_packed.register(Enum)
-    def _(self, value: Enum) -> Any:
-        return {"enum": name_of(type(value), HELD), "value": self.pack(value.value)}
-
     @_packed.register(list)
     def _(self, value: list) -> Any:
+        self._share(value)
         return [self.pack(each) for each in value]
 
     @_packed.register(tuple)
     def _(self, value: tuple) -> Any:
+        if type(value) is not tuple and not hasattr(value, "_fields"):
+            raise CannotPack(f"{type(value).__module__}.{type(value).__qualname__}")
         packed = {"tuple": [self.pack(each) for each in value]}
         return packed | {"of": name_of(type(value), HELD)} if hasattr(value, "_fields") else packed
 
     @_packed.register(dict)
     def _(self, value: dict) -> Any:
-        return {"dict": [[self.pack(key), self.pack(each)] for key, each in value.items()]}
+        self._share(value)
+        kind = "ordered" if type(value) is OrderedDict else "dict"
+        return {kind: [[self.pack(key), self.pack(each)] for key, each in value.items()]}
 
     @_packed.register(set)
     @_packed.register(frozenset)
     def _(self, value: Any) -> Any:
+        self._share(value)
         return {type(value).__name__: [self.pack(each) for each in value]}
 
     @_packed.register(deque)
     def _(self, value: deque) -> Any:
+        self._share(value)
         return {"deque": [self.pack(each) for each in value], "maxlen": value.maxlen}
 
     @_packed.register(np.ndarray)
@@ -112,10 +157,6 @@ class Packer:
     @_packed.register(bytes)
     def _(self, value: bytes) -> Any:
         return {"bytes": self.pack(np.frombuffer(value, np.uint8))}
-
-    @_packed.register(np.generic)
-    def _(self, value: np.generic) -> Any:
-        return {"scalar": self.pack(np.asarray(value))}
 
     @_packed.register(np.dtype)
     def _(self, value: np.dtype) -> Any:
@@ -136,9 +177,21 @@ class Packer:
     @_packed.register(np.random.Generator)
     def _(self, value: np.random.Generator) -> Any:
         self._remember(value)
-        return {"generator": type(value.bit_generator).__name__, "state": self.pack(value.bit_generator.state)}
+        bits = value.bit_generator
+        packed: dict[str, Any] = {"generator": type(bits).__name__}
+        if id(bits) in self._shared:  # by another generator
+            return packed | {"bits": self._shared[id(bits)][0]}
+        self._share(bits)
+        return packed | {"state": self.pack(bits.state)}
 
     @_packed.register(np.random.RandomState)
     def _(self, value: np.random.RandomState) -> Any:
         self._remember(value)
         return {"random_state": self.pack(value.get_state(legacy=False))}
+
+
+def owner_of(array: np.ndarray) -> np.ndarray:
+    """:return: the array whose memory it is a view of, or the array itself"""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array

@@ -1,6 +1,6 @@
 """What JSON has, and arrays, become objects."""
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from functools import singledispatchmethod
 from pathlib import Path
@@ -25,14 +25,17 @@ class Unpacker:
     def __init__(self, arrays: Callable[[int], np.ndarray], known: Iterable[Any] = ()):
         self._array = arrays
         self._kept: list[Any] = list(known)
+        self._shared: list[Any] = []
         self._makers: dict[str, Callable[[dict[str, Any]], Any]] = {
             "same": lambda packed: self._kept[packed["same"]],
+            "shared": lambda packed: self._shared[packed["shared"]],
             "float": lambda packed: float(packed["float"]),
             "tuple": self._tuple,
-            "dict": lambda packed: {self.unpack(key): self.unpack(value) for key, value in packed["dict"]},
-            "set": lambda packed: set(map(self.unpack, packed["set"])),
-            "frozenset": lambda packed: frozenset(map(self.unpack, packed["frozenset"])),
-            "deque": lambda packed: deque(map(self.unpack, packed["deque"]), packed["maxlen"]),
+            "dict": lambda packed: self._mapping({}, packed["dict"]),
+            "ordered": lambda packed: self._mapping(OrderedDict(), packed["ordered"]),
+            "set": self._set,
+            "frozenset": self._frozenset,
+            "deque": self._deque,
             "array": lambda packed: self._keep(self._array(packed["array"])),
             "path": lambda packed: Path(packed["path"]),
             "bytes": lambda packed: self.unpack(packed["bytes"]).tobytes(),
@@ -56,7 +59,9 @@ class Unpacker:
 
     @unpack.register(list)
     def _(self, packed: list) -> Any:
-        return [self.unpack(each) for each in packed]
+        made = self._share([])
+        made.extend(self.unpack(each) for each in packed)
+        return made
 
     @unpack.register(dict)
     def _(self, packed: dict) -> Any:
@@ -68,6 +73,32 @@ class Unpacker:
     def _keep(self, value: Any) -> Any:
         self._kept.append(value)
         return value
+
+    def _share(self, value: Any) -> Any:
+        self._shared.append(value)
+        return value
+
+    def _mapping(self, made: dict[Any, Any], items: Any) -> Any:
+        self._share(made)
+        for key, value in items:
+            made[self.unpack(key)] = self.unpack(value)
+        return made
+
+    def _set(self, packed: dict[str, Any]) -> set[Any]:
+        made = self._share(set())
+        made.update(map(self.unpack, packed["set"]))
+        return made
+
+    def _frozenset(self, packed: dict[str, Any]) -> frozenset[Any]:
+        number = len(self._shared)
+        self._share(None)  # cannot be made before its elements are, which do not lead back to it
+        self._shared[number] = frozenset(map(self.unpack, packed["frozenset"]))
+        return self._shared[number]
+
+    def _deque(self, packed: dict[str, Any]) -> deque[Any]:
+        made = self._share(deque(maxlen=packed["maxlen"]))
+        made.extend(map(self.unpack, packed["deque"]))
+        return made
 
     def _tuple(self, packed: dict[str, Any]) -> Any:
         values = map(self.unpack, packed["tuple"])
@@ -87,8 +118,11 @@ class Unpacker:
     def _generator(self, packed: dict[str, Any]) -> np.random.Generator:
         if packed["generator"] not in GENERATORS:
             raise ValueError(f"the random generator {packed['generator']!r} must be one of {GENERATORS}")
+        if "bits" in packed:
+            return self._keep(np.random.Generator(self._shared[packed["bits"]]))
         bits = getattr(np.random, packed["generator"])(0)
         made = self._keep(np.random.Generator(bits))
+        self._share(bits)
         bits.state = self.unpack(packed["state"])
         return made
 
