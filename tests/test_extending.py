@@ -1,6 +1,8 @@
 """Each kind of part can be a user's own, in one small class from outside: it trains, is saved, loaded and goes on."""
 
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, make_dataclass
+from types import MethodType
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from torch.nn import functional as F
 from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.buffers import Episode, Sampling
 from sb3_ddpg_ext.learners import LEARNERS, EagerLearner, UpdateSettings
+from sb3_ddpg_ext.learners.flat import Flat
 from sb3_ddpg_ext.networks import NORMS
 from sb3_ddpg_ext.noise import NOISES, Noise
 from sb3_ddpg_ext.policies import DDPGPolicy
@@ -309,13 +312,13 @@ def test_every_option_has_another_value():
 
 
 def test_an_option_that_fused_does_not_know():
-    """It is refused by its name, even where nothing else changes."""
+    """It is refused by its name, even where nothing else changes, and at its default, which may not be neutral."""
     model = DDPG(Renamed, "Pendulum-v1", policy_kwargs=dict(net_arch=[8], calm=0.5), **SMALL)
     assert (
         LEARNERS["fused"].reason_against(model.policy, UpdateSettings()) == "policy_kwargs['calm']=0.5 has no gradients there"
     )
     assert model.learner_name == "eager"
-    assert DDPG(Renamed, "Pendulum-v1", policy_kwargs=dict(net_arch=[8]), **SMALL).learner_name == FASTEST
+    assert DDPG(Renamed, "Pendulum-v1", policy_kwargs=dict(net_arch=[8]), **SMALL).learner_name == "eager"
 
 
 @dataclass(frozen=True)
@@ -329,3 +332,118 @@ class CalmOptions(Options):
 
 class Renamed(DDPGPolicy):
     options_class = CalmOptions
+
+
+def policy_with(name, annotation, default):
+    """A policy whose options have another default."""
+    options = make_dataclass("OwnOptions", [(name, annotation, default)], bases=(Options,), frozen=True)
+    return type("OwnDefaults", (DDPGPolicy,), dict(options_class=options))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("preactivation_penalty", 10.0), ("dqda_clip", 1e-3), ("objective", "min"), ("action_l2", 1.0), ("critic_norm", "batch")],
+)
+def test_another_default_is_not_left_out(name, value):
+    """A policy of one's own whose options have another default learns as one that is given the value does, by any learner."""
+    kwargs = dict(net_arch=[8], n_critics=2)
+    own, given = policy_with(name, type(value), value), dict(policy_kwargs=kwargs | {name: value})
+    expected = DDPG("MlpPolicy", "Pendulum-v1", learner="eager", gradient_steps=3, **SMALL | given).learn(60)
+    model = DDPG(own, "Pendulum-v1", gradient_steps=3, policy_kwargs=kwargs, **SMALL).learn(60)
+    assert (model.learner_name == FASTEST) == (name == "action_l2")
+    for mine, its in zip(model.policy.parameters(), expected.policy.parameters(), strict=True):
+        th.testing.assert_close(mine, its, rtol=1e-3, atol=1e-5)
+
+
+def test_a_default_of_ones_own_is_refused_by_name():
+    """Though it is the default."""
+    policy = policy_with("preactivation_penalty", float, 10.0)
+    for learner in ("fused", "compiled"):
+        with pytest.raises(ValueError, match=r"policy_kwargs\['preactivation_penalty'\]=10.0 has no gradients there"):
+            DDPG(policy, "Pendulum-v1", learner=learner, policy_kwargs=dict(net_arch=[8]), **SMALL)
+
+
+@pytest.mark.parametrize("part", ["critic_norm", "actor_norm", "activation_fn"])
+def test_a_layer_is_not_shared_with_the_target(part):
+    """A function that gives one module again and again leaves nothing that the target could be a copy of."""
+    shared = nn.PReLU() if part == "activation_fn" else nn.LayerNorm(8)
+    kwargs = {"net_arch": [8], part: lambda *args: shared}
+    with pytest.raises(ValueError, match=rf"policy_kwargs: .*{part}.* must make a new module each time; (mu|qf0)\.1\.weight"):
+        make_model("norm", policy_kwargs=dict(actor_norm="none", critic_norm="none") | kwargs)
+    same = make_model("norm", policy_kwargs=dict(actor_norm="none", critic_norm="none", target_networks=False) | kwargs)
+    assert same.learn(30).critic_target is same.critic
+
+
+def test_fast_learners_refuse_a_parameter_of_two_layers():
+    """Each parameter has memory of its own there; one in two places would be written to twice."""
+    shared = nn.LayerNorm(8)
+    model = make_model("norm", policy_kwargs=dict(actor_norm="none", critic_norm="layer", n_critics=2))
+    for net in (*model.critic.q_networks, *model.critic_target.q_networks):
+        net[1] = shared
+    model.critic.optimizer = th.optim.Adam(model.critic.parameters(), lr=1e-3)
+    for learner in ("fused", "compiled"):
+        reason = LEARNERS[learner].reason_against(model.policy, UpdateSettings())
+        assert reason == "qf1.1.weight of Critic is a parameter of two layers"
+    with pytest.raises(ValueError, match="parameters=2 of them must be different ones; 1 are there twice"):
+        Flat([shared.weight, shared.weight], with_gradients=False)
+    assert model.learn(30).learner_name == "eager"
+
+
+def to_the_middle(policy, batch):
+    return (policy.actor(batch.observations) - 0.5).square().mean()
+
+
+def scaled_loss(critic, batch, target):
+    loss, errors = type(critic).loss(critic, batch, target)
+    return 0.1 * loss, errors
+
+
+def negative(layer, x):
+    return -type(layer).forward(layer, x)
+
+
+REPLACED = {  # on which object, by which name, and what
+    "policy": (lambda model: model.policy, "actor_loss", to_the_middle, "DDPGPolicy has its own actor_loss"),
+    "critic": (lambda model: model.critic, "loss", scaled_loss, "somebody has replaced loss of Critic"),
+    "layer": (lambda model: model.critic.qf0[0], "forward", negative, "somebody has replaced forward of Linear"),
+}
+
+
+@pytest.mark.parametrize("moment", ["before", "between updates"])
+@pytest.mark.parametrize("where", REPLACED)
+def test_a_method_of_one_object(where, moment):
+    """What an object alone has been given in place of a method is used by every learner, or refused by name."""
+    find, name, function, reason = REPLACED[where]
+    models = []
+    for learner in ("eager", "auto"):
+        model = DDPG("MlpPolicy", "Pendulum-v1", learner=learner, policy_kwargs=dict(net_arch=[8]), **SMALL)
+        model.learn(25)
+        setattr(find(model), name, MethodType(function, find(model)))
+        for fast in ("fused", "compiled"):
+            assert LEARNERS[fast].reason_against(model.policy, UpdateSettings()) == reason
+        if moment == "before":
+            model.learn(20, reset_num_timesteps=False)
+        else:
+            with pytest.warns(UserWarning, match=reason) if learner == "auto" else nullcontext():
+                model.train(20, 8)
+        models.append(model)
+    for mine, its in zip(*(model.policy.parameters() for model in models), strict=True):
+        th.testing.assert_close(its, mine, rtol=1e-3, atol=1e-5)
+
+
+class Modes(DDPGPolicy):
+    """Counts the trainings."""
+
+    n_trainings = 0
+
+    def set_training_mode(self, mode):
+        self.n_trainings += mode
+        super().set_training_mode(mode)
+
+
+def test_a_training_mode_of_ones_own_is_set():
+    """So the learner is one that sets it."""
+    model = DDPG(Modes, "Pendulum-v1", policy_kwargs=dict(net_arch=[8]), **SMALL).learn(30)
+    assert (model.learner_name, model.policy.n_trainings) == ("eager", 10)
+    with pytest.raises(ValueError, match="Modes has its own set_training_mode"):
+        DDPG(Modes, "Pendulum-v1", learner="fused", policy_kwargs=dict(net_arch=[8]), **SMALL)

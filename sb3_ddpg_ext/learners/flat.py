@@ -14,12 +14,16 @@ class Flat:
     """
     Parameters as views of one tensor, ``values``, and their gradients of another.
 
-    :param parameters: all of one type, on the CPU; each ``Parameter`` stays the object it was, only its memory moves
+    :param parameters: all of one type, on the CPU, each of them once; each ``Parameter`` stays the object it was, only its
+        memory moves
     :param with_gradients: whether to give them any
+    :raises ValueError: for a parameter that is there twice
     """
 
     def __init__(self, parameters: Iterable[Parameter], with_gradients: bool):
         self.parameters = list(parameters)
+        if (n_twice := len(self.parameters) - len(set(map(id, self.parameters)))) > 0:
+            raise ValueError(f"parameters={len(self.parameters)} of them must be different ones; {n_twice} are there twice")
         self.slices: list[slice] = []
         end = 0
         for parameter in self.parameters:

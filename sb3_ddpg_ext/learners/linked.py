@@ -15,16 +15,19 @@ from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.learners.base import Learner, UpdateSettings
 from sb3_ddpg_ext.learners.eager import EagerLearner
 from sb3_ddpg_ext.learners.flat import Flat, FlatAdam
-from sb3_ddpg_ext.networks import NotPlain, Snapshot, normalise, plain_layers, without_normaliser
+from sb3_ddpg_ext.networks import NotPlain, Snapshot, normalise, plain_layers, replaced_methods, without_normaliser
 from sb3_ddpg_ext.observations import parts_of
 from sb3_ddpg_ext.policies import Actor, Critic, DDPGPolicy
 from sb3_ddpg_ext.policies.acting import is_preprocessed, joins
 from sb3_ddpg_ext.policies.heads import Head, Scalar
-from sb3_ddpg_ext.policies.options import PENALTIES
+from sb3_ddpg_ext.policies.options import PENALTIES, Options
 
 LOSSES = (F.mse_loss, F.huber_loss)  # of a scalar critic, whose derivatives are known
-# The options whose gradients are written out whatever their value is: they change the layers, the initial weights, the target
-# or the optimiser, all of which this learner looks at as they are.
+METHODS = ("actor_loss", "unrolled", "set_training_mode")  # of a policy, which the eager learner calls and this one does not
+DEFAULTS = {field.name: field.default for field in fields(Options)}  # a subclass may have others
+# The options that this learner follows whatever their value is. It looks at layers, initial weights, optimiser, running
+# statistics and target as they are, and refuses those that it has no gradients for: a LateAction, BatchNorm, a head other than
+# Scalar. action_l2 is the only change of a loss that is written out here. q_filter needs behaviour_cloning, which is refused.
 WRITTEN_OUT = frozenset(
     ("actor_norm", "critic_norm", "target_statistics", "input_norm", "norm_after_action", "init", "last_init", "residual",
      "action_layer", "action_branch", "action_join", "critic_dropout", "normalize_observations", "scale_returns", "popart",
@@ -64,18 +67,17 @@ class LinkedLearner(Learner):
                 return f"parameters of {type(net).__name__} are frozen"
             if any(p.is_shared() for p in net.parameters()):
                 return f"parameters of {type(net).__name__} are shared with other processes"
-        for name in ("actor_loss", "unrolled"):
-            if getattr(type(policy), name) is not getattr(DDPGPolicy, name):
-                return f"{type(policy).__name__} has its own {name}"
-        if (reason := _of_head(policy.critic.head) or _of_options(policy)) is not None:
+        nets = [net for net, _ in own]
+        reason = _of_methods(policy, nets) or _of_head(policy.critic.head) or _of_options(policy) or _of_sharing(nets)
+        if reason is not None:
             return reason
         try:
             layers = [plain_layers(net) for net in sequentials(policy)]
-        except NotPlain as reason:
-            return str(reason)
+        except NotPlain as error:
+            return str(error)
         if type(layers[0][-1].activation) is not nn.Tanh:
             return "the actor does not end in Tanh"
-        if not Snapshot(*(net for net, _ in own)).is_current() or any(map(_has_hooks, policy.parameters())):
+        if not Snapshot(*nets).is_current() or any(map(_has_hooks, policy.parameters())):
             return "modules or parameters have hooks"
         reasons = [FlatAdam.reason_against(net.optimizer, list(net.parameters())) for net in (policy.actor, policy.critic)]
         return reasons[0] or reasons[1]
@@ -94,19 +96,23 @@ class LinkedLearner(Learner):
         self.actor_adam = FlatAdam(policy.actor.optimizer, self.online, actor_parameters)
         self.memory = (self.online, self.target, self.critic_adam, self.actor_adam)
         self.snapshot = Snapshot(policy.actor, policy.critic, policy.actor_target, policy.critic_target)
+        self.attributes = list(map(vars, self.snapshot.modules))
+        self.n_attributes = list(map(len, self.attributes))
         self.normaliser = policy.normaliser
         keys = list(parts_of(policy.observation_space))
         self.keys = None if keys == [""] else keys
         self.action_l2 = policy.actor.penalties[PENALTIES.index("action_l2")]
 
     def _is_linked(self) -> bool:
-        """Whether the policy is as ``_link`` left it: not moved, loaded, frozen, given hooks, layers or optimisers."""
+        """Whether the policy is as ``_link`` left it: not moved, loaded, frozen, given hooks, methods, layers or optimisers."""
         policy = self.policy
         return (
             bool(self.memory)
             and policy.actor.optimizer is self.actor_adam.optimizer
             and policy.critic.optimizer is self.critic_adam.optimizer
             and all(part.holds() for part in self.memory)
+            and vars(policy).keys().isdisjoint(METHODS)
+            and list(map(len, self.attributes)) == self.n_attributes
             and all(map(_NEEDS_GRADIENT, self.online.parameters))
             and not any(map(_BACKWARD_HOOKS, self.online.parameters))
             and not any(map(_POST_HOOKS, self.online.parameters))
@@ -164,13 +170,36 @@ def _of_head(head: Head) -> str | None:
 
 
 def _of_options(policy: DDPGPolicy) -> str | None:
-    """The first option, if any, that would be left out."""
+    """The first option, if any, that would be left out: also one that a subclass has, by itself or with another default."""
     options = policy.options
-    for field in fields(options):
-        value = getattr(options, field.name)
-        is_irrelevant = field.name == "objective" and policy.critic.n_critics == 1
-        if field.name not in WRITTEN_OUT and value != field.default and not is_irrelevant:
-            return f"policy_kwargs[{field.name!r}]={value!r} has no gradients there"
+    for name in options.names():
+        value = getattr(options, name)
+        is_irrelevant = name == "objective" and policy.critic.n_critics == 1
+        is_neutral = name in DEFAULTS and value == DEFAULTS[name]
+        if not (name in WRITTEN_OUT or is_neutral or is_irrelevant):
+            return f"policy_kwargs[{name!r}]={value!r} has no gradients there"
+    return None
+
+
+def _of_methods(policy: DDPGPolicy, nets: list[Any]) -> str | None:
+    """The first method, if any, that would not be called: of the policy's class, or one that an object has been given."""
+    for name in METHODS:
+        if name in vars(policy) or getattr(type(policy), name) is not getattr(DDPGPolicy, name):
+            return f"{type(policy).__name__} has its own {name}"
+    for module in (module for net in nets for module in net.modules()):
+        if replaced := replaced_methods(module):
+            return f"somebody has replaced {replaced[0]} of {type(module).__name__}"
+    return None
+
+
+def _of_sharing(nets: list[Any]) -> str | None:
+    """The first parameter, if any, that two layers have in common: each is to have memory of its own here."""
+    seen: set[int] = set()
+    for net in nets:
+        for name, parameter in net.named_parameters(remove_duplicate=False):
+            if id(parameter) in seen:
+                return f"{name} of {type(net).__name__} is a parameter of two layers"
+            seen.add(id(parameter))
     return None
 
 

@@ -19,7 +19,15 @@ from sb3_ddpg_ext.networks.layers import (
 )
 from sb3_ddpg_ext.networks.memory import SavedAlone
 from sb3_ddpg_ext.networks.mlp import MLP
-from sb3_ddpg_ext.networks.plain import PLAIN_ACTIVATIONS, Layer, NotPlain, Snapshot, hooks_of, plain_layers
+from sb3_ddpg_ext.networks.plain import (
+    PLAIN_ACTIVATIONS,
+    Layer,
+    NotPlain,
+    Snapshot,
+    hooks_of,
+    plain_layers,
+    replaced_methods,
+)
 from sb3_ddpg_ext.networks.running import (
     Normalised,
     ObservationNormaliser,
@@ -57,6 +65,7 @@ __all__ = [
     "normalise",
     "output_layer",
     "plain_layers",
+    "replaced_methods",
     "uses_batch_statistics",
     "without_normaliser",
 ]

@@ -1,9 +1,10 @@
 """The layers of a plain multilayer perceptron, for code that computes it without calling its modules."""
 
+import inspect
 from collections.abc import Iterable
 from itertools import chain, pairwise
 from operator import is_
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 from torch.nn.modules import module as nn_module
@@ -86,6 +87,11 @@ def hooks_of(modules: Iterable[nn.Module]) -> list[dict]:
         nn_module._global_backward_pre_hooks,
     )
     return [register for registers in (everyones, *own) for register in registers]
+
+
+def replaced_methods(thing: Any) -> list[str]:
+    """:return: the names of methods that this object alone has been given in place of those of its class"""
+    return [name for name in vars(thing) if inspect.isroutine(getattr(type(thing), name, None))]
 
 
 class Snapshot:

@@ -59,7 +59,6 @@ class DDPGPolicy(TD3Policy):
     action_space: spaces.Box
     critic: Critic
     critic_target: Critic
-
     actor: Actor
     actor_target: Actor
 
@@ -161,6 +160,8 @@ class DDPGPolicy(TD3Policy):
         super()._build(lr_schedule)
         if not options.target_networks:
             self.actor_target, self.critic_target = self.actor, self.critic
+        else:
+            options.check_targets((self.actor, self.actor_target), (self.critic, self.critic_target))
         if self._popart is not None:
             heads = [net for critic in (self.critic, self.critic_target) for net in critic.q_networks]
             self._popart.preserve(dict.fromkeys(output_layer(net) for net in heads))

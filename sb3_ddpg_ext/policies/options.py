@@ -238,6 +238,21 @@ class Options:
             if self.residual and len(set(net_arch)) != 1:
                 raise ValueError(f"{_full('net_arch')}={net_arch}: residual=True needs one width for all its blocks")
 
+    def check_targets(self, *pairs: tuple[nn.Module, nn.Module]) -> None:
+        """
+        :param pairs: each a network and its target
+        :raises ValueError: if a layer of a network is one of its target, too, which is then no copy
+        """
+        for net, target in pairs:
+            own = set(net.parameters())
+            shared = [name for name, p in target.named_parameters() if p in own and name.startswith(("mu.", "qf"))]
+            if shared:
+                parts = [f"{name}={getattr(self, name)!r}" for name in ("actor_norm", "critic_norm", "input_norm")]
+                raise ValueError(
+                    f"policy_kwargs: {', '.join(parts)} and activation_fn must make a new module each time; {shared[0]} of "
+                    f"{type(net).__name__} is its target's, too"
+                )
+
 
 def check_activation(activation_fn: Any) -> Callable[[], nn.Module]:
     """A class of activations, a function that makes one, or the name of one."""
