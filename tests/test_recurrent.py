@@ -15,7 +15,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_ddpg_ext import DDPG
-from sb3_ddpg_ext.buffers import SequenceReplayBuffer, TransitionReplayBuffer
+from sb3_ddpg_ext.buffers import Prioritized, Sampling, SequenceReplayBuffer, TransitionReplayBuffer, Uniform
 from sb3_ddpg_ext.policies.recurrent import RecurrentPolicy
 from sb3_ddpg_ext.recurrent import RecurrentDDPG
 from sb3_ddpg_ext.wrappers import PreviousReward
@@ -189,6 +189,21 @@ class TestSequences:
     def test_wrong_arguments(self, replay, message):
         with pytest.raises(ValueError, match=message):
             make_model(replay=replay)
+
+    @pytest.mark.parametrize("missing", ["priorities_of", "set_priorities"])
+    def test_a_sampling_that_sequences_cannot_do_with(self, missing):
+        """Without one of the two methods, rows inside a sequence would be drawn by what other sequences have learnt."""
+        lacking = type("Lacking", (Prioritized,), {missing: getattr(Sampling, missing)})
+        with pytest.raises(ValueError, match=r"sampling=.*Lacking.* must have priorities_of and set_priorities for sequences"):
+            make_model(replay=dict(sampling=lacking()))
+
+    def test_weights_without_errors(self):
+        """They are asked for, though the sampling takes no errors."""
+        weighted = type("Weighted", (Uniform,), dict(weights=lambda self, rows: 1 / (1 + rows)))
+        batch = make_model(replay=dict(sampling=weighted(), sequence_length=4)).learn(40).replay_buffer.sample(5)
+        assert batch.indices is None
+        assert batch.weights.shape == (5, 1)
+        assert len(batch.weights.unique()) > 1
 
 
 @pytest.mark.usefixtures("in_float64")

@@ -214,6 +214,61 @@ def test_combined(sampling, n_envs):
     assert len(drawn(buffer, 1, 1)) == 1
 
 
+class Own(Sampling):
+    """Draws what it is given."""
+
+    def __init__(self, rows=None, weights=None):
+        self.rows, self.given = rows, weights
+
+    def draw(self, n, n_filled, n_envs):
+        return np.arange(n) if self.rows is None else self.rows(n)
+
+    def weights(self, rows):
+        return None if self.given is None else self.given(rows)
+
+
+class TestOnesOwn:
+    """What a class from outside gives is used, or refused by its name."""
+
+    def test_weights_are_asked_for_without_errors(self):
+        """Importance weights and errors for priorities are two things."""
+        batch = make_buffer(9, sampling=Own(weights=lambda rows: 1 / (1 + rows))).sample(4)
+        assert batch.weights[:, 0].tolist() == [1.0, 0.5, np.float32(1 / 3), 0.25]
+        assert batch.indices is None
+
+    def test_combined_leaves_its_array(self):
+        """A sampling may give a part of an array that it goes on with."""
+        order = np.arange(9)[::-1].copy()
+        buffer = make_buffer(9, sampling=Own(rows=lambda n: order[:n]), combined=True)
+        assert drawn(buffer, 1, 4).tolist() == [8, 7, 6, 8]
+        assert order.tolist() == list(range(9))[::-1]
+
+    def test_other_integers(self):
+        """A list, or integers without a sign."""
+        for rows in (lambda n: [2] * n, lambda n: np.full(n, 2, np.uint64)):
+            assert drawn(make_buffer(9, sampling=Own(rows=rows)), 1, 4).tolist() == [2] * 4
+
+    @pytest.mark.parametrize(
+        ("rows", "words"),
+        [
+            (lambda n: np.zeros(n - 1, int), r"gave int64 of the shape \(3,\); it must give 4 integers from 0 to 8"),
+            (lambda n: np.zeros((n, 1), int), r"gave int64 of the shape \(4, 1\)"),
+            (lambda n: np.zeros(n), "gave float64"),
+            (lambda n: np.arange(n) + 6, "gave rows from 6 to 9; it must give 4 integers from 0 to 8"),
+            (lambda n: np.arange(n) - 1, "gave rows from -1 to 2"),
+        ],
+        ids=["too few", "columns", "floats", "not filled", "negative"],
+    )
+    def test_wrong_rows(self, rows, words):
+        with pytest.raises(ValueError, match=rf"sampling: Own\.draw {words}"):
+            make_buffer(9, size=20, sampling=Own(rows=rows)).sample(4)
+
+    def test_wrong_weights(self):
+        """A column would be multiplied with each of the losses."""
+        with pytest.raises(ValueError, match=r"sampling: Own\.weights gave the shape \(4, 1\); it must be \(4,\)"):
+            make_buffer(9, sampling=Own(weights=lambda rows: rows[:, None])).sample(4)
+
+
 class TestSpecs:
     @pytest.mark.parametrize(
         ("spec", "kind", "expected"),

@@ -32,7 +32,7 @@ class Sampling(ABC):
         :param n: how many rows
         :param n_filled: positions that have been filled, of ``n_envs`` rows each
         :param n_envs: number of environments
-        :return: rows of shape (n,), in random order
+        :return: rows of shape (n,), in random order, all of them below ``n_filled * n_envs``
         """
 
     def weights(self, rows: np.ndarray) -> np.ndarray | None:
@@ -83,6 +83,45 @@ class Sampling(ABC):
         :param state: has what :meth:`state` gave
         :param arrays: has what :meth:`contents` gave, as arrays or what ``np.asarray`` makes one of
         """
+
+
+def checked_draw(sampling: Sampling, n: int, n_filled: int, n_envs: int) -> np.ndarray:
+    """
+    What ``sampling.draw`` gives. That of a class from outside is looked at, which takes some microseconds.
+
+    :raises ValueError: if these are not n rows that have been filled
+    """
+    rows = sampling.draw(n, n_filled, n_envs)
+    if type(sampling).__module__ == __name__:
+        return rows
+    rows, name = np.asarray(rows), f"sampling: {type(sampling).__name__}.draw"
+    allowed = f"{n} integers from 0 to {n_filled * n_envs - 1}, of the shape {(n,)}"
+    if rows.shape != (n,) or rows.dtype.kind not in "iu":
+        raise ValueError(f"{name} gave {rows.dtype} of the shape {rows.shape}; it must give {allowed}")
+    if rows.min(initial=0) < 0 or rows.max(initial=0) >= n_filled * n_envs:
+        raise ValueError(f"{name} gave rows from {rows.min()} to {rows.max()}; it must give {allowed}")
+    return rows.astype(np.int64, copy=False)
+
+
+def checked_weights(sampling: Sampling, rows: np.ndarray) -> np.ndarray | None:
+    """
+    What ``sampling.weights`` gives, as a column of 32-bit floats; None for equal ones.
+
+    :raises ValueError: if there is not one for each row
+    """
+    weights = sampling.weights(rows)
+    if weights is None:
+        return None
+    if np.shape(weights) != rows.shape:
+        name, shape = f"sampling: {type(sampling).__name__}.weights", np.shape(weights)
+        raise ValueError(f"{name} gave the shape {shape}; it must be {rows.shape}, or None in place of equal ones")
+    return np.asarray(weights, np.float32)[:, None]
+
+
+def can_set_priorities(sampling: Sampling) -> bool:
+    """Whether it has the two methods by which replay of sequences changes priorities."""
+    own = type(sampling)
+    return own.priorities_of is not Sampling.priorities_of and own.set_priorities is not Sampling.set_priorities
 
 
 SAMPLINGS: Kinds[Sampling] = Kinds(

@@ -10,6 +10,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from sb3_ddpg_ext.batch import Prefix, Sequences
 from sb3_ddpg_ext.buffers.episode_index import EpisodeIndex
 from sb3_ddpg_ext.buffers.row_array import RowArray
+from sb3_ddpg_ext.buffers.sampling import can_set_priorities
 from sb3_ddpg_ext.buffers.transitions import TransitionReplayBuffer
 from sb3_ddpg_ext.validation import check_instance, check_integer, check_real
 
@@ -32,6 +33,7 @@ class SequenceReplayBuffer(TransitionReplayBuffer):
     :param stored_state: begin with the state that the networks had when they acted; else with zeros
     :param eta: see above, 0 to 1
     :param kwargs: as for :class:`~sb3_ddpg_ext.buffers.TransitionReplayBuffer`
+    :raises ValueError: also for a sampling that takes errors and whose priorities cannot be set
     """
 
     copies = True  # its add() keeps nothing either
@@ -62,6 +64,11 @@ class SequenceReplayBuffer(TransitionReplayBuffer):
         super().__init__(*args, **kwargs)
         if self.combined:
             raise ValueError("combined=True must be False for sequences")
+        if self.sampling.takes_errors and not can_set_priorities(self.sampling):
+            raise ValueError(
+                f"sampling={self.sampling!r} must have priorities_of and set_priorities for sequences, drawn by their first "
+                f"rows: {type(self.sampling).__name__} takes errors and lacks one of them"
+            )
 
     def _make_parts(self) -> None:
         self.episodes = EpisodeIndex(self.storage)
@@ -158,9 +165,8 @@ class SequenceReplayBuffer(TransitionReplayBuffer):
         rows = self._draw(batch_size)
         back = np.minimum(self._into_segment(rows), self.episodes.n_before(rows))  # what has been overwritten is left out
         sequences = self.sequences_of((rows - back * self.n_envs) % self.storage.n_rows, env)
-        if not self.sampling.takes_errors:
-            return sequences._replace(indices=None)
-        return sequences._replace(weights=self._weights(rows))
+        indices = sequences.indices if self.sampling.takes_errors else None
+        return sequences._replace(weights=self._weights(rows), indices=indices)
 
     def update_priorities(self, rows: np.ndarray, errors: th.Tensor) -> None:
         """

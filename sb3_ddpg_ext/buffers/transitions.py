@@ -16,7 +16,7 @@ from sb3_ddpg_ext.buffers.batch_maker import BatchMaker, Relabel
 from sb3_ddpg_ext.buffers.column import read_only
 from sb3_ddpg_ext.buffers.disk import Folder
 from sb3_ddpg_ext.buffers.room import warn_if_too_large
-from sb3_ddpg_ext.buffers.sampling import Sampling, Uniform
+from sb3_ddpg_ext.buffers.sampling import Sampling, Uniform, checked_draw, checked_weights
 from sb3_ddpg_ext.buffers.storage import Storage
 from sb3_ddpg_ext.validation import MAX_N_STEPS, check_flag, check_instance, check_integer, check_real
 
@@ -272,21 +272,22 @@ class TransitionReplayBuffer(ReplayBuffer):
     def _draw(self, n: int) -> np.ndarray:
         if not self.n_written:
             raise ValueError("the replay buffer is empty: nothing can be sampled from it")
-        return self.sampling.draw(n, self.storage.n_filled, self.n_envs)
+        return checked_draw(self.sampling, n, self.storage.n_filled, self.n_envs)
 
     def _weights(self, rows: np.ndarray) -> th.Tensor | None:
-        weights = self.sampling.weights(rows)
-        return None if weights is None else self.to_torch(weights.astype(np.float32)[:, None])
+        weights = checked_weights(self.sampling, rows)
+        return None if weights is None else self.to_torch(weights)
 
     def _sample(self, batch_size: int, env: VecNormalize | None) -> Batch:
         rows = self._draw(batch_size)
         if self.combined:
             newest = (self.pos - 1) % self.buffer_size * self.n_envs + np.arange(self.n_envs)
+            rows = rows.copy()  # which may be the sampling's own array
             rows[-self.n_envs :] = newest[-batch_size:]
-        samples = self.samples_of(rows, env)
-        if not self.sampling.takes_errors:
+        samples, weights = self.samples_of(rows, env), self._weights(rows)
+        if weights is None and not self.sampling.takes_errors:
             return samples
-        return samples._replace(weights=self._weights(rows), indices=rows)
+        return samples._replace(weights=weights, indices=rows if self.sampling.takes_errors else None)
 
     def update_priorities(self, rows: np.ndarray, errors: th.Tensor) -> None:
         """

@@ -104,7 +104,7 @@ class LinkedLearner(Learner):
         self.action_l2 = policy.actor.penalties[PENALTIES.index("action_l2")]
 
     def _is_linked(self) -> bool:
-        """Whether the policy is as ``_link`` left it: not moved, loaded, frozen, given hooks, methods, layers or optimisers."""
+        """Whether the policy is as ``_link`` left it: without hooks, methods, layers, memory or optimisers since."""
         policy = self.policy
         return (
             bool(self.memory)
