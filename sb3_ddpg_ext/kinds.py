@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -30,6 +31,21 @@ def read_numbers(text: str | None) -> list[float]:
     return [] if text is None else [float(word) for word in text.split("_")]
 
 
+@contextmanager
+def naming_given(shown: str) -> Iterator[None]:
+    """
+    A context whose errors are a ``TypeError`` or a ``ValueError`` that says what was given.
+
+    :param shown: the argument and its value
+    """
+    try:
+        yield
+    except TypeError as error:
+        raise TypeError(f"{shown}: {error}") from None
+    except Exception as error:
+        raise ValueError(f"{shown}: {error}") from None
+
+
 class Kinds(Mapping[str, Callable[..., Made]], Generic[Made]):
     """
     A family of objects, each kind of which has a name.
@@ -45,6 +61,7 @@ class Kinds(Mapping[str, Callable[..., Made]], Generic[Made]):
     :param read: from what follows ``KIND_`` in a string, or None, to the first arguments of the kind
     :param readers: for arguments by their name, what makes their value of a string or a dict
     :param by_the_library: arguments that the library gives and a user does not
+    :param reserved: strings that mean something else, and are no names
     """
 
     def __init__(
@@ -54,9 +71,11 @@ class Kinds(Mapping[str, Callable[..., Made]], Generic[Made]):
         read: Callable[[str | None], list[Any]] = read_numbers,
         readers: Mapping[str, Reader] | None = None,
         by_the_library: tuple[str, ...] = (),
+        reserved: tuple[str, ...] = (),
     ):
         self._forms, self.accepts, self._read = forms, accepts, read
         self._readers, self._by_the_library = dict(readers or {}), by_the_library
+        self._reserved = reserved
         self._kinds: dict[str, Callable[..., Made]] = {}
 
     def register(self, kind: str, **fixed: Any) -> Callable[[Make], Make]:
@@ -65,13 +84,28 @@ class Kinds(Mapping[str, Callable[..., Made]], Generic[Made]):
 
         :param kind: the name in strings and dicts
         :param fixed: arguments that belong to the name
+        :raises ValueError: if the name is taken; :meth:`unregister` makes it free
         """
+        if kind in self or kind in self._reserved:
+            raise ValueError(f"kind={kind!r} must be a name that is not taken; taken are {[*self, *self._reserved]}")
 
         def named(make: Make) -> Make:
             self._kinds[kind] = partial(make, **fixed) if fixed else make
             return make
 
         return named
+
+    def unregister(self, kind: str) -> Callable[..., Made]:
+        """
+        Take a name away.
+
+        :param kind: the name
+        :return: what it stood for
+        :raises ValueError: if there is no such name
+        """
+        if kind not in self:
+            raise ValueError(f"kind={kind!r} must be one of {list(self)}")
+        return self._kinds.pop(kind)
 
     def __getitem__(self, kind: str) -> Callable[..., Made]:
         return self._kinds[kind]
@@ -153,12 +187,8 @@ class Kinds(Mapping[str, Callable[..., Made]], Generic[Made]):
 
     def _of_dict(self, name: str, shown: str, spec: dict[str, Any], given: dict[str, Any]) -> Made:
         kind, arguments = self._checked(name, shown, spec)
-        try:
+        with naming_given(shown):
             return self._called(kind, [], arguments, given)
-        except TypeError as error:
-            raise TypeError(f"{shown}: {error}") from None
-        except Exception as error:
-            raise ValueError(f"{shown}: {error}") from None
 
     def _of_string(self, shown: str, spec: str, given: dict[str, Any]) -> Made:
         spec = spec.strip()

@@ -19,7 +19,7 @@ from sb3_ddpg_ext.learners import (
     warn_if_bf16_is_slow,
     warn_if_oversubscribed,
 )
-from sb3_ddpg_ext.learners.choose import AUTO
+from sb3_ddpg_ext.learners.base import AUTO
 from sb3_ddpg_ext.noise.base import PerturbedActor
 from sb3_ddpg_ext.policies import DDPGPolicy
 
@@ -60,7 +60,8 @@ class Trainer:
             if must_train:
                 raise
             warnings.warn(f"{error}. It can predict; to train it, load it with another learner", stacklevel=4)
-            choice = choose_learner(AUTO, self.policy, settings)
+            spec = AUTO
+            choice = choose_learner(spec, self.policy, settings)
         if self.learner_name != choice.name:
             warn_if_bf16_is_slow(settings.precision, self.policy.device, choice.name)
         if verbose > 0 and self.learner_name != choice.name:
@@ -68,9 +69,12 @@ class Trainer:
             for name, reason in choice.reasons.items():
                 names.setdefault(reason, []).append(name)
             print(f"Learner: {choice.name}", *(f"({' and '.join(own)} not: {reason})" for reason, own in names.items()))
+        before = self.learner if self.learner_name == choice.name else None
         self.learner, self.learner_name = choice.make(self.policy, settings), choice.name
         self.learner.n_threads = self.n_threads
-        self._is_exact = spec == "eager"
+        if before is not None:
+            self.learner.restore(before.state())
+        self._is_exact = choice.name == "eager" and spec != AUTO
         self.policy.acts_exactly = choice.name == "eager"
         self._torch_settings = {}
 
@@ -157,13 +161,18 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """What :meth:`restore` takes, for a training that goes on from a checkpoint."""
-        return dict(losses=self.losses.state(), diagnostics=self.diagnostics.state(), measured=dict(self._measured))
+        learner = {} if self.learner is None else {self.learner_name: self.learner.state()}
+        parts = dict(losses=self.losses.state(), diagnostics=self.diagnostics.state())
+        return parts | dict(measured=dict(self._measured), learner=learner)
 
     def restore(self, state: dict[str, Any]) -> None:
         """:param state: of :meth:`state`"""
         self.losses.restore(state["losses"], self.policy.device)
         self.diagnostics.restore(state["diagnostics"], self.policy.device)
         self._measured = state["measured"]
+        own = state.get("learner", {}).get(self.learner_name)  # none in older files, or of another kind
+        if self.learner is not None and own is not None:
+            self.learner.restore(own)
 
     def warn_if_oversubscribed(self, batch_size: int) -> None:
         """

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.buffers import Episode, Sampling
+from sb3_ddpg_ext.checkpoint import resume, save
 from sb3_ddpg_ext.learners import LEARNERS, EagerLearner, UpdateSettings
 from sb3_ddpg_ext.learners.flat import Flat
 from sb3_ddpg_ext.networks import NORMS
@@ -199,11 +200,11 @@ def test_an_option_changes_what_is_learnt():
 def names():
     """Names for kinds, which are gone after the test."""
     families = (NOISES, HEADS, LOSSES, NORMS, LEARNERS)
-    before = [dict(family._kinds) for family in families]
+    before = [set(family) for family in families]
     yield
     for family, kinds in zip(families, before, strict=True):
-        family._kinds.clear()
-        family._kinds.update(kinds)
+        for kind in set(family) - kinds:
+            family.unregister(kind)
 
 
 @pytest.mark.usefixtures("names")
@@ -447,3 +448,49 @@ def test_a_training_mode_of_ones_own_is_set():
     assert (model.learner_name, model.policy.n_trainings) == ("eager", 10)
     with pytest.raises(ValueError, match="Modes has its own set_training_mode"):
         DDPG(Modes, "Pendulum-v1", learner="fused", policy_kwargs=dict(net_arch=[8]), **SMALL)
+
+
+class Counting(EagerLearner):
+    """Counts its updates, and halves the actor's parameters at each 25th."""
+
+    def __init__(self, policy, settings=None, rate=1.0):
+        super().__init__(policy, settings)
+        self.n, self.rate = 0, rate + 0.0
+
+    def update(self, batch):
+        losses = super().update(batch)
+        self.n += 1
+        if self.n % 25 == 0:
+            with th.no_grad():
+                for parameter in self.policy.actor.parameters():
+                    parameter.mul_(0.5)
+        return losses
+
+    def state(self):
+        return {"n": self.n}
+
+    def restore(self, state):
+        self.n = state["n"]
+
+
+def test_the_state_of_a_learner_goes_on(tmp_path):
+    """Over several trainings, and from a checkpoint; another learner begins without it."""
+    whole = make_model("learner", learner=Counting).learn(40).learn(40, reset_num_timesteps=False)
+    assert whole._trainer.learner.n == whole._n_updates == 60
+    model = make_model("learner", learner=Counting).learn(40)
+    save(model, tmp_path / "checkpoint")
+    loaded = resume(tmp_path / "checkpoint.zip", "Pendulum-v1", trusted=True)
+    assert loaded._trainer.learner.n == 20
+    loaded.learn(80)
+    assert loaded._trainer.learner.n == 60
+    other = resume(tmp_path / "checkpoint.zip", "Pendulum-v1", trusted=True, learner=Halved)
+    assert other.learn(80).learner_name == "Halved"
+
+
+@pytest.mark.usefixtures("names")
+def test_an_argument_of_a_learner():
+    """It reaches the learner; an error names it."""
+    LEARNERS.register("counting")(Counting)
+    assert make_model("learner", learner=dict(kind="counting", rate=2))._trainer.learner.rate == 2.0
+    with pytest.raises(TypeError, match=r"learner={'kind': 'counting', 'rate': 'x'}: .*str"):
+        make_model("learner", learner=dict(kind="counting", rate="x"))

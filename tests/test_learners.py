@@ -787,7 +787,8 @@ def test_eager_keeps_to_sb3(monkeypatch):
     before = th.get_num_threads()
     try:
         th.set_num_threads(2)
-        for learner, expected in (("eager", (2, nullcontext)), ("auto", (1, settings.OneDNN))):
+        exactly, faster = (2, nullcontext), (1, settings.OneDNN)
+        for learner, expected in (("eager", exactly), (dict(kind="eager"), exactly), ("auto", faster)):
             model = DDPG("MlpPolicy", "Pendulum-v1", buffer_size=10, device="cpu", learner=learner)
             inside = model._trainer.torch_settings(256)
             assert (inside.threads.n, type(inside.products)) == expected

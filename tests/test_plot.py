@@ -253,8 +253,11 @@ def test_a_noise_of_ones_own_is_drawn(monkeypatch, tmp_path, capsys):
             self.sign = -self.sign
             return actions + self.sign * self.size
 
-    monkeypatch.setitem(NOISES._kinds, "alternating", Alternating)
-    run_plot(monkeypatch, "noise", "alternating_0.5", "--steps", 100, "--episodes", 20, "--png", tmp_path / "noise.png")
+    NOISES.register("alternating")(Alternating)
+    try:
+        run_plot(monkeypatch, "noise", "alternating_0.5", "--steps", 100, "--episodes", 20, "--png", tmp_path / "noise.png")
+    finally:
+        NOISES.unregister("alternating")
     assert "std 0.5 (no theory)" in capsys.readouterr().out
     assert_drawing(tmp_path / "noise.png", 300)
 

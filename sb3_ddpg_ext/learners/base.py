@@ -73,7 +73,8 @@ class Learner(ABC):
     One gradient step of critic and actor, then the soft update of both targets.
 
     With every learner the parameters stay in the policy's modules, and Adam's moments in its optimisers. So saving, acting and
-    a change of learner need nothing from it.
+    a change of learner need nothing from it. It is made anew at each ``learn()``: what a learner of your own counts or
+    averages beside them goes on if :meth:`state` and :meth:`restore` hand it over.
 
     :param policy: holds actor, critic, their targets and optimisers; changed in place
     :param settings: of the updates; they may be replaced between two updates
@@ -104,6 +105,17 @@ class Learner(ABC):
         """
         :param batch: N transitions (s_i, a_i, r_i, s_i+1), or sequences for a recurrent policy
         :return: the losses, numbers or scalar tensors; ``actor_loss`` only where the actor was updated
+        """
+
+    def state(self) -> dict[str, Any]:
+        """What :meth:`restore` takes: numbers, arrays, tensors. It is kept in checkpoints, not in the file of a model."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:  # noqa: B027  # nothing to do for most
+        """
+        Go on, before the first update.
+
+        :param state: what :meth:`state` of a learner of the same kind gave
         """
 
     @property
@@ -139,10 +151,12 @@ class Learner(ABC):
         return th.empty_like(like, memory_format=th.contiguous_format).normal_(0, std).clamp_(-bound, bound)
 
 
+AUTO = "auto"
 LEARNERS: Kinds[Learner] = Kinds(
     '"auto", the name of a learner, or a subclass of Learner',
     accepts=lambda spec: is_subclass(spec, Learner) and not inspect.isabstract(spec),
     by_the_library=("policy", "settings"),
+    reserved=(AUTO,),
 )
 
 

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from sb3_ddpg_ext.learners.base import LEARNERS, Learner, UpdateSettings
+from sb3_ddpg_ext.kinds import naming_given
+from sb3_ddpg_ext.learners.base import AUTO, LEARNERS, Learner, UpdateSettings
 from sb3_ddpg_ext.learners.compiled import CompiledLearner  # noqa: F401  # registers itself, as the next three do
 from sb3_ddpg_ext.learners.cuda_graph import CudaGraphLearner  # noqa: F401
 from sb3_ddpg_ext.learners.eager import EagerLearner  # noqa: F401
 from sb3_ddpg_ext.learners.fused import FusedLearner  # noqa: F401
 from sb3_ddpg_ext.policies import DDPGPolicy
 
-AUTO = "auto"
 # For "auto". A CUDA graph is for those who ask for it: it has not been measured yet.
 FASTEST_FIRST = ("compiled", "fused", "eager")
 
@@ -60,8 +60,16 @@ def choose_learner(spec: Any, policy: DDPGPolicy, settings: UpdateSettings) -> C
         name, learner, arguments = _named(asked)
         reason = learner.reason_against(policy, settings)
         if reason is None:
-            return Choice(partial(learner, **arguments), name, reasons)
+            make = partial(_made, learner, spec, arguments) if arguments else partial(learner)
+            return Choice(make, name, reasons)
         reasons[name] = reason
     if spec == AUTO:
         raise AssertionError("the eager learner takes every policy")
     raise ValueError(f"learner={spec!r} cannot train this model: {reason}; learner='auto' takes the fastest that can")
+
+
+def _made(
+    learner: type[Learner], spec: Any, arguments: dict[str, Any], policy: DDPGPolicy, settings: UpdateSettings
+) -> Learner:
+    with naming_given(f"learner={spec!r}"):
+        return learner(policy, settings, **arguments)
