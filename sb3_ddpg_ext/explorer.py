@@ -10,7 +10,7 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ddpg_ext.noise import Noise, as_noise, make_action_noise
-from sb3_ddpg_ext.noise.base import PerturbedActor
+from sb3_ddpg_ext.noise.base import PerturbedActor, applied
 
 N_RECENT = 1000  # steps whose actions the log counts at the bounds
 
@@ -63,7 +63,7 @@ class Explorer:
         else:
             actions = act(None if noise is None else noise.parameter_noise)
         if noise is not None:
-            noisy = noise.apply(actions.reshape(len(actions), -1)).reshape(actions.shape)
+            noisy = applied(noise, actions.reshape(len(actions), -1)).reshape(actions.shape)
             actions = np.minimum(np.maximum(noisy, -1), 1)
         self._recent_actions.append(actions)
         return actions
@@ -146,7 +146,7 @@ def is_same_noise(given: Any, saved: Any, action_dim: int) -> bool:
     :param given: a description of a noise, or an object
     :param saved: the noise of a file
     :param action_dim: dimensions of an action
-    :return: whether the two are the same but for how far they are
+    :return: whether the two are the same but for how far they are, by what :class:`Noise` says of public attributes
     """
     return given is not None and repr(make_action_noise(deepcopy(given), action_dim)) == repr(saved)
 

@@ -1,6 +1,8 @@
 """The parts of DDPG, each by itself: parser, explorer, collector, recipe, trainer."""
 
+import copy
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -15,10 +17,10 @@ from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.buffers import TransitionReplayBuffer
 from sb3_ddpg_ext.collector import Collector
-from sb3_ddpg_ext.explorer import Explorer
+from sb3_ddpg_ext.explorer import Explorer, is_same_noise
 from sb3_ddpg_ext.kinds import Kinds, number_of
-from sb3_ddpg_ext.learners import EagerLearner, UpdateSettings
-from sb3_ddpg_ext.noise import GaussianNoise
+from sb3_ddpg_ext.learners import LEARNERS, EagerLearner, UpdateSettings
+from sb3_ddpg_ext.noise import NOISES, CombinedNoise, GaussianNoise, Noise, make_action_noise
 from sb3_ddpg_ext.policies import DDPGPolicy
 from sb3_ddpg_ext.recipe import Recipe
 from sb3_ddpg_ext.replay import as_replay
@@ -91,6 +93,27 @@ class TestKinds:
         with pytest.raises(error, match=words):
             shapes.make("shape", spec)
 
+    def test_a_name_is_given_once(self):
+        """A kind does not take another one's place unseen, nor that of a string with a meaning; a name can be taken away."""
+        family = Kinds("a shape", accepts=lambda spec: isinstance(spec, Shape), reserved=("auto",))
+        family.register("round")(Shape)
+        for kind in ("round", "auto"):
+            with pytest.raises(ValueError, match=rf"kind='{kind}' must be a name that is not taken; .*\['round', 'auto'\]"):
+                family.register(kind)(Shape)
+        assert family.unregister("round") is Shape
+        assert list(family) == []
+        with pytest.raises(ValueError, match=r"kind='round' must be one of \[\]"):
+            family.unregister("round")
+        family.register("round", size=2.0)(Shape)
+        assert family.make("shape", "round") == Shape(2.0)
+
+    @pytest.mark.parametrize(("family", "kind"), [(LEARNERS, "auto"), (LEARNERS, "eager"), (NOISES, "none"), (NOISES, "ou")])
+    def test_names_of_ours_are_taken(self, family, kind):
+        before = dict(family)
+        with pytest.raises(ValueError, match=f"kind='{kind}' must be a name that is not taken"):
+            family.register(kind)(Shape)
+        assert dict(family) == before
+
     @pytest.mark.parametrize(("text", "number"), [("1e-3", 0.001), (" 2 ", 2.0), ("1_000", None), ("lin", None), (3, None)])
     def test_numbers(self, text, number):
         """As YAML reads them, not as Python does."""
@@ -125,6 +148,62 @@ class TestExplorer:
         assert explorer.noise_of(theirs) is adapted
         assert self.explore(explorer, adapted, 10) == [[0.75]] * 2
         assert explorer.statistics(theirs)["sigma"] == 0
+
+    @pytest.mark.parametrize("shape", [(1, 1), (2, 3), (2,)])
+    def test_a_noise_of_another_shape(self, shape):
+        """It is named, also as a part of several; the actions of some environments do not become those of all."""
+        wrong = type("Wrong", (Noise,), dict(apply=lambda self, actions: np.zeros(shape, np.float32)))
+        for noise in (wrong(), CombinedNoise([GaussianNoise(0.1), wrong()])):
+            words = rf"action_noise=Wrong\(\): Wrong\.apply gave the shape {re.escape(str(shape))}; it must .* \(2, 1\)"
+            with pytest.raises(ValueError, match=words):
+                self.explore(Explorer(), noise.prepare(1, 2, 0), 10)
+
+
+class Walk(Noise):
+    """A random walk, whose state is in a name of the user's choice."""
+
+    def __init__(self, step=0.1, name="_place"):
+        super().__init__()
+        self.step, self._name = step, name
+
+    def _prepare(self, episode_length):
+        setattr(self, self._name, np.zeros((self.n_envs, self.action_dim)))
+
+    def apply(self, actions):
+        place = getattr(self, self._name) + self.step
+        setattr(self, self._name, place)
+        return actions + place
+
+
+NOISES_ON_THE_WAY = [
+    *("normal_0.1", "ou_0.2", "pink_0.3", "red_0.3", "param_0.1", "adaptive-param_0.2", "epsilon_0.1"),
+    *("normal_lin_0.5_0.05", "ou_0.2,epsilon_0.1", dict(kind="coloured", sigma=0.3, beta=0.5)),
+    dict(kind="correlated", covariance=[[0.04]]), Walk(),
+]  # fmt: skip
+
+
+class TestSameNoise:
+    """Whether a noise that is given once more is that of a checkpoint, which goes on."""
+
+    @pytest.mark.parametrize("spec", NOISES_ON_THE_WAY, ids=str)
+    def test_it_is_known_again_on_its_way(self, spec):
+        """State is in names with an underscore in front, so it does not count."""
+        noise = make_action_noise(copy.deepcopy(spec), 1).prepare(1, 2, 0)
+        for n in range(3):
+            noise.set_progress(1 - n / 10, n)
+            noise.apply(np.zeros((2, 1)))
+        assert is_same_noise(spec, noise, 1)
+
+    def test_every_kind_is_tried(self):
+        parts = [part for spec in NOISES_ON_THE_WAY for part in (spec.split(",") if isinstance(spec, str) else [spec])]
+        assert {NOISES.kind_of(part) for part in parts} == {*NOISES, None}  # an object has no kind
+
+    def test_other_arguments_are_another_noise(self):
+        """So is one that keeps its state in a public name: the docstring of Noise says so."""
+        assert not is_same_noise(Walk(0.2), Walk(0.1).prepare(1, 2, 0), 1)
+        assert not is_same_noise("normal_0.1", make_action_noise("normal_0.2", 1).prepare(1), 1)
+        assert not is_same_noise(Walk(name="place"), Walk(name="place").prepare(1, 2, 0), 1)
+        assert "place" in repr(Walk(name="place").prepare(1, 2, 0))
 
 
 def test_the_collector_names_what_is_wrong():

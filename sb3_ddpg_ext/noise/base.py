@@ -31,6 +31,10 @@ class Noise(ActionNoise):
     Each environment has its own process and its own random stream, so that what happens in one does not depend on how many
     there are. :class:`sb3_ddpg_ext.DDPG` prepares a copy for its environments and its seed, tells it how far the training is,
     and saves it with the model: processes, streams and all.
+
+    An attribute whose name has no underscore in front is something that the noise was given, such as ``sigma``. These make its
+    repr, by which a training that goes on from a checkpoint knows the noise again. What changes from step to step belongs into
+    names such as ``_state``: with public ones the noise counts as another, and begins anew where it is given once more.
     """
 
     action_dim: int
@@ -133,7 +137,21 @@ NOISES: Kinds[Noise] = Kinds(
     accepts=lambda spec: isinstance(spec, Noise),
     read=lambda text: [number_or_schedule("the number", text or "")],
     readers=dict.fromkeys(("sigma", "scale", "epsilon", "target"), number_or_schedule),
+    reserved=("none",),
 )
+
+
+def applied(noise: Noise, actions: np.ndarray) -> np.ndarray:
+    """
+    What ``noise.apply`` gives.
+
+    :raises ValueError: if it is not of the shape of the actions
+    """
+    noisy = noise.apply(actions)
+    if getattr(noisy, "shape", None) != actions.shape:
+        given = f"action_noise={noise!r}: {type(noise).__name__}.apply"
+        raise ValueError(f"{given} gave the shape {np.shape(noisy)}; it must be an array of the actions' {actions.shape}")
+    return noisy
 
 
 class AdditiveNoise(Noise):

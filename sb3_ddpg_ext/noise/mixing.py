@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from sb3_ddpg_ext.noise.base import NOISES, Blocks, Noise, Scheduled
+from sb3_ddpg_ext.noise.base import NOISES, Blocks, Noise, Scheduled, applied
 from sb3_ddpg_ext.schedules import check_scheduled, evaluate
 from sb3_ddpg_ext.validation import check_instance
 
@@ -104,7 +104,7 @@ class CombinedNoise(Noise):
 
     def apply(self, actions: np.ndarray) -> np.ndarray:
         for part in self.parts:
-            actions = part.apply(actions)
+            actions = applied(part, actions)
         return actions
 
     def statistics(self) -> dict[str, float]:
