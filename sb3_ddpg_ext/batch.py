@@ -34,13 +34,24 @@ class Batch(NamedTuple):
         :param samples: what a replay buffer of Stable-Baselines3, or of a user, returns from ``sample``; ``weights`` and
             ``indices`` may be among its fields
         :param gamma: the discount of one step, used where the buffer gives no ``discounts`` of its own
+        :raises ValueError: for rewards and the like that are not columns, of which each would be combined with all others
         """
-        discounts = samples.discounts
-        return cls(
+        discounts = getattr(samples, "discounts", None)
+        batch = cls(
             samples.observations, samples.actions, samples.next_observations, samples.dones, samples.rewards,
             constant(gamma, samples.rewards) if discounts is None else discounts,
             getattr(samples, "weights", None), getattr(samples, "indices", None),
         )  # fmt: skip
+        batch.check_columns()
+        return batch
+
+    def check_columns(self) -> None:
+        """:raises ValueError: if rewards, dones, discounts or weights are not of shape (batch, 1)"""
+        expected = len(self.actions), 1
+        for name in ("rewards", "dones", "discounts", "weights"):
+            column = getattr(self, name)
+            if column is not None and column.shape != expected:
+                raise ValueError(f"the replay buffer's samples have {name} of the shape {tuple(column.shape)}, not {expected}")
 
     def with_demonstrations(self, demonstrations: "Batch", n_rows: int) -> "Batch":
         """

@@ -1,6 +1,5 @@
 """The replay buffer of a model: how it is made, and how a saved one takes its place."""
 
-import inspect
 import os
 import warnings
 from dataclasses import dataclass
@@ -19,13 +18,14 @@ from sb3_ddpg_ext.buffers import (
     HindsightReplayBuffer,
     check_buffer_kwargs,
     choose_buffer,
+    is_ours,
     make_sampling,
     n_step_kwargs,
     read_episodes,
     store,
+    takes_argument,
 )
 from sb3_ddpg_ext.observations import has_keys, parts_of
-from sb3_ddpg_ext.replay import as_replay
 from sb3_ddpg_ext.validation import MAX_N_STEPS, check_instance, check_integer, naming
 
 OF_DEMONSTRATIONS: dict[str, Any] = dict(combined=False, path=None)  # what their buffer has otherwise
@@ -88,18 +88,18 @@ class Recipe:
         kwargs = dict(given)
         check_buffer_kwargs(buffer_class, kwargs, fixed["observation_space"])
         kwargs |= n_step_kwargs(buffer_class, kwargs, n_steps, gamma)
-        is_ours = getattr(buffer_class, "is_ours", False)
+        own = is_ours(buffer_class)
         if issubclass(buffer_class, HerReplayBuffer | HindsightReplayBuffer):
-            if (env is None and (needs_env or not is_ours)) or not has_keys(fixed["observation_space"]):
+            if (env is None and (needs_env or not own)) or not has_keys(fixed["observation_space"]):
                 raise ValueError(f"{buffer_class.__name__} needs an environment with Dict observations, here env={env}")
             kwargs["env"] = env  # here, not in replay_buffer_kwargs, which are pickled with the model
-        if is_ours and vec_normalize is not None and _takes(buffer_class, "keep_float64"):
+        if own and vec_normalize is not None and takes_argument(buffer_class, "keep_float64"):
             kwargs.setdefault("keep_float64", True)  # it normalises before it rounds
         n_frames = _stacked_frames(env, fixed["observation_space"])
-        if is_ours and n_frames > 1 and _takes(buffer_class, "frame_stack"):
+        if own and n_frames > 1 and takes_argument(buffer_class, "frame_stack"):
             kwargs.setdefault("frame_stack", n_frames)
         if kwargs.get("sampling") is not None:
-            if not is_ours:
+            if not own:
                 raise ValueError(
                     f"replay_buffer_kwargs['sampling'] is for our own replay buffers, not {buffer_class.__name__}"
                 )
@@ -107,7 +107,7 @@ class Recipe:
         demonstrations, share = kwargs.pop("demonstrations", None), kwargs.pop("demonstration_share", None)
         if demonstrations is None and share is not None:
             raise ValueError(f"replay_buffer_kwargs['demonstration_share']={share!r} needs demonstrations")
-        if demonstrations is not None and not is_ours:
+        if demonstrations is not None and not own:
             raise ValueError(
                 f"replay_buffer_kwargs['demonstrations'] is for our own replay buffers, not {buffer_class.__name__}"
             )
@@ -139,7 +139,7 @@ class Recipe:
         :param asked_frames: the user's ``frame_stack``
         """
         buffer: Any = self.make()
-        if as_replay(buffer).is_ours:
+        if is_ours(buffer):
             if buffer.is_on_disk and buffer.n_written:
                 path = self.kwargs["path"]
                 _warn(
@@ -214,12 +214,6 @@ def resolved(kwargs: dict[str, Any]) -> dict[str, Any]:
     check_instance("replay_buffer_kwargs['path']", path, (str, os.PathLike), "the path of a folder, or None")
     with naming("replay_buffer_kwargs['path']", path, "the path of a folder, or None"):
         return kwargs | {"path": str(Path(path).resolve())}
-
-
-def _takes(buffer_class: type[ReplayBuffer], name: str) -> bool:
-    """Whether a class takes an argument, by its name or among any."""
-    parameters = inspect.signature(buffer_class.__init__).parameters
-    return name in parameters or any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
 
 
 def _stacked_frames(env: VecEnv | None, space: spaces.Space) -> int:

@@ -8,7 +8,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_ddpg_ext.batch import Batch
-from sb3_ddpg_ext.buffers import TransitionReplayBuffer
+from sb3_ddpg_ext.buffers import is_ours
 
 
 class SB3Replay:
@@ -38,8 +38,15 @@ class SB3Replay:
         :param batch_size: number of transitions
         :param env: normalises observations and rewards with its present statistics
         :param gamma: discount factor of the model
+        :raises ValueError: for samples of a wrong shape, or with ``indices`` where nobody takes the errors
         """
-        return Batch.from_samples(self.buffer.sample(batch_size, env=env), gamma)
+        batch = Batch.from_samples(self.buffer.sample(batch_size, env=env), gamma)
+        if batch.indices is not None and not hasattr(self.buffer, "update_priorities"):
+            raise ValueError(
+                f"the samples of {type(self.buffer).__name__} have indices, whose errors it asks for: it must have a method "
+                "update_priorities(indices, errors), or give none"
+            )
+        return batch
 
     def update_priorities(self, rows: np.ndarray, errors: th.Tensor) -> None:
         """Tell a user's own buffer, which has asked for errors by ``indices``."""
@@ -51,4 +58,4 @@ def as_replay(buffer: ReplayBuffer | None) -> Any:
     :param buffer: of a model
     :return: itself where it is ours, else :class:`SB3Replay`
     """
-    return buffer if isinstance(buffer, TransitionReplayBuffer) else SB3Replay(buffer)  # type: ignore[arg-type]
+    return buffer if is_ours(buffer) else SB3Replay(buffer)  # type: ignore[arg-type]

@@ -3,7 +3,9 @@
 import copy
 import dataclasses
 import re
+from typing import NamedTuple
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
@@ -12,10 +14,11 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
 
 from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.batch import Batch
-from sb3_ddpg_ext.buffers import TransitionReplayBuffer
+from sb3_ddpg_ext.buffers import SequenceReplayBuffer, TransitionReplayBuffer, takes_argument
 from sb3_ddpg_ext.collector import Collector
 from sb3_ddpg_ext.explorer import Explorer, is_same_noise
 from sb3_ddpg_ext.kinds import Kinds, number_of
@@ -254,6 +257,100 @@ class TestRecipe:
         assert batch.discounts.flatten().tolist() == [0.5] * 4
         with pytest.raises(ValueError, match="sampling"):
             recipe(ReplayBuffer, dict(sampling="prioritized"))
+
+
+class Pictures(gym.Env):
+    """Black ones."""
+
+    observation_space = spaces.Box(0, 255, (36, 36, 1), np.uint8)
+    action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, seed=None, options=None):
+        return np.zeros((36, 36, 1), np.uint8), {}
+
+
+class Narrow(TransitionReplayBuffer):
+    """One of ours with the signature of Stable-Baselines3's, and no further arguments."""
+
+    def __init__(self, buffer_size, observation_space, action_space, device="auto", n_envs=1, optimize_memory_usage=False,
+                 bonus=0.0):  # fmt: skip
+        super().__init__(buffer_size, observation_space, action_space, device, n_envs, optimize_memory_usage)
+        self.bonus = bonus
+
+
+class Wide(TransitionReplayBuffer):
+    """One that passes everything on."""
+
+    def __init__(self, *args, bonus=0.0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.bonus = bonus
+
+
+class TestArgumentsOfOnesOwn:
+    """A subclass of ours is given what its constructor takes."""
+
+    def test_what_is_passed_on(self):
+        """By kwargs, to the first class that names it."""
+        assert takes_argument(Wide, "n_steps")
+        assert takes_argument(SequenceReplayBuffer, "keep_float64")
+        assert not takes_argument(Wide, "bounds")
+        assert not takes_argument(type("Narrower", (Narrow,), {}), "n_steps")
+
+    def test_a_narrow_one_is_made(self):
+        """Without what it does not take, also with frames and VecNormalize; longer returns are an error that names it."""
+        films = VecFrameStack(make_vec_env(Pictures, 2), 4)
+        for policy, env in (("MlpPolicy", VecNormalize(make_vec_env("Pendulum-v1", 2))), ("CnnPolicy", films)):
+            model = DDPG(policy, env, replay_buffer_class=Narrow, replay_buffer_kwargs=dict(bonus=1.0), buffer_size=20)
+            assert (type(model.replay_buffer), model.replay_buffer.bonus) == (Narrow, 1.0)
+        with pytest.raises(ValueError, match="n_steps=3 must be 1 with Narrow, which takes no argument n_steps"):
+            recipe(Narrow, n_steps=3)
+        assert recipe(Wide, dict(bonus=2.0), n_steps=3).make_first().n_steps == 3
+
+
+class Samples(NamedTuple):
+    """What a buffer of a user's own may give."""
+
+    observations: th.Tensor
+    actions: th.Tensor
+    next_observations: th.Tensor
+    dones: th.Tensor
+    rewards: th.Tensor
+    weights: th.Tensor | None = None
+    indices: np.ndarray | None = None
+
+
+class TestSamplesOfOnesOwn:
+    """From a replay buffer that is none of ours."""
+
+    def samples(self, **changes):
+        column = th.zeros(4, 1)
+        return Samples(th.zeros(4, 3), column, th.zeros(4, 3), column, column)._replace(**changes)
+
+    def test_without_discounts(self):
+        """Samples need not have the field: older versions of Stable-Baselines3 have none."""
+        batch = Batch.from_samples(self.samples(weights=th.ones(4, 1)), gamma=0.5)
+        assert batch.discounts.flatten().tolist() == [0.5] * 4
+        assert batch.weights.flatten().tolist() == [1.0] * 4
+
+    @pytest.mark.parametrize("name", ["weights", "rewards", "dones"])
+    def test_rows_in_place_of_columns(self, name):
+        """Each would be combined with all the others."""
+        with pytest.raises(ValueError, match=rf"samples have {name} of the shape \(4,\), not \(4, 1\)"):
+            Batch.from_samples(self.samples(**{name: th.ones(4)}), gamma=0.5)
+
+    def test_errors_that_nobody_takes(self):
+        """A buffer that gives indices asks for errors, and must take them."""
+        samples = self.samples(indices=np.arange(4))
+
+        class Deaf(ReplayBuffer):
+            def sample(self, batch_size, env=None):
+                return samples
+
+        buffer = recipe(Deaf).make_first()
+        with pytest.raises(ValueError, match=r"the samples of Deaf have indices.*update_priorities\(indices, errors\)"):
+            as_replay(buffer).batch(4, None, 0.9)
+        Deaf.update_priorities = lambda self, rows, errors: None
+        assert as_replay(buffer).batch(4, None, 0.9).indices is samples.indices
 
 
 def test_the_trainer():

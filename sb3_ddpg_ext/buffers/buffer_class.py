@@ -35,6 +35,11 @@ def choose_buffer(buffer_class: Any, n_steps: int) -> type[ReplayBuffer]:
     return EQUIVALENT.get(buffer_class, buffer_class) if n_steps > 1 else buffer_class
 
 
+def is_ours(buffer: Any) -> bool:
+    """:param buffer: a replay buffer or its class, one of ours or derived from one; or one of Stable-Baselines3, or None"""
+    return getattr(buffer, "is_ours", False)
+
+
 def check_buffer_kwargs(buffer_class: type[ReplayBuffer], given: dict[str, Any], space: spaces.Space) -> None:
     """
     :param buffer_class: what :func:`choose_buffer` gave
@@ -84,8 +89,14 @@ def n_step_kwargs(buffer_class: type[ReplayBuffer], given: dict[str, Any], n_ste
 
 
 def takes_argument(cls: type, name: str) -> bool:
-    """Whether the constructor of a class, or of one of its base classes, names this argument."""
-    return any(name in _arguments(base) for base in cls.__mro__ if "__init__" in vars(base) and base is not object)
+    """Whether the constructor of a class names this argument, or passes it on, by ``**kwargs``, to a base class that does."""
+    for base in cls.__mro__:
+        parameters = _arguments(base) if "__init__" in vars(base) else None
+        if parameters is not None and name in parameters:
+            return True
+        if parameters is not None and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            return False
+    return False
 
 
 def _arguments(cls: type) -> Mapping[str, Any]:
