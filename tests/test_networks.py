@@ -214,6 +214,23 @@ class TestMLP:
         expected = {"none": [], "layer": ["LayerNorm"], "batch": ["BatchNorm1d"], "batch-renorm": ["BatchRenorm1d"]}[norm]
         assert [type(module).__name__ for module in net if is_norm(module)] == expected
 
+    @pytest.mark.parametrize("residual", [False, True])
+    def test_a_norm_of_ones_own(self, residual):
+        """It counts as one whatever its name is, as it was made as one; the other modules do not."""
+
+        class Standardised(nn.Module):
+            def __init__(self, n):
+                super().__init__()
+                self.scale = nn.Parameter(th.ones(1, n))
+
+            def forward(self, x):
+                return self.scale * x
+
+        net = MLP([8, 8], norm=Standardised, input_norm=Standardised, residual=residual).build(3, 2)
+        norms = [module for module in net.modules() if is_norm(module)]
+        assert {type(module) for module in norms} == {Standardised}
+        assert len(norms) == (4 if residual else 3)
+
     def test_residual(self):
         """SimBa: a linear layer, a block for each number, a normalisation, the output."""
         net = MLP([8, 8], residual=True).build(3, 2)

@@ -57,6 +57,22 @@ def batch_renorm() -> MakeNorm:
     return BatchRenorm1d
 
 
+def make_norm(name: str, spec: Any) -> MakeNorm | None:
+    """
+    :param name: of the argument, for errors
+    :param spec: what :data:`NORMS` takes
+    :return: makes modules that :func:`is_norm` knows, whatever their class is; None for no normalisation
+    """
+    norm = NORMS.make(name, spec)
+    return None if norm is None else partial(_marked, norm)
+
+
+def _marked(norm: MakeNorm, n_features: int) -> nn.Module:
+    module = norm(n_features)
+    module.normalises = True  # type: ignore[assignment]
+    return module
+
+
 class ResidualBlock(nn.Module):
     """
     x + W2 relu(W1 norm(x)), the block of SimBa, Lee et al. (2025), "SimBa: Simplicity Bias for Scaling Up Parameters in Deep
@@ -197,8 +213,11 @@ class ActionGradientClip(nn.Module):
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Whether it is a normalisation of torch, or is named so and scales and shifts each feature."""
-    if isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.RMSNorm | _NormBase):
+    """
+    Whether it was made as a normalisation. Otherwise, as in networks of a user's own, whether it is one of torch, or is named
+    so and scales and shifts each feature.
+    """
+    if getattr(module, "normalises", False) or isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.RMSNorm | _NormBase):
         return True
     is_named_so = "norm" in type(module).__name__.lower()
     return is_named_so and all(parameter.ndim <= 1 for parameter in module.parameters(recurse=False))

@@ -8,7 +8,7 @@ from typing import Any
 from stable_baselines3.common.torch_layers import create_mlp
 from torch import nn
 
-from sb3_ddpg_ext.networks.layers import NORMS, LateAction, ResidualBlock
+from sb3_ddpg_ext.networks.layers import LateAction, ResidualBlock, make_norm
 
 
 @dataclass(frozen=True)
@@ -73,19 +73,19 @@ class MLP:
         return LateAction(first, rest, own, action_dim, sums)
 
     def _input_norm(self, n_inputs: int) -> list[nn.Module]:
-        norm = NORMS.make("input_norm", self.input_norm)
+        norm = make_norm("input_norm", self.input_norm)
         return [] if norm is None else [norm(n_inputs)]
 
     def _layers(self, n_inputs: int, n_outputs: int) -> list[nn.Module]:
         if self.residual and self.net_arch:
             return self._blocks(n_inputs, n_outputs)
-        dropout, norm = partial(_dropout, self.dropout), NORMS.make("norm", self.norm)
+        dropout, norm = partial(_dropout, self.dropout), make_norm("norm", self.norm)
         between: list[Callable] = [make for make in (dropout if self.dropout else None, norm) if make is not None]
         return create_mlp(n_inputs, n_outputs, self.net_arch, self.activation_fn, post_linear_modules=between)  # type: ignore[arg-type]
 
     def _blocks(self, n_inputs: int, n_outputs: int) -> list[nn.Module]:
         units = self.net_arch[0]
-        norm = NORMS.make("norm", self.norm) or nn.LayerNorm
+        norm = make_norm("norm", self.norm) or nn.LayerNorm
         blocks = [ResidualBlock(units, self.activation_fn, norm, self.dropout) for _ in self.net_arch]
         return [nn.Linear(n_inputs, units), *blocks, norm(units), *([nn.Linear(units, n_outputs)] if n_outputs else [])]
 
