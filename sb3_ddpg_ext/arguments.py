@@ -10,12 +10,13 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from stable_baselines3.td3 import policies as sb3_policies
 
+from sb3_ddpg_ext.buffers import SAMPLINGS
 from sb3_ddpg_ext.finite import ON_NAN
 from sb3_ddpg_ext.learners import UpdateSettings, check_learner
 from sb3_ddpg_ext.networks import uses_batch_statistics
 from sb3_ddpg_ext.observations import has_keys
 from sb3_ddpg_ext.policies import CnnPolicy, DDPGPolicy, MultiInputPolicy
-from sb3_ddpg_ext.policies.heads import head_takes
+from sb3_ddpg_ext.policies.heads import LOSSES, head_takes
 from sb3_ddpg_ext.policies.optimizers import check_optimizer
 from sb3_ddpg_ext.policies.paper import PaperCnn
 from sb3_ddpg_ext.policies.recurrent import RecurrentPolicy
@@ -159,6 +160,21 @@ def check_space_of_policy(policy_class: type[BasePolicy], aliases: Aliases, spac
         raise ValueError(f"policy={name!r} must be one of {multi} with Dict observations {space}")
 
 
+def check_loss_of_sampling(sampling: Any, critic_loss: Any) -> None:
+    """
+    :param sampling: of the replay buffer, or None
+    :param critic_loss: of the policy, by its name or as a function
+    :raises ValueError: if the sampling makes sense with another one alone
+    """
+    wanted, name = getattr(sampling, "critic_loss", None), SAMPLINGS.name_of(sampling)
+    if wanted is None or critic_loss == wanted:
+        return
+    if LOSSES.make("critic_loss", critic_loss) is not LOSSES.make(f"critic_loss of {name!r}", wanted):
+        raise ValueError(
+            f"policy_kwargs['critic_loss']={critic_loss!r} must be {wanted!r} with replay_buffer_kwargs['sampling']={name!r}"
+        )
+
+
 def check_together(policy: DDPGPolicy, replay_buffer: ReplayBuffer, batch_size: int, may_lack_demonstrations: bool) -> None:
     """
     :param policy: the policy
@@ -168,9 +184,8 @@ def check_together(policy: DDPGPolicy, replay_buffer: ReplayBuffer, batch_size: 
     :raises ValueError: if one of them contradicts another
     """
     options = policy.options
-    wanted = getattr(getattr(replay_buffer, "sampling", None), "critic_loss", None)
-    if wanted is not None and head_takes(options.critic, "loss") and options.critic_loss != wanted:
-        raise ValueError(f"replay_buffer_kwargs['sampling']='lap' needs policy_kwargs['critic_loss']={wanted!r}")
+    if head_takes(options.critic, "loss"):
+        check_loss_of_sampling(getattr(replay_buffer, "sampling", None), options.critic_loss)
     has_demonstrations = getattr(replay_buffer, "demonstrations", None) is not None
     if options.behaviour_cloning and not (has_demonstrations or may_lack_demonstrations):
         raise ValueError("policy_kwargs['behaviour_cloning'] needs replay_buffer_kwargs['demonstrations']")

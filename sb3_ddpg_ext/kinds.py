@@ -138,6 +138,10 @@ class Kinds(Mapping[str, Callable[..., Made]], Generic[Made]):
         found = [name for name in self if isinstance(kind, str) and f"{kind}_".startswith(f"{name}_")]
         return max(found, key=len, default=None)
 
+    def name_of(self, made: Any) -> str:
+        """:return: the name of an object's class in this family; where it has none, that in Python"""
+        return next((kind for kind, make in self._kinds.items() if make is type(made)), type(made).__name__)
+
     def kind_and_arguments(self, name: str, spec: Any) -> tuple[str, dict[str, Any]]:
         """
         For a family whose objects are made later.

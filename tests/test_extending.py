@@ -494,3 +494,42 @@ def test_an_argument_of_a_learner():
     assert make_model("learner", learner=dict(kind="counting", rate=2))._trainer.learner.rate == 2.0
     with pytest.raises(TypeError, match=r"learner={'kind': 'counting', 'rate': 'x'}: .*str"):
         make_model("learner", learner=dict(kind="counting", rate="x"))
+
+
+class Standardised(nn.Module):
+    """By the statistics of the batch in training, by running ones else."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.register_buffer("mean", th.zeros(n))
+
+    def forward(self, x):
+        return x - (x.mean(dim=0) if self.training else self.mean)
+
+
+@pytest.mark.parametrize("statistics", ["running", "batch"])
+def test_statistics_of_the_targets_own_norm(statistics):
+    """The option is also for a normalisation whose name says nothing."""
+    model = make_model("norm", policy_kwargs=dict(actor_norm="none", critic_norm=Standardised, target_statistics=statistics))
+    model.policy.set_training_mode(True)
+    of_target = [module.training for module in model.critic_target.modules() if isinstance(module, Standardised)]
+    assert of_target == [statistics == "batch"]
+
+
+class OfHuber(ByReward):
+    """Wants a loss, as LAP does."""
+
+    critic_loss = "huber"
+
+
+@pytest.mark.parametrize("sampling", ["lap", OfHuber()], ids=["lap", "own"])
+def test_a_sampling_that_wants_a_loss(sampling):
+    """By name or as the function itself. An error names the sampling."""
+    for loss in ("huber", F.huber_loss):
+        model = make_model("sampling", replay_buffer_kwargs=dict(sampling=sampling), policy_kwargs=dict(critic_loss=loss))
+        assert model.learn(30).critic.head.error is F.huber_loss
+    name = "lap" if sampling == "lap" else "OfHuber"
+    for loss in ("mse", F.l1_loss):
+        words = rf"policy_kwargs\['critic_loss'\]=.* must be 'huber' with replay_buffer_kwargs\['sampling'\]='{name}'"
+        with pytest.raises(ValueError, match=words):
+            make_model("sampling", replay_buffer_kwargs=dict(sampling=sampling), policy_kwargs=dict(critic_loss=loss))
