@@ -538,10 +538,9 @@ class DDPG(OffPolicyAlgorithm):
             update_learning_rate(
                 net.optimizer, evaluate(schedule, self._current_progress_remaining, self.num_timesteps, name=name)
             )
-        replay, noise = as_replay(self.replay_buffer), self._explorer.noise_of(self.action_noise)
+        replay = as_replay(self.replay_buffer)
         replay.advance(self._current_progress_remaining, self.num_timesteps)
-        perturbed = None if noise is None else noise.parameter_noise
-        trainer.train(self._n_updates, gradient_steps, batch_size, self._draw, replay.update_priorities, perturbed)
+        trainer.train(self._n_updates, gradient_steps, batch_size, self._draw, replay.update_priorities, self.parameter_noise)
         self._n_updates += gradient_steps
         if trainer.diagnostics.is_due(self._n_updates):
             if (broken := trainer.last_finite.look(self._n_updates)) is not None:
