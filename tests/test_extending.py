@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from sb3_ddpg_ext import DDPG
-from sb3_ddpg_ext.buffers import Episode, Sampling
+from sb3_ddpg_ext.buffers import Episode, Sampling, TransitionReplayBuffer
+from sb3_ddpg_ext.buffers.row_array import RowArray
 from sb3_ddpg_ext.checkpoint import resume, save
 from sb3_ddpg_ext.learners import LEARNERS, EagerLearner, UpdateSettings
 from sb3_ddpg_ext.learners.flat import Flat
@@ -533,3 +534,44 @@ def test_a_sampling_that_wants_a_loss(sampling):
         words = rf"policy_kwargs\['critic_loss'\]=.* must be 'huber' with replay_buffer_kwargs\['sampling'\]='{name}'"
         with pytest.raises(ValueError, match=words):
             make_model("sampling", replay_buffer_kwargs=dict(sampling=sampling), policy_kwargs=dict(critic_loss=loss))
+
+
+class WithTemperature(TransitionReplayBuffer):
+    """Stores a number of ``infos`` with each transition."""
+
+    def _make_parts(self):
+        super()._make_parts()
+        self.temperature = RowArray(self.storage, "temperature", (), np.float32, file="temperature")
+
+    def _added(self, rows, infos):
+        super()._added(rows, infos)
+        self.temperature.values[rows] = [info.get("temperature", 20.0) for info in infos]
+
+    def contents(self):
+        return super().contents() | self.temperature.contents()
+
+    def _restore_parts(self, arrays):
+        super()._restore_parts(arrays)
+        self.temperature.restore(arrays)
+
+    def layout(self):
+        layout = super().layout()
+        return layout | {"arrays": [*layout["arrays"], "temperature"]}
+
+
+@pytest.mark.parametrize("place", ["file", "folder"])
+def test_a_column_of_ones_own(place, tmp_path):
+    """It is there again with a saved buffer, and in the folder of one that has a folder."""
+    kwargs = dict(path=tmp_path / "folder") if place == "folder" else {}
+    model = make_model("noise", replay_buffer_class=WithTemperature, replay_buffer_kwargs=kwargs).learn(40)
+    model.replay_buffer.temperature.values[:40] = expected = np.arange(40)
+    if place == "file":
+        model.save_replay_buffer(tmp_path / "buffer")
+    del model
+    with pytest.warns(UserWarning, match="has 40 transitions") if place == "folder" else nullcontext():
+        other = make_model("noise", replay_buffer_class=WithTemperature, replay_buffer_kwargs=kwargs)
+    if place == "file":
+        other.load_replay_buffer(tmp_path / "buffer")
+    assert other.replay_buffer.temperature.values[:40].tolist() == expected.tolist()
+    other.learn(20, reset_num_timesteps=False)
+    assert other.replay_buffer.temperature.values[40:60].tolist() == [20.0] * 20
