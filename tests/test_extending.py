@@ -404,9 +404,14 @@ def negative(layer, x):
     return -type(layer).forward(layer, x)
 
 
+def no_step(optimizer, closure=None):
+    """Leaves the parameters."""
+
+
 REPLACED = {  # on which object, by which name, and what
     "policy": (lambda model: model.policy, "actor_loss", to_the_middle, "DDPGPolicy has its own actor_loss"),
     "critic": (lambda model: model.critic, "loss", scaled_loss, "somebody has replaced loss of Critic"),
+    "optimizer": (lambda model: model.actor.optimizer, "step", no_step, "somebody has replaced step of Adam"),
     "layer": (lambda model: model.critic.qf0[0], "forward", negative, "somebody has replaced forward of Linear"),
 }
 

@@ -23,7 +23,7 @@ from sb3_ddpg_ext.collector import Collector
 from sb3_ddpg_ext.explorer import Explorer, is_same_noise
 from sb3_ddpg_ext.kinds import Kinds, number_of
 from sb3_ddpg_ext.learners import LEARNERS, EagerLearner, UpdateSettings
-from sb3_ddpg_ext.noise import NOISES, CombinedNoise, GaussianNoise, Noise, make_action_noise
+from sb3_ddpg_ext.noise import NOISES, CombinedNoise, GaussianNoise, Noise, UniformMixing, make_action_noise
 from sb3_ddpg_ext.policies import DDPGPolicy
 from sb3_ddpg_ext.recipe import Recipe
 from sb3_ddpg_ext.replay import as_replay
@@ -163,25 +163,36 @@ class TestExplorer:
 
 
 class Walk(Noise):
-    """A random walk, whose state is in a name of the user's choice."""
+    """A walk, whose state has a public name that there is since it was prepared."""
 
-    def __init__(self, step=0.1, name="_place"):
+    def __init__(self, step=0.1):
         super().__init__()
-        self.step, self._name = step, name
+        self.step = step
 
     def _prepare(self, episode_length):
-        setattr(self, self._name, np.zeros((self.n_envs, self.action_dim)))
+        self.place = np.zeros((self.n_envs, self.action_dim))
 
     def apply(self, actions):
-        place = getattr(self, self._name) + self.step
-        setattr(self, self._name, place)
-        return actions + place
+        self.place += self.step
+        return actions + self.place
+
+
+class Counting(Walk):
+    """Has a public state from the beginning, against the docstring of Noise."""
+
+    def __init__(self, step=0.1):
+        super().__init__(step)
+        self.n = 0
+
+    def apply(self, actions):
+        self.n += 1
+        return super().apply(actions)
 
 
 NOISES_ON_THE_WAY = [
     *("normal_0.1", "ou_0.2", "pink_0.3", "red_0.3", "param_0.1", "adaptive-param_0.2", "epsilon_0.1"),
     *("normal_lin_0.5_0.05", "ou_0.2,epsilon_0.1", dict(kind="coloured", sigma=0.3, beta=0.5)),
-    dict(kind="correlated", covariance=[[0.04]]), Walk(),
+    dict(kind="correlated", covariance=[[0.04]]), Walk(), CombinedNoise([Walk(), UniformMixing(0.1)]),
 ]  # fmt: skip
 
 
@@ -190,7 +201,7 @@ class TestSameNoise:
 
     @pytest.mark.parametrize("spec", NOISES_ON_THE_WAY, ids=str)
     def test_it_is_known_again_on_its_way(self, spec):
-        """State is in names with an underscore in front, so it does not count."""
+        """State does not count: it is in names with an underscore in front, or comes with the environments."""
         noise = make_action_noise(copy.deepcopy(spec), 1).prepare(1, 2, 0)
         for n in range(3):
             noise.set_progress(1 - n / 10, n)
@@ -202,11 +213,16 @@ class TestSameNoise:
         assert {NOISES.kind_of(part) for part in parts} == {*NOISES, None}  # an object has no kind
 
     def test_other_arguments_are_another_noise(self):
-        """So is one that keeps its state in a public name: the docstring of Noise says so."""
+        """So is another class, another number of parts, and one whose constructor makes a public state."""
         assert not is_same_noise(Walk(0.2), Walk(0.1).prepare(1, 2, 0), 1)
         assert not is_same_noise("normal_0.1", make_action_noise("normal_0.2", 1).prepare(1), 1)
-        assert not is_same_noise(Walk(name="place"), Walk(name="place").prepare(1, 2, 0), 1)
-        assert "place" in repr(Walk(name="place").prepare(1, 2, 0))
+        assert not is_same_noise(Walk(), Counting().prepare(1), 1)
+        assert not is_same_noise("normal_0.1", make_action_noise("normal_0.1,epsilon_0.1", 1).prepare(1), 1)
+        assert not is_same_noise("none", Walk().prepare(1), 1)
+        counting = Counting().prepare(1)
+        assert is_same_noise(Counting(), counting, 1)
+        counting.apply(np.zeros((1, 1)))
+        assert not is_same_noise(Counting(), counting, 1)
 
 
 def test_the_collector_names_what_is_wrong():

@@ -7,6 +7,8 @@ import torch as th
 from torch.nn import Parameter
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
+from sb3_ddpg_ext.networks import replaced_methods
+
 ALIGNMENT = 16  # elements: a cache line of float32, where the rows of a weight begin best
 
 
@@ -111,12 +113,14 @@ class FlatAdam:
         hooks = (optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)
         if any((*hooks, _global_optimizer_pre_hooks, _global_optimizer_post_hooks)):
             return "the optimiser has hooks"
+        if replaced := replaced_methods(optimizer):
+            return f"somebody has replaced {replaced[0]} of {type(optimizer).__name__}"
         return None
 
     def holds(self) -> bool:
-        """Whether the optimiser's moments still are the views made here; ``load_state_dict`` brings others."""
+        """Whether the optimiser's moments still are the views made here; ``load_state_dict`` brings others. And its step."""
         groups = self.optimizer.param_groups
-        if [len(group["params"]) for group in groups] != self._sizes:
+        if [len(group["params"]) for group in groups] != self._sizes or "step" in vars(self.optimizer):
             return False
         return all(map(is_, map(self.optimizer.state.get, self._parameters), self._states))
 

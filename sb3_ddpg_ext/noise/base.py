@@ -32,9 +32,10 @@ class Noise(ActionNoise):
     there are. :class:`sb3_ddpg_ext.DDPG` prepares a copy for its environments and its seed, tells it how far the training is,
     and saves it with the model: processes, streams and all.
 
-    An attribute whose name has no underscore in front is something that the noise was given, such as ``sigma``. These make its
-    repr, by which a training that goes on from a checkpoint knows the noise again. What changes from step to step belongs into
-    names such as ``_state``: with public ones the noise counts as another, and begins anew where it is given once more.
+    What the constructor keeps in a name without an underscore in front is something that it was given, such as ``sigma``. By
+    these a training that goes on from a checkpoint knows a noise again that it is given once more. What changes from step to
+    step belongs into names such as ``_state``, or comes later, in ``_prepare``. A noise with other public attributes counts as
+    another one, and begins anew.
     """
 
     action_dim: int
@@ -124,10 +125,12 @@ class Noise(ActionNoise):
     def __call__(self) -> np.ndarray:
         raise TypeError(f"{type(self).__name__} is not added to the actions; only sb3_ddpg_ext.DDPG can use it")
 
+    def shown_attributes(self) -> dict[str, str]:
+        """The attributes without an underscore in front, as they are shown."""
+        return {name: repr(value) for name, value in vars(self).items() if name[0] != "_" and name not in self._hidden}
+
     def __repr__(self) -> str:
-        shown = [(name, value) for name, value in vars(self).items() if name[0] != "_" and name not in self._hidden]
-        arguments = (f"{name}={value!r}" for name, value in shown)
-        return f"{type(self).__name__}({', '.join(arguments)})"
+        return f"{type(self).__name__}({', '.join(f'{name}={shown}' for name, shown in self.shown_attributes().items())})"
 
 
 NOISES: Kinds[Noise] = Kinds(
