@@ -730,8 +730,7 @@ class DDPG(OffPolicyAlgorithm):
             check_trusted(f"path={str(path)!r} has {', '.join(pickles)} as pickles", trusted)
         stream, objects = without_pickle(path, custom_objects, trusted, cls)
         dim = int(np.prod(objects["action_space"].shape)) if "action_space" in objects else 1
-        if checkpoint is not None and is_same_noise(kwargs.get("action_noise"), objects.get("action_noise"), dim):
-            del kwargs["action_noise"]  # it goes on where it was
+        given = [kwargs.pop("action_noise")] if checkpoint is not None and "action_noise" in kwargs else []
         force_reset = force_reset and checkpoint is None
         with blamed_on(path):
             model = super().load(stream, env, device, objects, print_system_info, force_reset, **kwargs)  # type: ignore[arg-type]
@@ -742,6 +741,9 @@ class DDPG(OffPolicyAlgorithm):
             model.action_noise = model._prepared(kwargs["action_noise"])
         elif kwargs.get("seed") is not None:
             model._seed_noise(kwargs["seed"])
+        for noise in given:
+            if not is_same_noise(noise, model.action_noise, dim):  # else the checkpoint's goes on where it was
+                model.action_noise = model._prepared(noise)
         return model
 
     def write_checkpoint(self, file: BufferedIOBase, callback: BaseCallback | None = None) -> list[str]:

@@ -580,3 +580,29 @@ def test_a_column_of_ones_own(place, tmp_path):
     assert other.replay_buffer.temperature.values[:40].tolist() == expected.tolist()
     other.learn(20, reset_num_timesteps=False)
     assert other.replay_buffer.temperature.values[40:60].tolist() == [20.0] * 20
+
+
+class Drifting(Flips):
+    """Goes on from step to step, away from where it began."""
+
+    def _prepare(self, episode_length):
+        self._place = 0.0
+
+    def apply(self, actions):
+        self._place += 0.01
+        return super().apply(actions) + self._place
+
+
+def test_a_noise_is_given_once_more_to_a_checkpoint(tmp_path):
+    """One that was given the same goes on where it was; another one begins."""
+    whole = make_model("noise", action_noise=Drifting(0.3)).learn(60)
+    save(make_model("noise", action_noise=Drifting(0.3)).learn(40), tmp_path / "checkpoint")
+    same, other = (
+        resume(tmp_path / "checkpoint.zip", "Pendulum-v1", trusted=True, action_noise=noise)
+        for noise in (Drifting(0.3), Drifting(0.2))
+    )
+    assert same.action_noise._place == pytest.approx(0.2)  # of 20 steps that were not random
+    assert (other.action_noise._place, other.action_noise.share) == (0.0, 0.2)
+    same.learn(60)
+    for mine, its in zip(same.policy.parameters(), whole.policy.parameters(), strict=True):
+        th.testing.assert_close(mine, its)
