@@ -118,7 +118,7 @@ class FlatAdam:
         return None
 
     def holds(self) -> bool:
-        """Whether the optimiser's moments still are the views made here; ``load_state_dict`` brings others. And its step."""
+        """Whether the moments still are views made here, which ``load_state_dict`` replaces, and the step is Adam's own."""
         groups = self.optimizer.param_groups
         if [len(group["params"]) for group in groups] != self._sizes or "step" in vars(self.optimizer):
             return False

@@ -23,11 +23,12 @@ from sb3_ddpg_ext.policies.heads import Head, Scalar
 from sb3_ddpg_ext.policies.options import PENALTIES, Options
 
 LOSSES = (F.mse_loss, F.huber_loss)  # of a scalar critic, whose derivatives are known
-METHODS = ("actor_loss", "unrolled", "set_training_mode")  # of a policy, which the eager learner calls and this one does not
+METHODS = ("actor_loss", "unrolled", "set_training_mode")  # of a policy, which an eager update calls and this one does not
 DEFAULTS = {field.name: field.default for field in fields(Options)}  # a subclass may have others
-# The options that this learner follows whatever their value is. It looks at layers, initial weights, optimiser, running
-# statistics and target as they are, and refuses those that it has no gradients for: a LateAction, BatchNorm, a head other than
-# Scalar. action_l2 is the only change of a loss that is written out here. q_filter needs behaviour_cloning, which is refused.
+# The options that are not refused by their name. What most of them change is looked at as it is: layers, initial weights, the
+# optimiser, running statistics, the target. Where that has no gradients here, it is refused by what it is: a LateAction, a
+# ResidualBlock, BatchNorm, dropout, a last layer other than Tanh, a head other than Scalar, PopArt, a JointCritic. Two of them
+# change a loss, and their gradients are written out: action_l2, critic_loss. q_filter is nothing without behaviour_cloning.
 WRITTEN_OUT = frozenset(
     ("actor_norm", "critic_norm", "target_statistics", "input_norm", "norm_after_action", "init", "last_init", "residual",
      "action_layer", "action_branch", "action_join", "critic_dropout", "normalize_observations", "scale_returns", "popart",
@@ -104,7 +105,7 @@ class LinkedLearner(Learner):
         self.action_l2 = policy.actor.penalties[PENALTIES.index("action_l2")]
 
     def _is_linked(self) -> bool:
-        """Whether the policy is as ``_link`` left it: without hooks, methods, layers, memory or optimisers since."""
+        """Whether nothing was moved, loaded, frozen, hooked or replaced since ``_link``: layers, methods, optimisers."""
         policy = self.policy
         return (
             bool(self.memory)
