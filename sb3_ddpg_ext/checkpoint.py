@@ -81,7 +81,8 @@ class ExactCheckpoint(BaseCallback):
     def _on_step(self) -> bool:
         return True
 
-    def _on_rollout_start(self) -> None:
+    def between_rollouts(self) -> None:
+        """``learn`` calls it before the callbacks know of the next rollout, which they do once more in a new training."""
         if self.model.num_timesteps - self._saved_at >= self.every:
             self._save()
 

@@ -20,35 +20,16 @@ from stable_baselines3.common.utils import should_collect_more_steps, update_lea
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.patch_gym import _patch_env
 
+from sb3_ddpg_ext import checkpoints, model_checks, model_file
 from sb3_ddpg_ext.arguments import check_policy, check_together, check_what_sb3_takes, checked, convert_from_sb3
 from sb3_ddpg_ext.batch import Batch, Sequences
 from sb3_ddpg_ext.buffer_files import load_buffer, resume_buffer, save_buffer
 from sb3_ddpg_ext.buffers import read_episodes, store
-from sb3_ddpg_ext.checkpoints import (
-    CheckpointFile,
-    Resumption,
-    callback_states,
-    environment_state,
-    is_checkpoint,
-    pending_logs,
-    restore_environment,
-    stream_states,
-    write_checkpoint,
-)
 from sb3_ddpg_ext.collector import Collector
 from sb3_ddpg_ext.explorer import Explorer, is_same_noise, needs_preparing, prepare_noise
 from sb3_ddpg_ext.files import written_whole
 from sb3_ddpg_ext.finite import NOT_FINITE, are_finite
 from sb3_ddpg_ext.learners import Learner, UpdateSettings
-from sb3_ddpg_ext.model_file import (
-    blamed_on,
-    check_finite_parameters,
-    check_optimizer,
-    check_trusted,
-    read_parameters,
-    without_pickle,
-    write_model,
-)
 from sb3_ddpg_ext.noise import Noise
 from sb3_ddpg_ext.noise.base import PerturbedActor
 from sb3_ddpg_ext.plan import Plan
@@ -149,7 +130,7 @@ class DDPG(OffPolicyAlgorithm):
     plan: Plan | None = None  # of a preset
     _is_loading = False
     _is_past_warmup = False
-    _resumption: Resumption | None = None  # of a checkpoint, until learn() has gone on
+    _resumption: checkpoints.Resumption | None = None  # of a checkpoint, until learn() has gone on
     on_nan = "raise"  # where an older file does not say it
 
     def __init__(
@@ -338,8 +319,11 @@ class DDPG(OffPolicyAlgorithm):
         if resumed is not None:
             self._is_past_warmup = resumed.apply(callback, self._logger)
             self.action_noise = noise
+        between_rollouts = checkpoints.between_rollouts(callback)
         try:
             while self.num_timesteps < total_timesteps:
+                for call in between_rollouts:
+                    call()
                 rollout = self.collect_rollouts(
                     self.env,  # type: ignore[arg-type]
                     callback,
@@ -668,7 +652,7 @@ class DDPG(OffPolicyAlgorithm):
         if (broken := self.policy.not_finite()) is not None:
             raise ValueError(f"path={str(path)!r}: {broken} {NOT_FINITE}; it is not saved, and an older file stays")
         with written_whole(path, "zip") as file:
-            write_model(file, lambda stream: super(DDPG, self).save(stream, exclude, include), vars(self))
+            model_file.write_model(file, lambda stream: super(DDPG, self).save(stream, exclude, include), vars(self))
 
     def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: th.device | str = "auto") -> None:
         """
@@ -680,13 +664,13 @@ class DDPG(OffPolicyAlgorithm):
         :raises ValueError: if the file is damaged, or a number is not finite
         """
         given = load_path_or_dict
-        parameters: Any = given if isinstance(given, dict) else read_parameters(given, device)
-        check_finite_parameters(parameters, "load_path_or_dict" if parameters is given else f"path={str(given)!r}")
+        parameters: Any = given if isinstance(given, dict) else model_file.read_parameters(given, device)
+        name = "load_path_or_dict" if parameters is given else f"path={str(given)!r}"
+        model_checks.check_finite_parameters(parameters, name)
         before: Any = deepcopy(self.get_parameters())
         try:
             super().set_parameters(parameters, exact_match, device)
-            for net in (self.policy.actor, self.policy.critic):
-                check_optimizer(net.optimizer)
+            model_checks.check_optimizers(self.policy)
         except Exception:
             super().set_parameters(before)
             raise
@@ -725,17 +709,15 @@ class DDPG(OffPolicyAlgorithm):
             ``action_noise`` replaces it, or ``seed`` gives it new random streams.
         :raises ValueError: if the file is damaged, or needs a pickle and ``trusted=False``
         """
-        checkpoint = CheckpointFile(path) if env is not None and is_checkpoint(path) else None
-        if checkpoint is not None and (pickles := checkpoint.pickles):
-            check_trusted(f"path={str(path)!r} has {', '.join(pickles)} as pickles", trusted)
-        stream, objects = without_pickle(path, custom_objects, trusted, cls)
+        checkpoint = None if env is None else checkpoints.opened_checkpoint(path, trusted)
+        stream, objects = model_file.without_pickle(path, custom_objects, trusted, cls)
         dim = int(np.prod(objects["action_space"].shape)) if "action_space" in objects else 1
         given = [kwargs.pop("action_noise")] if checkpoint is not None and "action_noise" in kwargs else []
         force_reset = force_reset and checkpoint is None
-        with blamed_on(path):
+        with model_file.blamed_on(path):
             model = super().load(stream, env, device, objects, print_system_info, force_reset, **kwargs)  # type: ignore[arg-type]
         if checkpoint is not None:
-            with blamed_on(path):
+            with model_file.blamed_on(path):
                 model.go_on_from(checkpoint)
         elif kwargs.get("action_noise") is not None:
             model.action_noise = model._prepared(kwargs["action_noise"])
@@ -754,10 +736,11 @@ class DDPG(OffPolicyAlgorithm):
         :param callback: of the present training, whose state is kept, too
         :return: why it will not go on exactly; empty if it will
         """
-        callbacks, reasons = callback_states(callback)
+        self._trainer.last_finite.look(self._n_updates)  # as the training does that goes on from here
+        callbacks, reasons = checkpoints.callback_states(callback)
         environments = None
         try:
-            environments = environment_state(self.env)
+            environments = checkpoints.environment_state(self.env)
         except ValueError as reason:
             reasons.append(f"{reason}: a new episode begins there")
         buffer: Any = self.replay_buffer
@@ -765,13 +748,13 @@ class DDPG(OffPolicyAlgorithm):
         state = dict(
             class_name=type(self).__name__, num_timesteps=self.num_timesteps, total_timesteps=self._total_timesteps,
             is_past_warmup=self._is_past_warmup, reasons=reasons, environments=environments, callbacks=callbacks,
-            parts=self.parts_state(), logs=pending_logs(vars(self).get("_logger")), streams=stream_states(),
-            folder=buffer.position() if is_in_folder else None,
+            parts=self.parts_state(), logs=checkpoints.pending_logs(vars(self).get("_logger")),
+            streams=checkpoints.stream_states(), folder=buffer.position() if is_in_folder else None,
         )  # fmt: skip
-        write_checkpoint(file, self.save, state, None if is_in_folder else buffer)
+        checkpoints.write_checkpoint(file, self.save, state, None if is_in_folder else buffer)
         return reasons
 
-    def go_on_from(self, checkpoint: CheckpointFile) -> None:
+    def go_on_from(self, checkpoint: checkpoints.CheckpointFile) -> None:
         """
         Take over what a checkpoint has beside the model. :meth:`load` calls it.
 
@@ -785,10 +768,10 @@ class DDPG(OffPolicyAlgorithm):
         if state["environments"] is None:
             self._last_obs = None
         else:
-            restore_environment(self.env, state["environments"])
+            checkpoints.restore_environment(self.env, state["environments"])
         if reasons:
             warnings.warn(f"{checkpoint.name} does not go on exactly: {'; '.join(reasons)}", stacklevel=3)
-        self._resumption = Resumption(state)
+        self._resumption = checkpoints.Resumption(state)
 
     def parts_state(self) -> dict[str, Any]:
         """What the parts of the model know that a file of a model does not have."""

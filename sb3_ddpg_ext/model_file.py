@@ -1,33 +1,26 @@
 """Files of models: beside what Stable-Baselines3 writes, a member that is read without a pickle."""
 
-import inspect
 import io
 import json
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import singledispatch
 from io import BufferedIOBase
-from itertools import pairwise
 from typing import Any
 
 import torch as th
-from gymnasium import spaces
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from sb3_ddpg_ext.files import opened
+from sb3_ddpg_ext.model_checks import bounded, check_finite_parameters, check_names
 from sb3_ddpg_ext.packing import DAMAGE, CannotPack, Packer, check_archive, read_packed, write_packed
-from sb3_ddpg_ext.validation import check_choice, check_instance, check_integer
+from sb3_ddpg_ext.validation import check_choice, check_instance
 
 MEMBER, FORMAT, VERSION = "model.json", "sb3_ddpg_ext model", 1
 DATA, SERIALIZED = "data", ":serialized:"  # of Stable-Baselines3's files
 VARIABLES = "pytorch_variables.pth"  # likewise; no DDPG has any
 NOT_OF_A_FILE = ("env", "policy_aliases")  # attributes that no file of ours has, and that a model would obey
-WITHOUT_TRUST = ("tensorboard_log",)  # paths in a file that is not trusted, which are not followed
-BUFFER_PATHS = ("path", "demonstrations", "demonstration_share")
-OF_RETURNS = ("v_min", "v_max")  # in policy_kwargs: no sizes
-LARGEST_COUNT = 10**9  # of transitions, episodes, environments and the like in such a file
 
 
 def write_model(file: BufferedIOBase, save: Callable[[BufferedIOBase], None], attributes: dict[str, Any]) -> None:
@@ -125,7 +118,7 @@ def without_pickle(
             attributes = about["attributes"]
             data = {name: data.get(name) for name in (*attributes, *about["pickled"])}
         data = {name: value for name, value in data.items() if name not in NOT_OF_A_FILE}
-        _check_names([name for name, value in data.items() if name in attributes or not is_pickled(value)], cls)
+        check_names([name for name, value in data.items() if name in attributes or not is_pickled(value)], cls)
         objects = {name: unpacker.unpack(value) for name, value in attributes.items()} if unpacker else {}
         objects |= {name: value for name, value in given.items() if name in data}
         objects = {name: value for name, value in objects.items() if name in data}
@@ -136,7 +129,7 @@ def without_pickle(
         check_trusted(f"path={str(path)!r} {what}", trusted, way_out)
     if trusted is False:
         with damage_named(str(path)):
-            objects |= _bounded(objects, sum(map(len, members.values())))
+            objects |= bounded(objects, sum(map(len, members.values())))
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr(DATA, json.dumps({name: None if name in objects else value for name, value in data.items()}))
@@ -168,7 +161,7 @@ def check_trusted(what: str, trusted: bool | None, way_out: str = "") -> None:
         warnings.warn(
             f"{what}, which can run any code when they are read; trusted=True says that you know who wrote the file, "
             "trusted=False refuses it",
-            stacklevel=5,
+            stacklevel=4,
         )
 
 
@@ -182,119 +175,3 @@ def _check_version(about: dict[str, Any]) -> None:
         raise ValueError(
             f"its format is {about['format']!r}, version {about['version']}; it must be {FORMAT!r}, version {VERSION}"
         )
-
-
-def _check_names(names: list[str], cls: type) -> None:
-    """
-    :param names: of attributes that are no pickles
-    :param cls: of the model
-    :raises ValueError: if one would take the place of a method
-    """
-    for name in names:
-        of_class = inspect.getattr_static(cls, name, None)
-        if callable(of_class) or isinstance(of_class, property | classmethod | staticmethod):
-            raise ValueError(f"{name!r} must be an attribute of a model, not a method of {cls.__name__}")
-
-
-def _bounded(objects: dict[str, Any], n_bytes: int) -> dict[str, Any]:
-    """
-    What takes the place of paths in a file that is not trusted.
-
-    :raises ValueError: if it asks for more than it brings
-    """
-    for name in ("buffer_size", "batch_size", "n_envs", "_stats_window_size", "n_steps"):
-        if check_integer(name, objects.get(name, 1), at_least=1) > LARGEST_COUNT:
-            raise ValueError(f"{name}={objects[name]!r} must be at most {LARGEST_COUNT}")
-    policy_kwargs, own = objects.get("policy_kwargs") or {}, objects.get("replay_buffer_kwargs") or {}
-    check_instance("policy_kwargs", policy_kwargs, dict, "a dict")
-    check_instance("replay_buffer_kwargs", own, dict, "a dict")
-    sizes = [_n_numbers(objects[name]) for name in ("observation_space", "action_space") if name in objects]
-    if sum(_products(policy_kwargs)) + sum(sizes) > n_bytes:
-        raise ValueError(f"policy_kwargs and spaces are of more numbers than there can be in its {n_bytes} bytes")
-    kwargs = {name: value for name, value in own.items() if name not in BUFFER_PATHS}
-    if max(_products(kwargs), default=0) > LARGEST_COUNT:
-        raise ValueError(f"replay_buffer_kwargs={kwargs!r:.200} must hold no number above {LARGEST_COUNT}")
-    return dict.fromkeys(WITHOUT_TRUST) | {"replay_buffer_kwargs": kwargs}
-
-
-def _n_numbers(space: Any) -> int:
-    """
-    Inputs of a network for observations, or actions, of a space.
-
-    :raises ValueError: for something else, or a Box whose bounds are of another shape than itself
-    """
-    check_instance("a space", space, spaces.Space, "a space of gymnasium")
-    parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
-    for part in parts:
-        if isinstance(part, spaces.Box) and not part.low.shape == part.high.shape == part.shape:
-            raise ValueError(f"the bounds of a Box of the shape {part.shape} must have that shape, not {part.low.shape}")
-    return sum(spaces.flatdim(part) for part in parts)
-
-
-@singledispatch
-def _products(value: Any) -> list[int]:
-    """Every whole number, and what neighbours in lists multiply to: the numbers of weights between layers."""
-    return []
-
-
-@_products.register(int)
-def _(value: int) -> list[int]:
-    return [abs(value)]
-
-
-@_products.register(list)
-@_products.register(tuple)
-def _(value: Any) -> list[int]:
-    parts = [_products(each) for each in value]
-    return [*(a[0] * b[0] for a, b in pairwise(parts) if a and b), *(n for part in parts for n in part)]
-
-
-@_products.register(dict)
-def _(value: dict) -> list[int]:
-    return [n for key, each in value.items() if key not in OF_RETURNS for n in _products(each)]
-
-
-def check_finite_parameters(parameters: dict[str, Any], name: str) -> None:
-    """
-    :param parameters: state dicts by name
-    :param name: where they are from, for the error
-    :raises ValueError: if a number is not finite
-    """
-    for key, tensor in _tensors(parameters):
-        if tensor.layout is not th.strided or tensor.nbytes > tensor.untyped_storage().nbytes():
-            raise ValueError(f"{name} has in {key} a tensor of more numbers than are there")
-        if tensor.is_floating_point() and not bool(th.isfinite(tensor).all()):
-            raise ValueError(f"{name} has numbers in {key} that are not finite; all of them must be")
-
-
-def check_optimizer(optimizer: th.optim.Optimizer) -> None:
-    """
-    :param optimizer: into which a state has been loaded
-    :raises ValueError: if that cannot be the state for its parameters
-    """
-    for group in optimizer.param_groups:
-        for name, default in optimizer.defaults.items():
-            numbers = group[name] if isinstance(default, tuple) else [group[name]]
-            if isinstance(default, float | tuple) and not all(isinstance(each, float | int | th.Tensor) for each in numbers):
-                raise ValueError(f"the optimiser's {name}={group[name]!r} must be like {default!r}")
-        for parameter in group["params"]:
-            for name, of_parameter in optimizer.state[parameter].items():
-                if isinstance(of_parameter, th.Tensor) and of_parameter.shape not in (parameter.shape, ()):
-                    raise ValueError(f"the optimiser's {name} of a parameter of the shape {tuple(parameter.shape)} must have "
-                                     f"that shape, not {tuple(of_parameter.shape)}")  # fmt: skip
-
-
-@singledispatch
-def _tensors(value: Any, name: str = "") -> Iterator[tuple[str, th.Tensor]]:
-    yield from ()
-
-
-@_tensors.register(th.Tensor)
-def _(value: th.Tensor, name: str = "") -> Iterator[tuple[str, th.Tensor]]:
-    yield name, value
-
-
-@_tensors.register(dict)
-def _(value: dict, name: str = "") -> Iterator[tuple[str, th.Tensor]]:
-    for key, each in value.items():
-        yield from _tensors(each, f"{name}.{key}".lstrip("."))

@@ -18,6 +18,7 @@ PACKAGE = Path(sb3_ddpg_ext.__file__).parent
 LAYERS = [
     ("files", "kinds", "native", "observations", "packing"),
     ("validation",),
+    ("model_checks",),
     ("model_file",),
     ("batch", "networks", "schedules"),
     ("policies",),
@@ -62,7 +63,8 @@ def imports_of(path, inside_functions):
                 yield from (alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
                 assert node.level == 0, "imports are absolute"
-                yield node.module if node.module != "sb3_ddpg_ext" else f"sb3_ddpg_ext.{node.names[0].name}"
+                own = [alias.name for alias in node.names] if node.module == "sb3_ddpg_ext" else []
+                yield from (f"sb3_ddpg_ext.{name}" for name in own) if own else [node.module]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

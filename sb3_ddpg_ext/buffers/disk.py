@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch as th
 
 from sb3_ddpg_ext.files import is_stray, written_whole
 from sb3_ddpg_ext.validation import check_instance
@@ -20,10 +21,22 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK = "replay_buffer.lock"
+CPU = (None, "cpu", th.device("cpu"))
 BEGUN = {"begun": True}  # in the header of a folder whose arrays are being made
 # Subfolders with contents that are to take the place of the present ones: until all is written, and from then on.
 INCOMING, COMPLETE = "incoming", "complete"
 _open: "weakref.WeakSet[Folder]" = weakref.WeakSet()
+
+
+def folder_of(path: str | Path | None, storage_device: Any) -> "Folder | None":
+    """
+    :param path: of a folder, or None
+    :param storage_device: which must be the CPU with a folder
+    :raises ValueError: if it is another one
+    """
+    if path is not None and storage_device not in CPU:
+        raise ValueError(f"storage_device={str(storage_device)!r} must be None with path={str(path)!r}")
+    return None if path is None else Folder(path)
 
 
 def _let_go() -> None:

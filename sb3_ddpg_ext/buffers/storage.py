@@ -1,5 +1,6 @@
 """Transitions as a learner wants them: each observation stored once, each batch one gather."""
 
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,8 +52,10 @@ class Storage:
         self.newest = slice(self.n_rows, self.n_rows + n_envs)
         self._newest_rows = np.arange(self.newest.start, self.newest.stop)
         self.obs = Observations(observation_space, self.newest.stop, self.n_rows, keep_float64, frame_stack)
-        self.pos, self.full = 0, False
-        self._goes_on = np.zeros(n_envs, bool)  # whether the newest transition's next observation may start another
+        self.n_added = 0  # transitions of each environment until now; one number, so that it is never half changed
+        self.is_adding = False  # true after add() only if it was stopped in the middle
+        self.identity = 0  # of the contents of a folder, since it was last empty
+        self.goes_on = np.zeros(n_envs, bool)  # whether the newest transition's next observation may start another
         self._incoming = np.empty((n_envs, action_dim + 2), np.float32)
 
     def allocate(self) -> None:
@@ -62,8 +65,8 @@ class Storage:
         self.rest = Column("rest", self.n_rows, (self.action_dim + 2,), np.float32, self.device, self.new_array)
         self.follows = self.new_array("next", (self.n_rows,), np.int32)  # the row of the observation that follows
         self.timeouts = self.new_array("timeouts", (self.n_rows,), bool)
-        # Position, whether it is full, and whether something is being added.
-        self._counters = None if self.folder is None else self.new_array("counters", (3,), np.int64)
+        # Position, how often it has come round, whether something is being added, and the identity.
+        self.counters = None if self.folder is None else self.new_array("counters", (4,), np.int64)
 
     @property
     def new_array(self) -> NewArray:
@@ -76,9 +79,27 @@ class Storage:
         return sum(part.nbytes for part in (self.obs, self.rest, self.follows, self.timeouts))
 
     @property
+    def pos(self) -> int:
+        """The position at which the next transitions go."""
+        return self.n_added % self.n_positions
+
+    @pos.setter
+    def pos(self, value: int) -> None:
+        self.n_added = self.n_added - self.pos + value
+
+    @property
+    def full(self) -> bool:
+        """Whether old transitions are overwritten now."""
+        return self.n_added >= self.n_positions
+
+    @full.setter
+    def full(self, value: bool) -> None:
+        self.n_added = self.pos + self.n_positions * bool(value)
+
+    @property
     def n_filled(self) -> int:
         """Positions that have been filled."""
-        return self.n_positions if self.full else self.pos
+        return min(self.n_added, self.n_positions)
 
     @property
     def n_written(self) -> int:
@@ -90,11 +111,18 @@ class Storage:
         """Where the next transitions will be written."""
         return slice(self.pos * self.n_envs, (self.pos + 1) * self.n_envs)
 
+    @property
+    def last_rows(self) -> slice:
+        """Where the newest transitions are, once there are some."""
+        first = (self.n_added - 1) % self.n_positions * self.n_envs
+        return slice(first, first + self.n_envs)
+
     def add(
         self, obs: Any, next_obs: Any, action: np.ndarray, reward: np.ndarray, done: np.ndarray, timeouts: list[bool] | None
     ) -> slice:
         """
-        Write a transition of each environment. An error leaves everything as it was.
+        Write a transition of each environment. An error leaves everything as it was; what stops it in the middle, such as
+        Ctrl-C, leaves ``is_adding`` true, and :func:`~sb3_ddpg_ext.buffers.mending.mend` is to be called.
 
         :param obs: of shape (n_envs, \\*obs_shape), or a dict of such
         :param next_obs: the observations that followed, the last ones of episodes that have ended
@@ -117,55 +145,54 @@ class Storage:
         self.obs.write(self.newest, follows)
         self.follows[rows] = self._newest_rows
         self.obs.free.extend(overwritten)
-        self._goes_on[:] = True
+        self.goes_on[:] = True
         self.timeouts[rows] = False
         if np.count_nonzero(done):
             self._end_episodes(rows, done, timeouts)
         self.rest.write(rows, rest)
-        self.pos += 1
-        if self.pos == self.n_positions:
-            self.full, self.pos = True, 0
+        self.n_added += 1
         self.note()
         return rows
 
     def _begin_to_add(self) -> None:
         if self.folder is not None:
             self.folder.lock()
-            self.note(is_adding=True)
+            self.identity = self.identity or new_identity()
+        self.note(is_adding=True)
 
     def note(self, is_adding: bool = False) -> None:
         """
-        Let the folder know the position.
+        Take note of the position, also in the folder.
 
         :param is_adding: whether arrays are being written, so that a program that ends now leaves a torn transition
         """
-        if self._counters is not None:
-            self._counters[:] = self.pos, self.full, is_adding
+        if self.counters is not None:
+            self.counters[:] = self.pos, self.n_added // self.n_positions, is_adding, self.identity
+        self.is_adding = is_adding
 
     def _link_previous(self, rows: slice) -> None:
         """Let the transitions before ``rows`` end where these start, or keep their last observation elsewhere."""
-        if not np.count_nonzero(self._goes_on) or self.n_positions == 1:
+        if not np.count_nonzero(self.goes_on) or self.n_positions == 1:
             return
-        same = self.obs.equal(rows, self.newest)
-        first = (rows.start - self.n_envs) % self.n_rows
-        if same is True and np.count_nonzero(self._goes_on) == self.n_envs:
+        same, first = self.obs.equal(rows, self.newest), self.last_rows.start
+        if same is True and np.count_nonzero(self.goes_on) == self.n_envs:
             self.follows[first : first + self.n_envs] = np.arange(rows.start, rows.stop) if self.n_envs > 1 else rows.start
             return
         starts_there = np.broadcast_to(same, self.n_envs)
-        for env in np.flatnonzero(self._goes_on).tolist():
+        for env in np.flatnonzero(self.goes_on).tolist():
             self.follows[first + env] = rows.start + env if starts_there[env] else self._copy_newest(env)
 
     def interrupt(self) -> None:
         """What is added next does not go on from what was added last, whatever the observations are."""
-        first = (self.pos - 1) % self.n_positions * self.n_envs
-        for env in np.flatnonzero(self._goes_on).tolist():
+        first = self.last_rows.start
+        for env in np.flatnonzero(self.goes_on).tolist():
             self.follows[first + env] = self._copy_newest(env)
-        self._goes_on[:] = False
+        self.goes_on[:] = False
 
     def _end_episodes(self, rows: slice, done: np.ndarray, timeouts: list[bool] | None) -> None:
         for env in np.flatnonzero(done).tolist():
             self.follows[rows.start + env] = self._copy_newest(env)
-            self._goes_on[env] = False
+            self.goes_on[env] = False
             if timeouts is not None and timeouts[env]:
                 self.timeouts[rows.start + env] = True
                 self._incoming[env, -1] = 0.0
@@ -194,8 +221,8 @@ class Storage:
 
     def reset(self) -> None:
         """Forget all transitions."""
-        self.pos, self.full = 0, False
-        self._goes_on[:] = False
+        self.n_added = self.identity = 0
+        self.goes_on[:] = False
         self.obs.reset()
         self.note()
 
@@ -212,7 +239,7 @@ class Storage:
 
     def state(self) -> dict[str, Any]:
         """What :meth:`restore` is to know beside the arrays, as JSON has it."""
-        return dict(pos=self.pos, full=self.full, n_used=self.obs.n_used, goes_on=self._goes_on.tolist())
+        return dict(pos=self.pos, full=self.full, n_used=self.obs.n_used, goes_on=self.goes_on.tolist())
 
     def contents(self) -> dict[str, list[np.ndarray]]:
         """What has been written, without the room for more: arrays by name, each in parts that follow one another."""
@@ -230,71 +257,30 @@ class Storage:
         :param state: of that storage
         :param arrays: its contents, by name, of which slices are taken in order
         """
-        self.pos, self.full, self.obs.n_used = state["pos"], state["full"], state["n_used"]
+        self.n_added, self.obs.n_used = state["pos"] + self.n_positions * state["full"], state["n_used"]
         parts = self._written_parts()
         self.rest.restore(parts[:1], {"rows": arrays["rest"]}, self.n_envs)
         self.obs.restore(parts, arrays, self.n_envs)
         self.follows[parts[0]] = np.asarray(arrays["next"])
         self.timeouts[parts[0]] = np.asarray(arrays["timeouts"])
-        self._goes_on[:] = state["goes_on"]
+        self.goes_on[:] = state["goes_on"]
         self.obs.forget_unused(self.follows[parts[0]])
         self.note()
-
-    def reopen(self) -> None:
-        """Go on with what is in the folder, except for transitions that were being added when the process ended."""
-        assert self._counters is not None
-        self.pos, self.full = int(self._counters[0]), bool(self._counters[1])
-        is_torn = bool(self._counters[2])
-        self.obs.n_used = max(int(self.follows[: self.n_written].max(initial=0)) + 1, self.newest.stop)
-        self.obs.forget_unused(self.follows[: self.n_written])
-        first, newest = self.pos * self.n_envs, (self.pos - 1) % self.n_positions * self.n_envs
-        for env in range(self.n_envs if self.n_written else 0):
-            if self.follows[newest + env] in (first + env, self.newest.start + env):  # where the next add() will write
-                self.follows[newest + env] = self.obs.copy_behind(int(self.follows[newest + env]))
-        if is_torn and self.full:
-            self._repeat(first, (first + self.n_envs) % self.n_rows)
-        self.obs.forget_unused(self.follows[: self.n_written])
-        self.note()
-
-    def go_back(self, state: dict[str, Any]) -> bool:
-        """
-        Forget what a folder has been given since an earlier time.
-
-        :param state: of that time, see :meth:`state`
-        :return: whether that was possible; if transitions of that time have been overwritten, all stay as they are
-        """
-        moved = self.pos - state["pos"]
-        if state["full"] != self.full or moved < 0 or (self.full and moved != 0):
-            return False
-        self.pos = state["pos"]
-        newest = (self.pos - 1) % self.n_positions * self.n_envs
-        for env in range(self.n_envs if self.n_written else 0):
-            self.obs.copy(self.newest.start + env, int(self.follows[newest + env]))
-            if state["goes_on"][env]:
-                self.follows[newest + env] = self.newest.start + env
-        self._goes_on[:] = state["goes_on"]
-        self.obs.forget_unused(self.follows[: self.n_written])
-        self.note()
-        return True
-
-    def _repeat(self, first: int, other: int) -> None:
-        """Let the transitions from row ``first`` be those from row ``other``."""
-        for env in range(self.n_envs):
-            row, source = first + env, other + env
-            self.obs.copy(row, source)
-            self.rest.copy_row(row, source)
-            self.timeouts[row] = self.timeouts[source]
-            follows = int(self.follows[source])
-            self.follows[row] = follows if follows < self.n_rows else self.obs.copy_behind(follows)
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and copy: what has been written, in memory."""
         contents = {name: np.concatenate(parts) for name, parts in self.contents().items()}
-        left_out = dict.fromkeys(("rest", "follows", "timeouts", "folder", "_counters"))
+        left_out = dict.fromkeys(("rest", "follows", "timeouts", "folder", "counters"))
         return self.__dict__ | left_out | {"contents": contents, "state": self.state()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         contents, own = state.pop("contents"), state.pop("state")
         self.__dict__.update(state)
+        self.goes_on, self.n_added, self.is_adding, self.identity = np.zeros(self.n_envs, bool), 0, False, 0
         self.allocate()
         self.restore(own, contents)
+
+
+def new_identity() -> int:
+    """A number that no other contents of a folder have."""
+    return 1 + secrets.randbelow(2**62)

@@ -14,13 +14,12 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.buffers.batch_maker import BatchMaker, Relabel
 from sb3_ddpg_ext.buffers.column import read_only
-from sb3_ddpg_ext.buffers.disk import Folder
+from sb3_ddpg_ext.buffers.disk import folder_of
+from sb3_ddpg_ext.buffers.mending import go_back, mend, position_of, reopen
 from sb3_ddpg_ext.buffers.room import warn_if_too_large
 from sb3_ddpg_ext.buffers.sampling import Sampling, Uniform, checked_draw, checked_weights
 from sb3_ddpg_ext.buffers.storage import Storage
 from sb3_ddpg_ext.validation import MAX_N_STEPS, check_flag, check_instance, check_integer, check_real
-
-CPU = (None, "cpu", th.device("cpu"))
 
 
 class TransitionReplayBuffer(ReplayBuffer):
@@ -87,8 +86,6 @@ class TransitionReplayBuffer(ReplayBuffer):
     ):
         super(ReplayBuffer, self).__init__(buffer_size, observation_space, action_space, device, n_envs=n_envs)
         self.buffer_size = max(buffer_size // n_envs, 1)
-        if path is not None and storage_device not in CPU:
-            raise ValueError(f"storage_device={str(storage_device)!r} must be None with path={str(path)!r}")
         self.optimize_memory_usage = check_flag("optimize_memory_usage", optimize_memory_usage)
         self.handle_timeout_termination = check_flag("handle_timeout_termination", handle_timeout_termination)
         self.n_steps = check_integer("n_steps", n_steps, 1, MAX_N_STEPS)
@@ -102,7 +99,7 @@ class TransitionReplayBuffer(ReplayBuffer):
         kept = check_flag("keep_float64", keep_float64) or (self.exact_keys if path is None else ())
         self.storage = Storage(
             self.buffer_size, n_envs, observation_space, self.action_dim, storage_device, kept, frame_stack,
-            None if path is None else Folder(path),
+            folder_of(path, storage_device),
         )  # fmt: skip
         self.batches = BatchMaker(self.storage, self.device, check_flag("pin_memory", pin_memory))
         self._open()
@@ -114,7 +111,7 @@ class TransitionReplayBuffer(ReplayBuffer):
         storage.allocate()
         self._make_parts()
         if is_there:
-            storage.reopen()
+            reopen(storage)
             self._restore_parts({})
         elif folder is not None:
             folder.sign(self.layout())
@@ -186,15 +183,35 @@ class TransitionReplayBuffer(ReplayBuffer):
         timeouts = None
         if self.handle_timeout_termination and np.count_nonzero(done):
             timeouts = [info.get("TimeLimit.truncated", False) for info in infos]
-        rows = self.storage.add(obs, next_obs, action, reward, done, timeouts)
-        self._added(rows, infos)
-        self.sampling.added(rows)
+        n_before = self.storage.n_added
+        try:
+            rows = self.storage.add(obs, next_obs, action, reward, done, timeouts)
+            self._added(rows, infos)
+            self.sampling.added(rows)
+        except BaseException:  # such as Ctrl-C
+            self._mend(n_before)
+            raise
 
     def _added(self, rows: slice, infos: list[dict[str, Any]]) -> None:
         """For subclasses, to let their parts take note of new transitions in these rows."""
 
+    def _mend(self, n_before: int) -> None:
+        """After :meth:`add` was stopped in the middle, have whole transitions again, and parts that follow them."""
+        is_torn = self.storage.n_added == n_before
+        if is_torn and not self.storage.is_adding:  # nothing was written
+            return
+        kept = self.sampling.state(), self.sampling.contents(self.n_written)
+        mend(self.storage, is_torn)
+        self._restore_parts({})
+        self.renew_sampling()
+        if not self.of_sequences:  # which may begin elsewhere now
+            self.sampling.restore(*kept)
+            self.sampling.added(self.storage.last_rows)
+
     def interrupt(self) -> None:
         """What is added next does not go on from what was added last, whatever the observations are."""
+        if self.storage.is_adding:  # a second Ctrl-C has come
+            self._mend(self.storage.n_added)
         self.storage.interrupt()
 
     def reset(self) -> None:
@@ -281,9 +298,8 @@ class TransitionReplayBuffer(ReplayBuffer):
     def _sample(self, batch_size: int, env: VecNormalize | None) -> Batch:
         rows = self._draw(batch_size)
         if self.combined:
-            newest = (self.pos - 1) % self.buffer_size * self.n_envs + np.arange(self.n_envs)
-            rows = rows.copy()  # which may be the sampling's own array
-            rows[-self.n_envs :] = newest[-batch_size:]
+            rows, last = rows.copy(), self.storage.last_rows  # a copy, for it may be the sampling's own array
+            rows[-self.n_envs :] = np.arange(last.start, last.stop)[-batch_size:]
         samples, weights = self.samples_of(rows, env), self._weights(rows)
         if weights is None and not self.sampling.takes_errors:
             return samples
@@ -368,7 +384,7 @@ class TransitionReplayBuffer(ReplayBuffer):
 
     def position(self) -> dict[str, Any]:
         """Of a buffer in a folder: what :meth:`go_back` needs, which is all that the folder does not have."""
-        own = {"storage": self.storage.state(), "sampling": self.sampling.state()}
+        own = {"storage": position_of(self.storage), "sampling": self.sampling.state()}
         return own | {"priorities": self.sampling.contents(self.n_written)}
 
     def go_back(self, position: dict[str, Any]) -> bool:
@@ -378,7 +394,7 @@ class TransitionReplayBuffer(ReplayBuffer):
         :param position: of an earlier time
         :return: whether that was possible
         """
-        if not self.storage.go_back(position["storage"]):
+        if not go_back(self.storage, position["storage"]):
             return False
         self._restore_parts({})
         self.renew_sampling()

@@ -3,22 +3,26 @@
 import io
 import json
 import pickle
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, NamedTuple
 
 import cloudpickle
 import gymnasium as gym
 import numpy as np
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
-from sb3_ddpg_ext.packing import CannotPack, Packer, Unpacker, imports_of
+from sb3_ddpg_ext.model_checks import is_of_class
+from sb3_ddpg_ext.packing import CannotPack, Packer, Unpacker, as_view, imports_of, view_of
 
 FUNCTIONS = (FunctionType, MethodType, BuiltinFunctionType)
 # What stays that of the new environment: what is inside, what describes it, what draws, what writes.
 OTHERS = {"env", "envs", "venv", "spec", "class_attributes", "results_writer", "file_handler"}
 OTHERS |= {"screen", "clock", "surf", "font", "viewer", "window", "renderer", "mujoco_renderer"}
 OF_PROCESSES = {"waiting", "_seeds", "_options", "reset_infos"}  # of a VecEnv: the rest are pipes and processes
+WHERE_FILES_ARE = re.compile(r"(path|folder|directory|filename|_file|_dir|logdir)s?$|^file$")  # names of attributes
 METHODS = ("get_state", "set_state")  # of an environment that knows its state itself
 NATIVE = ("pybullet", "pybullet_utils")  # modules whose objects are names for something outside, which no pickle has
 # What pickles of environments raise.
@@ -41,6 +45,9 @@ class EnvironmentState(NamedTuple):
     pickled: bytes | None
 
 
+STATE = f"{EnvironmentState.__module__}:{EnvironmentState.__name__}"  # as files name it
+
+
 def environment_state(env: Any) -> EnvironmentState:
     """
     :param env: an environment, or vectorised ones; they stay as they are
@@ -50,8 +57,11 @@ def environment_state(env: Any) -> EnvironmentState:
     states = [_state_of(layer) for layer in layers]
     packer = Packer(layers)
     try:
-        packed = json.dumps(packer.pack(states))
-        return EnvironmentState(_names(layers), packed, packer.arrays, None)
+        packed = packer.pack(states)
+        if packer.shares_memory():
+            packer = Packer(layers, keeps_views=True)
+            packed = packer.pack(states)
+        return EnvironmentState(_names(layers), json.dumps(packed), packer.arrays, None)
     except CannotPack:
         return EnvironmentState(_names(layers), None, [], _pickled(states, layers))
 
@@ -60,9 +70,11 @@ def restore_environment(env: Any, saved: EnvironmentState) -> None:
     """
     :param env: made as the one that was saved
     :param saved: its state
-    :raises ValueError: if the environments are of other classes
+    :raises ValueError: if the environments are of other classes, or the state is of another class or shape
     """
     layers = list(_layers_of(env))
+    if type(saved) is not EnvironmentState:
+        raise ValueError(f"saved={saved!r:.100} must be the state of an environment")
     if _names(layers) != list(saved.layers):
         raise ValueError(f"env={_names(layers)} must be made of what it was when it was saved, {list(saved.layers)}")
     if saved.pickled is None:
@@ -71,6 +83,36 @@ def restore_environment(env: Any, saved: EnvironmentState) -> None:
         states = _unpickled(saved.pickled, layers)
     for layer, state in zip(layers, states, strict=True):
         _restore(layer, state)
+
+
+def may_unpickle(packed: Any) -> bool:
+    """
+    Whether what a :class:`~sb3_ddpg_ext.packing.Packer` gave holds the state of an environment as a pickle, at any depth.
+
+    :param packed: as JSON has it; nothing of it is made
+    """
+    match packed:
+        case list():
+            return any(map(may_unpickle, packed))
+        case {"of": name} | {"object": name} if name == STATE:
+            return not _is_packed_state(packed)
+        case dict():
+            return any(map(may_unpickle, packed.values()))
+    return False
+
+
+def _is_packed_state(packed: dict[str, Any]) -> bool:
+    match packed.get("tuple"):
+        case [_, None, _, None]:
+            return True
+        case [_, str(inner), _, None]:
+            return not may_unpickle(json.loads(inner))
+    return False
+
+
+def says_where_files_are(name: str, value: Any) -> bool:
+    """Whether an attribute is a path. A training that goes on may have folders of its own."""
+    return isinstance(value, str | Path | None) and WHERE_FILES_ARE.search(name) is not None
 
 
 def _layers_of(env: Any) -> Iterator[Any]:
@@ -88,16 +130,25 @@ def _names(layers: list[Any]) -> list[str]:
 
 
 def _knows_itself(layer: Any) -> bool:
-    return isinstance(layer, gym.Env) and all(name in dir(type(layer)) for name in METHODS)
+    is_innermost = isinstance(layer, gym.Env) and not isinstance(layer, gym.Wrapper)
+    return is_innermost and all(name in dir(type(layer)) for name in METHODS)
 
 
 def _state_of(layer: Any) -> Any:
-    if isinstance(layer, VecEnv) and not isinstance(layer, VecEnvWrapper | DummyVecEnv):
+    if hasattr(layer, "env_method") and not (
+        hasattr(layer, "envs") or hasattr(layer, "venv")
+    ):  # its environments are elsewhere
         return _state_of_processes(layer)
-    if _knows_itself(layer) and not isinstance(layer, gym.Wrapper):
+    if _knows_itself(layer):
         return {"own": layer.get_state()}
-    own = {name: each for name, each in vars(layer).items() if name not in OTHERS and not isinstance(each, FUNCTIONS)}
-    return {"attributes": own}
+    return {"attributes": {name: each for name, each in vars(layer).items() if _is_state(layer, name, each)}}
+
+
+def _is_state(layer: Any, name: str, value: Any) -> bool:
+    """Whether an attribute is a part of the state, and neither what the class has nor what the new environment brings."""
+    if name in OTHERS or is_of_class(type(layer), name) or says_where_files_are(name, value):
+        return False
+    return not any(isinstance(each, FUNCTIONS) for each in (value, vars(layer).get(name)))
 
 
 def _state_of_processes(env: VecEnv) -> Any:
@@ -113,20 +164,26 @@ def _state_of_processes(env: VecEnv) -> Any:
 
 
 def _restore(layer: Any, state: Any) -> None:
-    if "own" in state:
+    if "own" in state and _knows_itself(layer):
         layer.set_state(state["own"])
-    vars(layer).update(state.get("attributes", {}))
+    vars(layer).update({name: each for name, each in state.get("attributes", {}).items() if _is_state(layer, name, each)})
     for number, each in enumerate(state.get("each", ())):
         layer.env_method("set_state", each, indices=[number])
 
 
 class _Pickler(cloudpickle.Pickler):
-    """Leaves the layers out: they are those of the new environment."""
+    """Leaves the layers out: they are those of the new environment. Views of arrays stay views, unlike in other pickles."""
 
     numbers: dict[int, int]
 
     def persistent_id(self, obj: Any) -> int | None:
         return self.numbers.get(id(obj))
+
+    def reducer_override(self, obj: Any) -> Any:
+        view = view_of(obj) if type(obj) is np.ndarray else None
+        if view is None:
+            return super().reducer_override(obj)
+        return as_view, (view.owner, obj.shape, obj.dtype.str, view.offset, obj.strides)
 
 
 class _Unpickler(pickle.Unpickler):

@@ -13,8 +13,9 @@ from typing import Any
 from stable_baselines3.common.buffers import ReplayBuffer
 
 from sb3_ddpg_ext.buffers import BufferFile, TransitionReplayBuffer, write_members
+from sb3_ddpg_ext.checkpoints.environments import may_unpickle
 from sb3_ddpg_ext.files import opened
-from sb3_ddpg_ext.model_file import damage_named
+from sb3_ddpg_ext.model_file import check_trusted, damage_named
 from sb3_ddpg_ext.packing import Packer, check_archive, read_packed, write_packed
 
 MEMBER, BUFFER, PICKLED_BUFFER = "checkpoint/state.json", "checkpoint/buffer/", "checkpoint/buffer.pkl"
@@ -97,7 +98,9 @@ class CheckpointFile:
     def __init__(self, path: Any):
         self.path, self.name = path, str(path)
         with damage_named(self.name), opened(path, "zip") as file, zipfile.ZipFile(file) as archive:
+            check_archive(archive)
             packed, unpacker = read_packed(archive, MEMBER)
+            self._has_pickled_environments = may_unpickle(packed)
             self.state: dict[str, Any] = unpacker.unpack(packed)
             self.has_pickled_buffer = PICKLED_BUFFER in archive.namelist()
             if self.state["format"] != FORMAT or self.state["version"] not in range(1, VERSION + 1):
@@ -106,12 +109,7 @@ class CheckpointFile:
     @property
     def pickles(self) -> list[str]:
         """What in it is a pickle, beside what the model has."""
-        environments = self.state["environments"]
-        names = [] if environments is None or environments.pickled is None else ["the environments"]
-        names += [
-            f"the environments of {name}" for name, _, own in self.state["callbacks"] if any(e.pickled for e in own.values())
-        ]
-        return names + ["the replay buffer"] * self.has_pickled_buffer
+        return ["the environments"] * self._has_pickled_environments + ["the replay buffer"] * self.has_pickled_buffer
 
     def open_buffer(self, file: Any) -> BufferFile:
         """:param file: this one, open for reading"""
@@ -122,3 +120,18 @@ class CheckpointFile:
         """:param file: this one, open for reading"""
         with zipfile.ZipFile(file) as archive:
             yield io.BytesIO(archive.read(PICKLED_BUFFER))
+
+
+def opened_checkpoint(path: Any, trusted: bool | None) -> CheckpointFile | None:
+    """
+    :param path: a file, which may be missing its suffix, or an open one
+    :param trusted: whether its pickles may be read: False never, True silently, None with a warning
+    :return: None for a file of something else
+    :raises ValueError: if it is damaged, or has pickles that are not to be read
+    """
+    if not is_checkpoint(path):
+        return None
+    checkpoint = CheckpointFile(path)
+    if pickles := checkpoint.pickles:
+        check_trusted(f"path={checkpoint.name!r} has {', '.join(pickles)} as pickles", trusted)
+    return checkpoint

@@ -5,15 +5,19 @@ from sb3_ddpg_ext.packing.names import CannotPack
 from sb3_ddpg_ext.packing.packer import Packer
 from sb3_ddpg_ext.packing.pickles import imports_of
 from sb3_ddpg_ext.packing.unpacker import Unpacker
+from sb3_ddpg_ext.packing.views import as_view, share_memory, view_of
 
 __all__ = [
     "DAMAGE",
     "CannotPack",
     "Packer",
     "Unpacker",
+    "as_view",
     "check_archive",
     "check_sizes",
     "imports_of",
     "read_packed",
+    "share_memory",
+    "view_of",
     "write_packed",
 ]

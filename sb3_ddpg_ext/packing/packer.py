@@ -12,6 +12,7 @@ import numpy as np
 import torch as th
 
 from sb3_ddpg_ext.packing.names import HELD, CannotPack, may_hold, name_of
+from sb3_ddpg_ext.packing.views import share_memory, view_of
 
 # Of these, objects of a subclass are more than what is packed.
 EXACTLY = (bool, int, float, str, bytes, list, dict, set, frozenset, deque, np.ndarray, th.Tensor, np.random.Generator,
@@ -26,9 +27,12 @@ class Packer:
     the modules in :data:`HELD`. An object of a subclass of these is not.
 
     :param known: objects that :class:`Unpacker` will be given, too; they are not packed, only named
+    :param keeps_views: whether arrays that are views of another one are to be views of it again, see :meth:`shares_memory`.
+        All of that one is packed then.
     """
 
-    def __init__(self, known: Iterable[Any] = ()) -> None:
+    def __init__(self, known: Iterable[Any] = (), keeps_views: bool = False) -> None:
+        self._keeps_views = keeps_views
         self.arrays: list[np.ndarray] = []
         self._seen: dict[int, int] = {}
         self._kept: list[Any] = []  # so that no other object gets their id
@@ -73,12 +77,8 @@ class Packer:
             raise
 
     def shares_memory(self) -> bool:
-        """Whether two of the arrays lie in the same memory. They will not, when they have been unpacked."""
-        owners: dict[int, int] = {}
-        for array in self.arrays:
-            owner = id(owner_of(array))
-            owners[owner] = owners.get(owner, 0) + 1
-        return any(n > 1 for n in owners.values())
+        """Whether two of the arrays lie in the same memory. Without ``keeps_views`` they will not, when they are unpacked."""
+        return share_memory(self.arrays)
 
     def _remember(self, value: Any) -> None:
         self._seen[id(value)] = len(self._kept)
@@ -146,6 +146,10 @@ class Packer:
     def _(self, value: np.ndarray) -> Any:
         if value.dtype.hasobject or value.dtype.names:
             raise CannotPack(f"an array of {value.dtype}")
+        if self._keeps_views and (view := view_of(value)) is not None:
+            packed = {"view": self.pack(view.owner), "shape": value.shape, "dtype": value.dtype.str}
+            self._remember(value)
+            return packed | {"offset": view.offset, "strides": value.strides}
         self._remember(value)
         self.arrays.append(value)
         return {"array": len(self.arrays) - 1}
@@ -172,6 +176,8 @@ class Packer:
 
     @_packed.register(type)
     def _(self, value: type) -> Any:
+        if issubclass(value, np.generic):  # such as np.float32
+            return {"number": np.dtype(value).str}
         return {"class": name_of(value)}
 
     @_packed.register(np.random.Generator)
@@ -188,10 +194,3 @@ class Packer:
     def _(self, value: np.random.RandomState) -> Any:
         self._remember(value)
         return {"random_state": self.pack(value.get_state(legacy=False))}
-
-
-def owner_of(array: np.ndarray) -> np.ndarray:
-    """:return: the array whose memory it is a view of, or the array itself"""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array

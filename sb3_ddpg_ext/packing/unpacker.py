@@ -10,6 +10,7 @@ import numpy as np
 import torch as th
 
 from sb3_ddpg_ext.packing.names import HELD, NAMED, class_of
+from sb3_ddpg_ext.packing.views import as_view
 
 GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
 
@@ -37,10 +38,12 @@ class Unpacker:
             "frozenset": self._frozenset,
             "deque": self._deque,
             "array": lambda packed: self._keep(self._array(packed["array"])),
+            "view": self._view,
             "path": lambda packed: Path(packed["path"]),
             "bytes": lambda packed: self.unpack(packed["bytes"]).tobytes(),
             "scalar": lambda packed: self.unpack(packed["scalar"])[()],
             "dtype": lambda packed: np.dtype(packed["dtype"]),
+            "number": lambda packed: np.dtype(packed["number"]).type,
             "tensor": lambda packed: th.from_numpy(self.unpack(packed["tensor"]).copy()),
             "class": lambda packed: class_of(packed["class"], NAMED + HELD),
             "enum": lambda packed: class_of(packed["enum"], HELD)(self.unpack(packed["value"])),
@@ -103,6 +106,14 @@ class Unpacker:
     def _tuple(self, packed: dict[str, Any]) -> Any:
         values = map(self.unpack, packed["tuple"])
         return tuple(values) if "of" not in packed else class_of(packed["of"], HELD)(*values)
+
+    def _view(self, packed: dict[str, Any]) -> np.ndarray:
+        owner = self.unpack(packed["view"])
+        dtype = np.dtype(packed["dtype"])
+        if dtype.hasobject or not isinstance(owner, np.ndarray):
+            raise ValueError(f"a view of {dtype} must be one of numbers in an array")
+        shape, strides = tuple(packed["shape"]), tuple(packed["strides"])
+        return self._keep(as_view(owner, shape, dtype.str, packed["offset"], strides))
 
     def _object(self, packed: dict[str, Any]) -> Any:
         cls = class_of(packed["object"], HELD)

@@ -1,0 +1,52 @@
+"""Arrays that lie in the memory of others."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+
+class View(NamedTuple):
+    """
+    Where an array lies.
+
+    :param owner: the array whose memory it is
+    :param offset: of its first number there, in bytes
+    """
+
+    owner: np.ndarray
+    offset: int
+
+
+def owner_of(array: np.ndarray) -> np.ndarray:
+    """:return: the array whose memory it is a view of, or the array itself"""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def view_of(array: np.ndarray) -> View | None:
+    """:return: where it lies, or None for an array with memory of its own, or of something that is no array"""
+    owner = owner_of(array)
+    if owner is array or type(owner) is not np.ndarray or not owner.flags.forc:
+        return None
+    begin, first = (each.__array_interface__["data"][0] for each in (owner, array))
+    return View(owner, first - begin)
+
+
+def as_view(owner: np.ndarray, shape: tuple[int, ...], dtype: str, offset: int, strides: tuple[int, ...]) -> np.ndarray:
+    """
+    :param owner: whose memory it is
+    :param shape: of the view
+    :param dtype: of its numbers
+    :param offset: of the first one, in bytes
+    :param strides: in bytes
+    :raises ValueError: if it would reach beyond the owner
+    """
+    return np.ndarray(shape, dtype, owner, offset, strides)  # type: ignore[call-overload]
+
+
+def share_memory(arrays: Iterable[np.ndarray]) -> bool:
+    """Whether two of them lie in the memory of the same array."""
+    return any(n > 1 for n in Counter(id(owner_of(array)) for array in arrays).values())
