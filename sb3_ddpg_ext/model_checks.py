@@ -15,6 +15,7 @@ from sb3_ddpg_ext.validation import check_instance, check_integer
 WITHOUT_TRUST = ("tensorboard_log",)  # paths in a file that is not trusted, which are not followed
 BUFFER_PATHS = ("path", "demonstrations", "demonstration_share")
 OF_RETURNS = ("v_min", "v_max")  # in policy_kwargs: no sizes
+FLAT = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)  # spaces that have no others inside
 LARGEST_COUNT = 10**9  # of transitions, episodes, environments and the like in such a file
 
 
@@ -62,11 +63,13 @@ def _n_numbers(space: Any) -> int:
     """
     Inputs of a network for observations, or actions, of a space.
 
-    :raises ValueError: for something else, or a Box whose bounds are of another shape than itself
+    :raises TypeError: for something else, or spaces that are nested deeper
+    :raises ValueError: for a Box whose bounds are of another shape than itself
     """
     check_instance("a space", space, spaces.Space, "a space of gymnasium")
     parts = parts_of(space).values()
     for part in parts:
+        check_instance("a space", part, FLAT, "Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these")
         for bound in (getattr(part, name) for name in ("low", "high") if hasattr(part, name)):
             if bound.shape != part.shape:
                 raise ValueError(f"the bounds of a space of the shape {part.shape} must have that shape, not {bound.shape}")

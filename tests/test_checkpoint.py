@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -290,15 +291,28 @@ def test_a_checkpoint_is_a_model(tmp_path):
     assert resume(tmp_path / "c.zip", pendulum()()).learn(20, reset_num_timesteps=False).num_timesteps == 70
 
 
-def test_a_full_folder_says_what_it_has_lost(tmp_path):
-    """Its oldest transitions, which newer ones have taken the place of."""
+@pytest.mark.parametrize("n_more", [10, 60, 120])
+def test_a_full_folder_says_what_it_has_lost(n_more, tmp_path):
+    """Its oldest transitions, which newer ones have taken the place of, also if it is at the same position again."""
     kwargs = SMALL | dict(buffer_size=60, replay_buffer_kwargs=dict(path=tmp_path / "folder"))
     model = DDPG("MlpPolicy", pendulum()(), policy_kwargs=dict(net_arch=[8]), **kwargs).learn(80)
     checkpoint.save(model, tmp_path / "c")
-    model.learn(10, reset_num_timesteps=False)
+    model.learn(n_more, reset_num_timesteps=False)
     del model
     with pytest.warns(UserWarning, match="has overwritten, or lost, transitions"):
         assert resume(tmp_path / "c.zip", pendulum()()).replay_buffer.full
+
+
+def test_a_folder_of_another_training(tmp_path):
+    """Is not taken for that of the checkpoint, though it has as many transitions."""
+    kwargs = SMALL | dict(replay_buffer_kwargs=dict(path=tmp_path / "folder"))
+    model = DDPG("MlpPolicy", pendulum()(), policy_kwargs=dict(net_arch=[8]), **kwargs).learn(40)
+    checkpoint.save(model, tmp_path / "c")
+    model.replay_buffer.reset()
+    model.learn(50)
+    del model
+    with pytest.warns(UserWarning, match="has overwritten, or lost, transitions"):
+        resume(tmp_path / "c.zip", pendulum()())
 
 
 class Rising(BaseCallback):
@@ -322,6 +336,89 @@ def test_callbacks_go_on(tmp_path):
     with pytest.warns(UserWarning, match="exactly"):
         resume(tmp_path / "checkpoint_40_steps.zip", pendulum()()).learn(50, callback=[counting, ExactCheckpoint(tmp_path)])
     assert counting.count == 50
+
+
+class Anew(BaseCallback):
+    """Knows something from the second step on, and draws when a rollout begins."""
+
+    def _on_rollout_start(self):
+        th.rand(1)
+        self.model.actor.mu[0].bias.data.add_(1e-3)
+
+    def _on_step(self):
+        self.seen = getattr(self, "seen", 0) + 1
+        return True
+
+
+class Sharing(gym.Env):
+    """Two arrays lie in the same memory, one list is known by two names; with a lock that it can be rid of."""
+
+    observation_space, action_space = spaces.Box(-np.inf, np.inf, (2,)), spaces.Box(-1, 1, (1,))
+
+    def __init__(self, is_pickled=False):
+        self.memory, self.names = np.zeros(4), [0]
+        self.part, self.others = self.memory[1:3], self.names
+        self.random = random.Random(0) if is_pickled else None
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.part.astype(np.float32), {}
+
+    def step(self, action):
+        self.memory += 0.01 * float(action[0])
+        self.names[0] += 1
+        return self.part.astype(np.float32), float(self.others[0] % 3), False, self.others[0] % 20 == 0, {}
+
+
+def run_with(make_env, make_callbacks, folder, resumed_from=None, **kwargs):
+    callbacks = [*make_callbacks(), ExactCheckpoint(folder, 50, keep=9), *make_callbacks()]
+    if resumed_from is not None:
+        model = resume(resumed_from, make_env(), trusted=True)
+    else:
+        model = DDPG("MlpPolicy", make_env(), policy_kwargs=dict(net_arch=[8]), **SMALL | kwargs)
+    return everything_of(model.learn(120, callback=callbacks)), callbacks
+
+
+@pytest.mark.parametrize("is_pickled", [False, True])
+def test_views_and_callbacks_that_draw(is_pickled, tmp_path):
+    """Views stay views; each rollout is begun once, also for callbacks before and behind the checkpoint's."""
+    args = lambda: Sharing(is_pickled), lambda: [Anew()]
+    expected, _ = run_with(*args, tmp_path / "first")
+    found, callbacks = run_with(*args, tmp_path / "second", tmp_path / "first" / "checkpoint_50_steps.zip")
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert [callbacks[0].seen, callbacks[2].seen] == [120, 120]
+
+
+class Breaking(BaseCallback):
+    """Breaks the actor after 80 steps."""
+
+    def _on_step(self):
+        if self.num_timesteps == 80:
+            self.model.actor.mu[0].bias.data.fill_(np.nan)
+        return True
+
+
+def test_the_way_back_from_nan_is_the_same(tmp_path):
+    """A checkpoint is also where an uninterrupted training goes back to."""
+    args = pendulum(), lambda: [Breaking()]
+    with pytest.warns(UserWarning, match=r"what they were after 2\d updates, and the training goes on"):
+        expected, _ = run_with(*args, tmp_path / "first", on_nan="rollback")
+    with pytest.warns(UserWarning, match=r"what they were after 2\d updates, and the training goes on"):
+        found, _ = run_with(*args, tmp_path / "second", tmp_path / "first" / "checkpoint_50_steps.zip")
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_other_callbacks(tmp_path):
+    """Those of the same class go on; which others there are is said."""
+    model = DDPG("MlpPolicy", pendulum()(), policy_kwargs=dict(net_arch=[8]), **SMALL)
+    model.learn(50, callback=[Anew(), ExactCheckpoint(tmp_path, 40, keep=9)])
+    found = tmp_path / "checkpoint_40_steps.zip"
+    own = Anew()
+    with pytest.warns(UserWarning, match="callback must be what it was .*: Breaking, ExactCheckpoint had no state then, or"):
+        resume(found, pendulum()()).learn(50, callback=[Breaking(), own])
+    assert own.seen == 50
 
 
 def test_nothing_is_pickled_without_need(tmp_path):

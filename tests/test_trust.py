@@ -19,10 +19,17 @@ import numpy as np
 import pytest
 import stable_baselines3 as sb3
 import torch as th
+from stable_baselines3.common.callbacks import EvalCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from sb3_ddpg_ext import DDPG, checkpoint
 from sb3_ddpg_ext.buffers import Episode
+from sb3_ddpg_ext.checkpoints import environment_state, restore_environment
+from sb3_ddpg_ext.checkpoints.followers import restore_callbacks
 from sb3_ddpg_ext.packing import CannotPack, Packer, Unpacker, imports_of
+from sb3_ddpg_ext.wrappers import Resumable
 
 SMALL = dict(buffer_size=200, learning_starts=20, batch_size=16, policy_kwargs=dict(net_arch=[8]), device="cpu", seed=0)
 
@@ -474,3 +481,116 @@ def test_inspect_something_else(tmp_path):
     done = inspect(tmp_path / "notes.txt")
     assert done.returncode == 1
     assert "is neither a model, nor a replay buffer, nor a checkpoint, nor a pickle" in done.stderr
+
+
+STATE = "sb3_ddpg_ext.checkpoints.environments:EnvironmentState"
+
+
+def hidden(pickled):
+    """The state of an environment whose pickle is an array that counts as false: of its one field it is the last byte, 0."""
+    content = pickled + b"\0"
+    return np.frombuffer(
+        content, np.dtype(dict(names=["a"], formats=["u1"], offsets=[len(content) - 1], itemsize=len(content)))
+    )
+
+
+def as_environments(state):
+    return lambda packed: packed | {"environments": state}
+
+
+def as_callbacks(name):
+    return lambda state: lambda packed: packed | {"callbacks": [[name, {"dict": []}, {"dict": [["model", state]]}]]}
+
+
+STATES = {  # of which the fourth part is the pickle, array 9999
+    "an array": {"tuple": [["x"], None, [], {"array": 9999}], "of": STATE},
+    "bytes": {"tuple": [["x"], None, [], {"bytes": {"array": 9999}}], "of": STATE},
+    "an object": {"object": STATE, "arguments": [["x"], None, [], {"array": 9999}], "state": None},
+    "in another one": {
+        "tuple": [["x"], json.dumps([{"each": {"tuple": [["x"], None, [], {"array": 9999}], "of": STATE}}]), [], None],
+        "of": STATE,
+    },
+    "in a list": [{"tuple": [["x"], None, [], {"array": 9999}], "of": STATE}],
+    "by its number": {"tuple": [["x"], None, [], {"same": 0}], "of": STATE},
+    "with text that is no text": {"tuple": [["x"], {"scalar": {"array": 9999}}, [], None], "of": STATE},
+}
+
+
+@pytest.mark.parametrize("place", ["environments", "CallbackList", "ConvertCallback", "EvalCallback"])
+@pytest.mark.parametrize("state", STATES)
+def test_no_pickle_of_an_environment_is_hidden(state, place, saved, tmp_path, flag):
+    """Whatever form it has and wherever it stands, a checkpoint that is not trusted is refused, and ``inspect`` says so."""
+    change = as_environments(STATES[state]) if place == "environments" else as_callbacks(place)(STATES[state])
+
+    def of_state(content):
+        packed = json.loads(content)
+        return json.dumps({"dict": [list(item) for item in change(dict(packed["dict"])).items()]})
+
+    path = edited(saved / "checkpoint.zip", tmp_path / "evil.zip", **{"checkpoint/state.json": of_state})
+    stream = io.BytesIO()
+    np.save(stream, hidden(pickle.dumps(Payload(flag))), allow_pickle=False)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("checkpoint/state.json.arrays/9999.npy", stream.getvalue())
+    with pytest.raises(ValueError, match=r"evil\.zip"):
+        checkpoint.resume(path, "Pendulum-v1", trusted=False).learn(100)
+    assert "Opening it runs no code" not in inspect(path).stdout
+    assert not flag.exists()
+
+
+def test_pickles_of_environments_in_other_processes_are_seen(tmp_path):
+    """Those of MuJoCo, inside the states that the processes have sent."""
+    pytest.importorskip("mujoco")
+    env = make_vec_env("InvertedPendulum-v5", 2, wrapper_class=Resumable, vec_env_cls=SubprocVecEnv)
+    checkpoint.save(DDPG("MlpPolicy", env, **SMALL).learn(10), tmp_path / "model")
+    with pytest.raises(ValueError, match="has the environments as pickles"):
+        checkpoint.resume(tmp_path / "model.zip", env, trusted=False)
+    assert checkpoint.resume(tmp_path / "model.zip", env, trusted=True).num_timesteps == 10
+    env.close()
+
+
+def test_what_callbacks_and_environments_bring_stays_theirs(saved, tmp_path):
+    """Paths, methods and functions are those of the new training, whatever the file has."""
+    env = Monitor(gym.make("Pendulum-v1"))
+    state = environment_state(env)
+    names = ["video_folder", "log_path", "step", "render", "unwrapped", "spec", "t_start"]
+    packed = json.loads(state.packed)
+    packed[0]["dict"][0][1]["dict"] += [[name, {"path": "/elsewhere"}] for name in names]
+    env.video_folder, env.log_path = "mine", "mine"
+    before = {name: getattr(env, name) for name in names[:-1]}
+    restore_environment(env, state._replace(packed=json.dumps(packed)))
+    assert {name: getattr(env, name) for name in names[:-1]} == before
+    assert str(env.t_start) == "/elsewhere"  # which is state
+    evaluation = EvalCallback(Monitor(gym.make("Pendulum-v1")), log_path=str(tmp_path), best_model_save_path=str(tmp_path))
+    kept = dict(log_path="/elsewhere", best_model_save_path="/elsewhere", _on_step=3, on_step=3, n_calls=7, seen=1)
+    before = dict(vars(evaluation))
+    restore_callbacks(evaluation, [("EvalCallback", kept, {})])
+    assert vars(evaluation) == before | dict(n_calls=7, seen=1)
+
+
+def test_inspect_sees_every_pickle(saved, tmp_path, flag):
+    """Also by an old operation, beside the header of a replay buffer, and in what only Stable-Baselines3 would read."""
+    (tmp_path / "old.pkl").write_bytes(b"\x80\x02(S'echo'\nios\nsystem\n.")
+    with zipfile.ZipFile(edited(saved / "buffer.pkl", tmp_path / "buffer.pkl"), "a") as archive:
+        archive.writestr("more.pkl", pickle.dumps(Payload(flag)))
+    with zipfile.ZipFile(edited(saved / "model.zip", tmp_path / "both.zip"), "a") as archive:
+        archive.writestr("header.json", zipfile.ZipFile(saved / "buffer.pkl").read("header.json"))
+    old, buffer, both = inspect(*(tmp_path / name for name in ("old.pkl", "buffer.pkl", "both.zip"))).stdout.split("\n\n")
+    assert "os.system" in old
+    assert "posix.mkdir" in buffer
+    assert "both.zip: model of sb3_ddpg_ext" in both
+    assert "Stable-Baselines3's own load would read pickles: " in both
+
+
+def test_what_stands_in_itself_many_times(saved, tmp_path):
+    """A space that would be written as 2^60 others takes no time, neither to show nor to refuse."""
+    space = gym.spaces.Discrete(2)
+    for _ in range(60):
+        outer = gym.spaces.Tuple.__new__(gym.spaces.Tuple)
+        vars(outer).update(spaces=(space, space), _shape=None, dtype=None, _np_random=None)
+        space = outer
+    path = edited(saved / "model.zip", tmp_path / "model.zip", **with_attributes(observation_space=Packer().pack(space)))
+    begin = time.perf_counter()
+    assert "observation_space     Tuple of 2 spaces" in inspect(path).stdout
+    with pytest.raises(ValueError, match=r"model\.zip"):
+        DDPG.load(path, trusted=False)
+    assert time.perf_counter() - begin < 30

@@ -3,6 +3,7 @@
 import argparse
 import base64
 import json
+import reprlib
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -12,13 +13,30 @@ from typing import Any
 from sb3_ddpg_ext.checkpoints.file import MEMBER as STATE
 from sb3_ddpg_ext.checkpoints.file import CheckpointFile
 from sb3_ddpg_ext.model_file import DATA, MEMBER, SERIALIZED, is_pickled
-from sb3_ddpg_ext.packing import check_archive, imports_of, read_packed
+from sb3_ddpg_ext.packing import DAMAGE, check_archive, imports_of, read_packed
 
 SHOWN = ("policy_class", "observation_space", "action_space", "n_envs", "num_timesteps", "_n_updates", "seed", "learning_rate",
          "action_noise", "gamma", "n_steps", "batch_size", "buffer_size", "policy_kwargs", "replay_buffer_kwargs")  # fmt: skip
 PICKLE = b"\x80"
 MOST = 12  # imports that are named
 HEADER = "header.json"
+
+
+class Short(reprlib.Repr):
+    """Shows the beginning only, in a time that does not depend on how often a part stands in itself."""
+
+    def repr_Tuple(self, space: Any, level: int) -> str:
+        return f"Tuple of {len(space.spaces)} spaces"
+
+    def repr_Dict(self, space: Any, level: int) -> str:
+        if level <= 0:
+            return "Dict(...)"
+        return f"Dict({', '.join(f'{key}: {self.repr1(each, level - 1)}' for key, each in space.spaces.items())})"
+
+
+SHORT = Short()
+SHORT.maxdict = SHORT.maxlist = SHORT.maxtuple = 20
+SHORT.maxstring = SHORT.maxother = 160
 
 
 def add_parser(commands: Any) -> None:
@@ -37,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
             print()
         try:
             print("\n".join(lines_of(path)))
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except DAMAGE as error:
             sys.exit(f"{path}: {error}")
 
 
@@ -63,12 +81,12 @@ def lines_of(path: Path) -> Iterator[str]:
     with zipfile.ZipFile(path) as archive:
         check_archive(archive)
         names = archive.namelist()
-        if HEADER in names:
+        if DATA in names:  # a model, whatever else is there
+            yield from _of_model(path, archive)
+        elif HEADER in names:
             yield f"{path}: replay buffer"
             yield from _of_buffer(json.loads(archive.read(HEADER)))
-            yield from _verdict({})
-        elif DATA in names:
-            yield from _of_model(path, archive)
+            yield from _verdict(_pickled_members(archive))
         else:
             raise ValueError("is a zip archive of something else")
 
@@ -88,6 +106,7 @@ def _of_model(path: Path, archive: zipfile.ZipFile) -> Iterator[str]:
         opened = {name: value[":type:"] for name, value in data.items() if is_pickled(value)}
     for name in opened:
         pickles[name] = imports_of(base64.b64decode(data[name][SERIALIZED]))
+    pickles |= _pickled_members(archive)
     versions = archive.read("_stable_baselines3_version").decode() if "_stable_baselines3_version" in names else "unknown"
     yield from _line("stable_baselines3", versions)
     for name in SHOWN:
@@ -104,6 +123,20 @@ def _of_model(path: Path, archive: zipfile.ZipFile) -> Iterator[str]:
         yield from _line("goes on", "; ".join(state["reasons"]) or "exactly")
         pickles |= {name: set() for name in checkpoint.pickles}
     yield from _verdict(pickles)
+    beside = {} if MEMBER not in names else {name for name, value in data.items() if is_pickled(value)} - set(opened)
+    if beside:
+        yield f"  Stable-Baselines3's own load would read pickles: {', '.join(sorted(beside))}"
+
+
+def _pickled_members(archive: zipfile.ZipFile) -> dict[str, set[str]]:
+    """Members that are pickles, with what they import. Those of torch are archives, which it reads without running code."""
+    found = {}
+    for name in archive.namelist():
+        with archive.open(name) as member:
+            begin = member.read(1)
+            if begin == PICKLE or name.endswith(".pkl"):
+                found[name] = imports_of(begin + member.read())
+    return found
 
 
 def _main(archive: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
@@ -124,7 +157,7 @@ def _of_buffer(header: dict[str, Any]) -> Iterator[str]:
 
 
 def _line(name: str, value: Any) -> Iterator[str]:
-    text = " ".join(str(value).split())
+    text = " ".join((value if isinstance(value, str) else SHORT.repr(value)).split())
     yield f"  {name:22}{text if len(text) < 160 else text[:157] + '...'}"
 
 

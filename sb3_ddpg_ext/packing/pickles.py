@@ -14,7 +14,7 @@ def imports_of(data: bytes) -> set[str]:
     memo: dict[int, str] = {}
     n_memoized, last = 0, None
     for code, argument, _ in pickletools.genops(data):
-        if code.name == "GLOBAL":
+        if code.name in ("GLOBAL", "INST"):
             found.add(str(argument).replace(" ", "."))
         elif code.name == "STACK_GLOBAL":
             found.add(".".join(texts[-2:]))
@@ -25,6 +25,6 @@ def imports_of(data: bytes) -> set[str]:
             memo |= {} if last is None else {int(argument or 0): last}
         elif code.name in ("GET", "BINGET", "LONG_BINGET"):
             texts += [memo[int(argument or 0)]] if int(argument or 0) in memo else []
-        last = argument if isinstance(argument, str) and code.name != "GLOBAL" else None
+        last = argument if isinstance(argument, str) and code.name not in ("GLOBAL", "INST") else None
         texts += [] if last is None else [last]
     return found
