@@ -461,15 +461,16 @@ class DDPG(OffPolicyAlgorithm):
     def _recover(self, scaled: np.ndarray, action_noise: ActionNoise | None) -> None:
         """Go back to finite networks after an action that is not finite, or raise."""
         name = self.policy.not_finite()
-        if name is None:
-            raise ValueError(
-                f"policy and action_noise={action_noise!r} gave actions={scaled} on the [-1, 1] scale; they must be finite"
-            )
-        self._go_back(name)
+        if name is not None:
+            self._go_back(f"the parameters of the {name} are not finite")
+        elif not are_finite(self._act(None)):
+            self._go_back("the parameters of the actor are so large that its actions are not finite")
+        else:
+            raise ValueError(f"action_noise={action_noise!r} gave actions={scaled} on the [-1, 1] scale; they must be finite")
 
-    def _go_back(self, name: str) -> None:
+    def _go_back(self, trouble: str) -> None:
         rates = self.learning_rate, self.qf_learning_rate
-        self._trainer.last_finite.go_back(name, self._n_updates, rates, self.on_nan)
+        self._trainer.last_finite.go_back(trouble, self._n_updates, rates, self.on_nan)
         if self.parameter_noise is not None:  # which acts by a copy of the actor
             self._explorer.noise_of(self.action_noise).reset()  # type: ignore[union-attr]
 
@@ -528,7 +529,7 @@ class DDPG(OffPolicyAlgorithm):
         self._n_updates += gradient_steps
         if trainer.diagnostics.is_due(self._n_updates):
             if (broken := trainer.last_finite.look(self._n_updates)) is not None:
-                self._go_back(broken)
+                self._go_back(f"the parameters of the {broken} are not finite")
             trainer.diagnose(self._n_updates, self.batch_size, self._draw, self.replay_buffer.size())  # type: ignore[union-attr]
 
     def _draw(self, batch_size: int) -> Batch | Sequences:

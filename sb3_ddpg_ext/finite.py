@@ -45,18 +45,18 @@ class LastFinite:
             self.n_updates, self.n_rollbacks = n_updates, 0
         return name
 
-    def go_back(self, name: str, n_updates: int, rates: tuple[Any, Any], on_nan: str) -> None:
+    def go_back(self, trouble: str, n_updates: int, rates: tuple[Any, Any], on_nan: str) -> None:
         """
         Give networks and optimisers the values of the copy again.
 
-        :param name: of the network that is not finite
+        :param trouble: what is not finite
         :param n_updates: made until now
         :param rates: the learning rates of actor and critic, as a user gave them
         :param on_nan: ``"rollback"`` to go on from there, with a warning; ``"raise"`` to stop
         :raises ValueError: if it is ``"raise"``, or if this copy has led here too often
         """
-        trouble = (
-            f"the parameters of the {name} are not finite after {n_updates} updates. Usual reasons are a learning rate that "
+        trouble += (
+            f" after {n_updates} updates. Usual reasons are a learning rate that "
             f"is too high (here learning_rate={rates[0]}, qf_learning_rate={rates[1]}) and large rewards or observations; "
             "policy_kwargs=dict(normalize_observations=True, scale_returns=True) and max_grad_norm=1.0 may help"
         )

@@ -87,6 +87,7 @@ class Recipe:
         """
         kwargs = dict(given)
         check_buffer_kwargs(buffer_class, kwargs, fixed["observation_space"])
+        kwargs |= {"n_steps": _own_n_steps(kwargs)} if "n_steps" in kwargs else {}  # also for a class that takes it as it is
         kwargs |= n_step_kwargs(buffer_class, kwargs, n_steps, gamma)
         own = is_ours(buffer_class)
         if issubclass(buffer_class, HerReplayBuffer | HindsightReplayBuffer):
@@ -196,11 +197,15 @@ def buffer_class_of(given: Any, n_steps: int, kwargs: dict[str, Any]) -> type[Re
     :param kwargs: the user's ``replay_buffer_kwargs``, which may have other ``n_steps``
     :raises TypeError: for one that is none, or is for sequences
     """
-    longest = max(n_steps, check_integer("replay_buffer_kwargs['n_steps']", kwargs.get("n_steps", 1), 1, MAX_N_STEPS))
+    longest = max(n_steps, _own_n_steps(kwargs))
     chosen = choose_buffer(given, longest)
     if getattr(chosen, "of_sequences", False):
         raise TypeError(f"replay_buffer_class={chosen.__name__} is for RecurrentDDPG")
     return chosen
+
+
+def _own_n_steps(kwargs: dict[str, Any]) -> int:
+    return check_integer("replay_buffer_kwargs['n_steps']", kwargs.get("n_steps", 1), 1, MAX_N_STEPS)
 
 
 def resolved(kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -244,6 +244,27 @@ def test_networks_that_are_not_finite_are_named(learner):
     assert model.num_timesteps < 60
 
 
+class Swelling(BaseCallback):
+    """Makes the actor's parameters so large that sums of what they are multiplied with overflow."""
+
+    def _on_step(self):
+        if self.num_timesteps == 30:
+            with th.no_grad():
+                for parameter in self.model.actor.parameters():
+                    parameter.copy_(1e30 * th.sign(parameter))
+        return True
+
+
+def test_actions_of_finite_parameters_that_are_too_large():
+    """Are not blamed on the noise, and have a way back."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", on_nan="rollback", **SMALL | dict(learning_starts=100, random_steps=10))
+    with pytest.warns(
+        UserWarning, match="parameters of the actor are so large that its actions are not finite after 0 updates"
+    ):
+        model.learn(40, callback=Swelling())
+    assert np.isfinite(model.replay_buffer.actions[:40]).all()
+
+
 class Breaking(BaseCallback):
     """Makes the actor NaN at some steps, as a step that is too large would."""
 

@@ -281,3 +281,10 @@ def test_memory_optimisation_of_sb3():
     """Its flag does nothing here, in a second training either."""
     model = DDPG("MlpPolicy", "Pendulum-v1", optimize_memory_usage=True, learning_starts=10, buffer_size=100, device="cpu")
     assert model.learn(20).learn(20).optimize_memory_usage is True
+
+
+def test_a_number_of_steps_that_is_no_int():
+    """1.0 is 1, also for a buffer of Stable-Baselines3 that would index by it."""
+    kwargs = dict(replay_buffer_class=NStepReplayBuffer, replay_buffer_kwargs=dict(n_steps=2.0))
+    model = DDPG("MlpPolicy", "Pendulum-v1", buffer_size=50, learning_starts=5, batch_size=4, device="cpu", **kwargs)
+    assert model.learn(20).replay_buffer.n_steps == 2

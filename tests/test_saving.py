@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from test_her import Walk
 
 from sb3_ddpg_ext import DDPG, RecurrentDDPG
-from sb3_ddpg_ext.buffers import Episode, HindsightReplayBuffer, write_episodes
+from sb3_ddpg_ext.buffers import Episode, HindsightReplayBuffer, Sampling, write_episodes
 
 RULES = ((5, "terminated"), (7, "truncated"))
 
@@ -396,3 +396,47 @@ def refusal(model, path):
     except ValueError as error:
         return str(error)
     return ""
+
+
+class Counting(Sampling):
+    """Has a state of NumPy's numbers under names that the file uses, too, and arrays of any shape."""
+
+    def __init__(self, has_arrays=True):
+        self.has_arrays = has_arrays
+        self.numbers, self.array = dict(pos=np.int64(0), full=np.bool_(False), share=np.float32(0.5)), np.zeros(1)
+
+    def draw(self, n, n_filled, n_envs):
+        self.numbers["pos"] += 1
+        self.array += 1.0
+        return np.arange(n) % (n_filled * n_envs)
+
+    def state(self):
+        return self.numbers
+
+    def contents(self, n_rows):
+        return {"rest": self.array} if self.has_arrays else {}
+
+    def restore(self, state, arrays):
+        self.numbers = dict(state)
+        self.array = np.asarray(arrays["rest"]) if self.has_arrays else self.array
+
+
+@pytest.mark.parametrize("has_arrays", [True, False])
+def test_a_sampling_of_ones_own_is_saved(has_arrays, tmp_path):
+    """With names of its own, NumPy's numbers, arrays that can be written to, or none."""
+    kwargs = dict(buffer_size=50, learning_starts=10, batch_size=4, policy_kwargs=dict(net_arch=[4]), device="cpu")
+    kwargs["replay_buffer_kwargs"] = dict(sampling=Counting(has_arrays))
+    model = DDPG("MlpPolicy", "Pendulum-v1", **kwargs).learn(30)
+    model.save_replay_buffer(tmp_path / "buffer")
+    other = DDPG("MlpPolicy", "Pendulum-v1", **kwargs)
+    other.load_replay_buffer(tmp_path / "buffer")
+    before, after = model.replay_buffer, other.replay_buffer
+    assert after.sampling.numbers == before.sampling.numbers
+    assert after.sampling.numbers["pos"] > 0
+    assert (after.pos, after.full, after.size()) == (30, False, 30)
+    assert after.sampling.array == (before.sampling.array if has_arrays else 0.0)
+    other.learn(20)  # writes to the array
+    before.sampling.array = np.array(0.0)
+    if has_arrays:
+        with pytest.raises(ValueError, match=r"Counting.contents\(\) must hold arrays of at least one dimension"):
+            model.save_replay_buffer(tmp_path / "flat")

@@ -241,7 +241,8 @@ class SavedArray:
         return np.frombuffer(data, self._header[2]).reshape(n, *self.shape[1:])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return self[0 : len(self)] if dtype is None else self[0 : len(self)].astype(dtype)
+        array = self[0 : len(self)]  # which cannot be written to
+        return np.array(array, dtype) if copy or dtype is not None else array
 
 
 def _as_float32(value: Any) -> Any:
