@@ -14,11 +14,17 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("presets", help="systems of papers and tutorials by name")
     parser.add_argument("name", nargs="?", metavar="NAME", help="what it claims, where it deviates, for which tasks")
     parser.add_argument("--path", action="store_true", help="only print where its file is")
+    parser.add_argument("--markdown", action="store_true", help="all of them with their files, as the site shows them")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the list, or one preset."""
+    """Print the list, one preset, or all."""
+    if args.markdown:
+        if args.name is not None or args.path:
+            sys.exit("--markdown shows all presets, without NAME and --path")
+        print(as_markdown())
+        return
     if args.name is None:
         if args.path:
             sys.exit("--path needs the NAME of a preset")
@@ -35,6 +41,34 @@ def listing() -> str:
     names = preset_names()
     width = max(map(len, names))
     return "\n".join(f"{name:{width}}  {load_preset(name).about['summary']}" for name in names)
+
+
+def as_markdown() -> str:
+    """A table of all presets, and a section for each: source, claims, deviations, tasks, commands and the file itself."""
+    presets = [load_preset(name) for name in preset_names()]
+    rows = [f"| [`{preset.name}`](#{anchor(preset)}) | {preset.about['summary']} |" for preset in presets]
+    return "\n".join(["| preset | what it is |", "|---|---|", *rows, "", *map(section, presets)])
+
+
+def anchor(preset: Preset) -> str:
+    return preset.name.replace("_", "-")
+
+
+def section(preset: Preset) -> str:
+    """One preset in Markdown."""
+    about, env = preset.about, preset.environments[0]
+    rest = ["any other"] if DEFAULT in preset.blocks else []
+    deviations = [f"- {text}" for text in about["deviations"]]
+    tasks = [f"`{name}`" for name in preset.environments] + rest
+    lines = [
+        f"({anchor(preset)})=", f"## `{preset.name}`", "", f"Source: {about['source']}.", "", f"Claims: {about['claims']}.", "",
+        *(["What is not as in the source, and why:", "", *deviations, ""] if deviations else []),
+        f"Tasks with values of their own: {', '.join(tasks)}.", "",
+        "```shell", f"rl_zoo3 train --algo {preset.algo} --env {env} -conf {preset.name}", "```", "",
+        "```python", "from sb3_ddpg_ext import DDPG", "", f'model = DDPG.from_preset("{preset.name}", "{env}")', "```", "",
+        "<details><summary>its file</summary>", "", "```yaml", preset.path.read_text().rstrip(), "```", "", "</details>", "",
+    ]  # fmt: skip
+    return "\n".join(lines)
 
 
 def describe(preset: Preset) -> str:

@@ -249,7 +249,7 @@ class DDPGPolicy(TD3Policy):
         """
         Let the running statistics take in one training step.
 
-        :param observations: in which the actions were taken, of shape (n_envs, *obs_shape), or a dict of such
+        :param observations: in which the actions were taken, of shape ``(n_envs, *obs_shape)``, or a dict of such
         :param rewards: for them
         :param dones: whether the episodes ended
         :param gamma: discount factor
@@ -263,7 +263,7 @@ class DDPGPolicy(TD3Policy):
         """
         Q(s, a), the first network's, of shape (n,), on the scale of the rewards as they came.
 
-        :param observations: of shape (n, *obs_shape), or a dict of such
+        :param observations: of shape ``(n, *obs_shape)``, or a dict of such
         :param actions: in the units of the environment, of shape (n, action_dim)
         """
         self.set_training_mode(False)

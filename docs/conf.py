@@ -1,0 +1,56 @@
+"""How Sphinx makes the site: ``make docs`` writes it to ``docs/_build/html``."""
+
+import re
+from pathlib import Path
+
+import sb3_ddpg_ext
+from sb3_ddpg_ext.cli.presets import as_markdown
+
+project = "sb3_ddpg_ext"
+version = release = sb3_ddpg_ext.__version__
+copyright = "the authors of sb3_ddpg_ext, MIT licence"  # a name of Sphinx
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax"]
+exclude_patterns = ["_build"]
+
+html_theme = "furo"
+html_title = f"sb3_ddpg_ext {version}"
+html_theme_options = {"source_directory": "docs/"}
+html_show_sourcelink = False
+
+myst_enable_extensions = ["dollarmath", "deflist"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # what an argument is stands in the text; the signature has its default
+autodoc_class_signature = "mixed"
+maximum_signature_line_length = 100
+
+PAGES_THAT_MAY_COME = ("export", "doctor")  # index.md names them
+LINK = re.compile(r"\]\((?!https?:|#)([^)]+)\)")
+
+
+def links_from_docs(app, relative_path, parent_docname, content):
+    """A page in docs/ that includes a part of results/README.md: its links lead from there."""
+    if Path(relative_path).as_posix() == "../results/README.md":
+        content[0] = LINK.sub(lambda match: f"]({seen_from_docs(match[1])})", content[0])
+
+
+def seen_from_docs(target):
+    """:param target: of a link in results/README.md"""
+    if target.startswith("../docs/"):
+        return target.removeprefix("../docs/")
+    return target.removeprefix("../") if target.startswith("../") else f"../results/{target}"
+
+
+def complete(app, docname, source):
+    """The page of the presets is generated; the first page leaves out pages that are not there yet."""
+    if docname == "index":
+        missing = [name for name in PAGES_THAT_MAY_COME if not Path(app.srcdir, f"{name}.md").is_file()]
+        source[0] = "\n".join(line for line in source[0].splitlines() if line not in missing)
+    if docname == "presets":
+        source[0] = source[0].replace("<!-- the presets -->", as_markdown())
+
+
+def setup(app):
+    app.connect("include-read", links_from_docs)
+    app.connect("source-read", complete)
