@@ -1,4 +1,4 @@
-# make train | test | quick | lint | figures | dist | rows | results | pictures | bench.  PYTHON chooses the interpreter (>= 3.10), ENV the task and
+# make train | test | quick | lint | docs | figures | dist | rows | results | pictures | bench.  PYTHON chooses the interpreter (>= 3.10), ENV the task and
 # EXTRAS what it needs: make train ENV=HalfCheetah-v5 EXTRAS=zoo,mujoco
 PYTHON ?= python3
 VENV ?= .venv
@@ -17,17 +17,17 @@ REPORT = $(BIN)/python -m sb3_ddpg_ext report --algo $(ALGO) --env $(ENV) -f $(L
 BENCH = $(BIN)/python -m sb3_ddpg_ext bench --libraries ours sb3 sbx --steps 400
 PLOT = $(BIN)/python -m sb3_ddpg_ext plot
 
-.PHONY: train rows results pictures bench test quick lint figures dist clean
+.PHONY: train rows results pictures bench test quick lint docs figures dist clean
 
 train: $(VENV)/.$(EXTRAS)
 	$(BIN)/rl_zoo3 train --algo ddpg_ext --env $(ENV) --seed $(SEED) --num-threads 1 --eval-freq -1 -f $(LOGS) --progress
 	$(REPORT) --png results/$(ENV).png --gif results/$(ENV).gif
 
-# The rows behind the README's table, appended to results/ENV.csv. ALGO=ddpg takes SB3's own class.
+# The rows behind the table in docs/results.md, appended to results/ENV.csv. ALGO=ddpg takes SB3's own class.
 rows: $(VENV)/.$(EXTRAS)
 	for seed in $(SEEDS); do $(TRAIN) --seed $$seed --verbose 0 && $(REPORT) --csv results/$(ENV).csv || exit; done
 
-# Every table of the README and the documentation, from the CSV and JSON files in results/.
+# Every table of the documentation, from the CSV and JSON files in results/.
 results: $(VENV)/.zoo
 	$(BIN)/python -m sb3_ddpg_ext tables
 
@@ -41,7 +41,7 @@ pictures: $(VENV)/.zoo
 	set -e; for name in bench bench_defaults bench_options bench_buffers bench_profile; do $(PLOT) bench results/$$name.json --png results/$$name.png; done
 	set -e; for runs in $(wildcard results/studies/*/runs.csv); do $(PLOT) study $$(dirname $$runs); done
 
-# The README's speed tables: ours, SB3 and SBX, interleaved. Half an hour of an idle machine.
+# The speed tables of docs/speed.md: ours, SB3 and SBX, interleaved. Half an hour of an idle machine.
 bench: $(VENV)/.zoo,mujoco,bench
 	$(BENCH) --json results/bench.json --png results/bench.png
 	$(BENCH) --threads default --json results/bench_defaults.json --png results/bench_defaults.png
@@ -56,6 +56,10 @@ lint: $(VENV)/.tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site, in docs/_build/html. Warnings are errors, and so is a link that leads nowhere.
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 # How deep the classes are, how often the code asks for a type, and the like.
 figures: $(VENV)/.tests
@@ -72,4 +76,4 @@ $(VENV)/.%: setup.cfg setup.py pyproject.toml constraints.txt $(wildcard sb3_ddp
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist docs/_build *.egg-info

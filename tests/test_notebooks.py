@@ -2,12 +2,14 @@
 
 import ast
 import os
+import re
 from pathlib import Path
 
 import pytest
 
-nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed: pip install nbclient ipykernel")
-pytest.importorskip("ipykernel", reason="ipykernel is not installed: pip install nbclient ipykernel")
+nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed: pip install nbclient ipykernel ipywidgets")
+pytest.importorskip("ipykernel", reason="ipykernel is not installed: pip install nbclient ipykernel ipywidgets")
+pytest.importorskip("ipywidgets", reason="ipywidgets is not installed: pip install nbclient ipykernel ipywidgets")
 nbformat = pytest.importorskip("nbformat")
 
 ROOT = Path(__file__).parent.parent
@@ -32,7 +34,7 @@ def test_quickstart(tmp_path, monkeypatch):
     assert {"image/png", "image/gif"} <= kinds
     texts = [output["text"] for output in outputs if output.output_type == "stream"]
     assert any(text.startswith("mean return -") for text in texts)
-    assert any("600/600" in str(output) for output in outputs), "the progress bar came to its end"
+    assert re.search(r"\d+/600 ", str(notebook.metadata["widgets"])), "a progress bar of 600 steps"
     assert not list(tmp_path.iterdir())
 
 

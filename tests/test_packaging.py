@@ -100,10 +100,10 @@ def test_installed_copy_trains_by_the_plain_command(dist, tmp_path, pattern):
 
 
 def test_extras_and_version():
-    """The extras that the README names exist, and the version is written once."""
+    """The extras that docs/start.md names exist, and the version is written once."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
-    extras = {"zoo", "mujoco", "box2d", "pybullet", "robotics", "plots", "export", "ray", "bench", "tests", "all"}
+    extras = {"zoo", "mujoco", "box2d", "pybullet", "robotics", "plots", "export", "ray", "bench", "docs", "tests", "all"}
     assert set(config["options.extras_require"]) == extras
     assert config["metadata"]["version"] == "attr: sb3_ddpg_ext.__version__"
 

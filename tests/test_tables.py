@@ -45,7 +45,7 @@ def cells(table):
 
 
 def markdown_files():
-    return [path for text in DEFAULTS for path in sorted(ROOT.glob(text))]
+    return [path for text in DEFAULTS for path in sorted(ROOT.glob(text)) if OPENING in path.read_text()]
 
 
 def test_tables_of_the_repository(monkeypatch, capsys):
