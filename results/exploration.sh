@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains with several kinds of exploration noise and appends a row for each agent to a CSV file; see the README, "Exploration".
+# Trains with several kinds of exploration noise and appends a row for each agent to a CSV file; see README.md here, "Exploration".
 #   results/exploration.sh ENV CSV "KIND ..." "SEED ..." ["further -params"] [JOBS]
 # A kind is a noise's spec, with "+ln" behind it for LayerNorm in actor and critic. BIN says where rl_zoo3 and python are.
 set -euo pipefail

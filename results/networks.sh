@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains with several networks, critics, normalisations and replays and appends a row for each agent to a CSV file; see the README, "Networks".
+# Trains with several networks, critics, normalisations and replays and appends a row for each agent to a CSV file; see README.md here, "Networks".
 #   results/networks.sh ENV CSV "KIND ..." "SEED ..." ["further -params"] [JOBS]
 # Each agent is also evaluated every 10,000 steps on the way, 5 episodes, for "plot curves". BIN says where rl_zoo3 and python are.
 set -euo pipefail

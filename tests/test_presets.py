@@ -219,3 +219,16 @@ def test_rl_zoo3_evaluates_with_the_env_kwargs_of_the_file():
                               eval_env_kwargs={"g": 1.0})  # fmt: skip
     given._preprocess_hyperparams(dict(block))
     assert given.eval_env_kwargs == {"g": 1.0}
+
+
+def test_command_shows_all_presets_in_markdown(monkeypatch, capsys):
+    """A row and a section for each, with its file; a name beside it is refused."""
+    out = run_main(monkeypatch, capsys, "presets", "--markdown")
+    for name in preset_names():
+        preset = load_preset(name)
+        assert f"](#{name.replace('_', '-')}) | {preset.about['summary']} |" in out
+        assert f"## `{name}`" in out
+        assert preset.path.read_text().rstrip() in out
+    for arguments in (["td3"], ["--path"]):
+        with pytest.raises(SystemExit, match="--markdown shows all presets"):
+            run_main(monkeypatch, capsys, "presets", "--markdown", *arguments)

@@ -22,8 +22,8 @@ class Episode(NamedTuple):
     """
     One episode of T steps as the environment had it.
 
-    :param observations: T + 1 of them, in order: an array of shape ``(T + 1, *obs_shape)``, or a dict of such; images with their
-        channels first or last
+    :param observations: T + 1 of them, in order: an array of shape ``(T + 1, *obs_shape)``, or a dict of such; images with
+        their channels first or last
     :param actions: in the units of the environment, of shape ``(T, *action_shape)``
     :param rewards: of shape (T,)
     :param terminated: whether the last step was a termination; else a time limit, or whatever ended the recording

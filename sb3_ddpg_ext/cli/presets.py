@@ -61,7 +61,8 @@ def section(preset: Preset) -> str:
     deviations = [f"- {text}" for text in about["deviations"]]
     tasks = [f"`{name}`" for name in preset.environments] + rest
     lines = [
-        f"({anchor(preset)})=", f"## `{preset.name}`", "", f"Source: {about['source']}.", "", f"Claims: {about['claims']}.", "",
+        f"({anchor(preset)})=", f"## `{preset.name}`", "",
+        f"Source: {about['source']}.", "", f"Claims: {about['claims']}.", "",
         *(["What is not as in the source, and why:", "", *deviations, ""] if deviations else []),
         f"Tasks with values of their own: {', '.join(tasks)}.", "",
         "```shell", f"rl_zoo3 train --algo {preset.algo} --env {env} -conf {preset.name}", "```", "",
