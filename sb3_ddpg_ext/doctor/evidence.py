@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from sb3_ddpg_ext.doctor.episodes import Episodes, at_random, play
 from sb3_ddpg_ext.doctor.of_environment import DISCOUNT
 from sb3_ddpg_ext.doctor.run_folder import RunFolder, Training
+from sb3_ddpg_ext.noise import Noise, as_noise
 from sb3_ddpg_ext.observations import each, parts_of
 
 N_ACTED = 2000  # steps of the model, which show what Q is worth
@@ -39,6 +40,7 @@ class Evidence:
     ):
         self.model, self.parameters, self.env, self.run = model, parameters, env, run
         self.is_as_trained, self.seed = is_as_trained, seed
+        self.knows_noise = True  # unless it was left out of the model
 
     def part(self, name: str) -> Any:
         """
@@ -173,6 +175,14 @@ class Evidence:
     @property
     def progress(self) -> Any:
         return None if self.run is None else self.run.progress
+
+    @property
+    def noises(self) -> list[Noise] | None:
+        """The members of the model's exploration noise, none where it has none."""
+        if self.model is None or not self.knows_noise:
+            return None
+        noise = as_noise(self.model.action_noise)
+        return [] if noise is None else noise.members
 
     @property
     def n_updates(self) -> int | None:

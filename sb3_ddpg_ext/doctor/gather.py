@@ -22,6 +22,7 @@ from sb3_ddpg_ext.recurrent import RecurrentDDPG
 
 CLASSES: tuple[type[DDPG], ...] = (DDPG, RecurrentDDPG)
 ALGORITHMS = ("ddpg_ext", "ddpg_ext_lstm", "ddpg", "td3")  # of rl_zoo3, whose files these can read
+NOISE = "action_noise"  # the one attribute that is not needed to act; rl_zoo3's noise_type makes SB3's, which is pickled
 PICKLES = "which can run any code and was not opened; --trusted (trusted=True) says that you know who wrote it"
 
 
@@ -68,13 +69,14 @@ def _read(evidence: Evidence, path: Path, trusted: bool) -> list[str]:
     evidence.parameters = read_parameters(file, "cpu")
     if not_finite.made_on(evidence)[1] is not None:
         return [f"{file}: its parameters are not finite"]
-    if not trusted and (names := pickles_in(file)):
-        problem = f"{file}: it has {', '.join(names[:3])} as a pickle, {PICKLES}"
-        if path.is_file():
-            raise ValueError(problem)
-        return [problem]
-    evidence.model = load(file, trusted)
-    return []
+    names = [] if trusted else pickles_in(file)
+    problem = f"{', '.join(names[:3])} in {file}: a pickle, {PICKLES}"
+    if set(names) <= {NOISE}:
+        evidence.model, evidence.knows_noise = load(file, trusted, dict.fromkeys(names)), not names
+        return [problem] if names else []
+    if path.is_file():
+        raise ValueError(problem)
+    return [problem]
 
 
 def pickles_in(path: Path) -> list[str]:
@@ -89,16 +91,17 @@ def pickles_in(path: Path) -> list[str]:
         return [name for name, value in json.loads(archive.read(DATA)).items() if is_pickled(value)]
 
 
-def load(path: Path, trusted: bool) -> DDPG:
+def load(path: Path, trusted: bool, custom_objects: dict[str, Any]) -> DDPG:
     """
     :param path: the file of a model, of either class
     :param trusted: whether to read pickles
+    :param custom_objects: in place of those in the file
     :raises ValueError: if it cannot be loaded
     """
     errors = []
     for cls in CLASSES:
         try:
-            return cls.load(path, device="cpu", trusted=trusted)
+            return cls.load(path, device="cpu", trusted=trusted, custom_objects=custom_objects)
         except ValueError as error:
             errors.append(error)
     raise errors[0]

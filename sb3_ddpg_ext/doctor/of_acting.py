@@ -13,6 +13,7 @@ from sb3_ddpg_ext.doctor.episodes import Episodes
 FLAT = 1 - 1e-6  # abs(a), where tanh's derivative is 2e-6: nothing is learnt any more
 MOST_FLAT = 0.95  # the share of actions from which on the log's warning speaks, too
 FEWEST_STATES = 100
+INITIAL_ERROR = 1.0  # of Q, which may outlast returns that are smaller
 MOST_DEAD = 0.95  # of a layer's units; new layers and trained ones have less than half
 
 stuck = register(
@@ -21,7 +22,8 @@ stuck = register(
     "Observations or rewards of a large scale are the usual reason, then a learning rate that is too high. An action that "
     "changes between the bounds from state to state is not meant.",
     "policy_kwargs=dict(normalize_observations=True), or dict(actor_norm='layer', critic_norm='layer'); "
-    "dict(scale_returns=True) for large rewards; learning_rate=1e-4, qf_learning_rate=1e-3; dict(inverting_gradients=True); and train anew.",
+    "dict(scale_returns=True) for large rewards; learning_rate=1e-4, qf_learning_rate=1e-3; or dict(inverting_gradients=True). "
+    "Then train anew.",
 )
 
 
@@ -103,7 +105,8 @@ def promised(model: Any, n_updates: int, tried: Episodes, acted: Episodes, q: np
     seen = np.concatenate([tried.rewards, acted.rewards]) / (1 - model.gamma)
     low, high = min(seen.min(), returns.min(initial=0), 0), max(seen.max(), returns.max(initial=0), 0)
     typical = float(np.median(q))
-    if low - (high - low) <= typical <= high + (high - low):
+    margin = max(high - low, INITIAL_ERROR)
+    if low - margin <= typical <= high + margin:
         return None
     came = np.median(np.concatenate(acted.returns(model.gamma)))
     smallest, largest = seen.min() * (1 - model.gamma), seen.max() * (1 - model.gamma)

@@ -98,8 +98,8 @@ def sizes(vectors: dict[str, np.ndarray]) -> str | None:
         smallest = int(np.where(moving, spread, np.inf).argmin())
         if (ratio := size.max() / spread[smallest]) > MOST_APART:
             return (
-                f"component {names[smallest]} of the observation has a standard deviation of {spread[smallest]:.2g}, component "
-                f"{names[most]} a root mean square of {size[most]:.3g}: {ratio:.0f} times as much"
+                f"component {names[smallest]} of the observation has a standard deviation of {spread[smallest]:.2g}, "
+                f"component {names[most]} a root mean square of {size[most]:.3g}: {ratio:.0f} times as much"
             )
     return None
 

@@ -56,7 +56,8 @@ def _moments(normaliser: Any) -> list[Any]:
 worse = register(
     "evaluation-worse",
     "The environment of the evaluation is another one than that of the training: VecNormalize is missing there or has "
-    "statistics of its own, or a wrapper, a time limit, an argument. Else the actor lives from its noise, and does worse without it.",
+    "statistics of its own, or a wrapper, a time limit, an argument. Else the actor lives from its noise, and does worse "
+    "without it.",
     "Make both by one function, with the same wrappers; put VecNormalize(env, training=False, norm_reward=False) around that "
     "of EvalCallback, which copies the statistics itself; rl_zoo3 does all of this.",
 )
