@@ -22,7 +22,7 @@ stuck = register(
     "Observations or rewards of a large scale are the usual reason, then a learning rate that is too high. An action that "
     "changes between the bounds from state to state is not meant.",
     "policy_kwargs=dict(normalize_observations=True), or dict(actor_norm='layer', critic_norm='layer'); "
-    "dict(scale_returns=True) for large rewards; learning_rate=1e-4, qf_learning_rate=1e-3; or dict(inverting_gradients=True). "
+    "dict(scale_returns=True) for large rewards; dict(inverting_gradients=True); learning_rate=1e-4, qf_learning_rate=1e-3. "
     "Then train anew.",
 )
 

@@ -141,7 +141,7 @@ def read_monitors(paths: list[Path]) -> Training | None:
     for path in paths:
         try:
             rows += _rows_of(path)
-        except (ValueError, KeyError, StopIteration) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{str(path)!r} must be a file of Monitor, undamaged ({error})") from error
     if not rows:
         return None
@@ -152,8 +152,8 @@ def read_monitors(paths: list[Path]) -> Training | None:
 def _rows_of(path: Path) -> Iterator[tuple[float, float, float]]:
     """When each episode ended, its return and its length. A last line that was cut is left out."""
     with path.open() as file:
-        began = json.loads(next(file)[1:])["t_start"]
-        names = next(file).strip().split(",")
+        began = json.loads(next(file, "")[1:])["t_start"]
+        names = next(file, "").strip().split(",")
         where = [names.index(name) for name in ("t", "r", "l")]
         for line in file:
             words = line.strip().split(",")
