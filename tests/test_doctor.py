@@ -649,6 +649,7 @@ def doctor(*words):
     return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"})
 
 
+@pytest.mark.slow
 def test_command(tmp_path):
     """What is printed, and the exit status: 0 for nothing, 1 for a finding, 2 for what cannot be looked at."""
     trained(gamma=0.5).save(tmp_path / "model")

@@ -6,12 +6,13 @@ import numpy as np
 import torch as th
 from torch import nn
 
-from sb3_ddpg_ext.diagnostics import CONSTANT, FAR_OUT, PATIENCE
+from sb3_ddpg_ext.diagnostics import CONSTANT, PATIENCE
 from sb3_ddpg_ext.doctor.check import register
 from sb3_ddpg_ext.doctor.episodes import Episodes
 
-FLAT = 1 - 1e-6  # abs(a), where tanh's derivative is 2e-6: nothing is learnt any more
-MOST_FLAT = 0.95  # the share of actions from which on the log's warning speaks, too
+# An actor may be constant for some thousand updates and come back, as on Hopper and MountainCarContinuous, while tanh is not
+# flat in a part of its states. At abs(a) above FLAT its derivative is below 2e-6: nothing is learnt there.
+FLAT, MOST_FLAT = 1 - 1e-6, 0.95
 FEWEST_STATES = 100
 INITIAL_ERROR = 1.0  # of Q, which may outlast returns that are smaller
 MOST_DEAD = 0.95  # of a layer's units; new layers and trained ones have less than half
@@ -31,28 +32,31 @@ stuck = register(
 def constant_actions(model: Any, n_updates: int, actions: np.ndarray) -> str | None:
     if len(actions) < FEWEST_STATES or n_updates < PATIENCE:  # early in training it may be so for a while
         return None
-    spread, mean = actions.std(axis=0), actions.mean(axis=0)
-    share = float(((spread < CONSTANT) & (np.abs(mean) > FAR_OUT)).mean())
-    if share > 0.5:
+    if model.policy.options.inverting_gradients:  # which leads away from the bounds
+        return None
+    is_flat = np.abs(actions) > FLAT
+    same = (actions.std(axis=0) < CONSTANT) & (is_flat.mean(axis=0) > MOST_FLAT)
+    if same.mean() > 0.5:
         return (
-            f"{share:.0%} of the action's components are the same in each of {len(actions)} states, at "
-            f"{np.abs(mean).max():.3f} of the bound, with a standard deviation below {CONSTANT:g}"
+            f"{same.mean():.0%} of the action's components are at the very bound, where tanh is flat, and the same in each of "
+            f"{len(actions)} states, with a standard deviation below {CONSTANT:g}"
         )
-    flat = float((np.abs(actions) > FLAT).mean())
-    if flat > MOST_FLAT and not model.policy.options.inverting_gradients:
-        return f"{flat:.0%} of the actions in {len(actions)} states are at the very bound, where tanh is flat"
+    if is_flat.mean() > MOST_FLAT:
+        return f"{is_flat.mean():.0%} of the actions in {len(actions)} states are at the very bound, where tanh is flat"
     return None
 
 
 @stuck.by
 def log_of_stuck_actor(progress: dict[str, np.ndarray]) -> str | None:
-    share, n_updates = progress.get("train/stuck"), progress.get("train/n_updates")
-    if share is None or n_updates is None:
+    stuck, flat, n_updates = (progress.get(f"train/{name}") for name in ("stuck", "flat", "n_updates"))
+    if stuck is None or flat is None or n_updates is None or not np.nanmax(n_updates) >= PATIENCE:
         return None
-    last = share[(n_updates >= np.nanmax(n_updates) - PATIENCE) & ~np.isnan(share)]
-    if np.nanmax(n_updates) < PATIENCE or not len(last) or last.min() <= 0.5:
+    last = (n_updates >= np.nanmax(n_updates) - PATIENCE) & ~np.isnan(stuck)
+    if not last.any() or stuck[last].min() <= 0.5 or flat[last].min() <= MOST_FLAT:
         return None
-    return f"train/stuck in progress.csv was above {last.min():.2f} in the last {PATIENCE} updates"
+    return (
+        f"in progress.csv train/stuck was {stuck[last].min():.2f} and train/flat {flat[last].min():.2f} for {PATIENCE} updates"
+    )
 
 
 dead = register(
