@@ -1,19 +1,19 @@
-"""Pendulum-v1 with observations or rewards on another scale, for docs/doctor.md: python results/scales.py"""
+"""Pendulum-v1 with observations or rewards on another scale, for docs/doctor.md: python results/scales.py > results/scales_Pendulum-v1.csv"""
 
 import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_ddpg_ext import DDPG
 
 SEEDS = (0, 1, 2)
-CHANGES = [
-    {},
-    *({"observations": factor} for factor in (3, 10, 30, 0.1, 0.01, 0.001)),
-    *({"rewards": factor} for factor in (0.0001, 0.001, 0.01, 10, 100, 1000)),
-    *({"velocity": factor} for factor in (0.01, 0.001, 100, 1000)),
-]
+FACTORS = {
+    "observations": (1, 3, 10, 30, 0.1, 0.01, 0.001),
+    "rewards": (0.0001, 0.001, 0.01, 10, 100, 1000),
+    "velocity": (0.01, 0.001, 100, 1000),
+}
 
 
 class Scaled(gym.Wrapper):
@@ -35,20 +35,20 @@ class Scaled(gym.Wrapper):
         return obs * self.factors, reward * self.rewards, *rest
 
 
-def returns(change: dict[str, float], seed: int) -> float:
-    """In the units of before."""
+def mean_return(what: str, factor: float, seed: int) -> float:
+    """Of 20 episodes after 4,000 steps, in the units of before."""
+    change = {what: factor}
     model = DDPG(
-        "MlpPolicy",
-        Scaled(**change),
-        batch_size=128,
-        action_noise="normal_0.1",
-        policy_kwargs=dict(net_arch=[256, 256]),
-        seed=seed,
-    )
-    model.learn(4000)
-    return evaluate_policy(model, Monitor(Scaled(**change)), 20)[0] / change.get("rewards", 1)
+        "MlpPolicy", Scaled(**change), batch_size=128, action_noise="normal_0.1", policy_kwargs=dict(net_arch=[256, 256]), seed=seed
+    )  # fmt: skip
+    env = DummyVecEnv([lambda: Monitor(Scaled(**change))])
+    env.seed(10_000)
+    return evaluate_policy(model.learn(4000), env, 20)[0] / change.get("rewards", 1)
 
 
 if __name__ == "__main__":
-    for change in CHANGES:
-        print(change or "nothing", *(f"{returns(change, seed):.0f}" for seed in SEEDS), sep=", ", flush=True)
+    print("multiplied,factor,seed,mean_return")
+    for what, factors in FACTORS.items():
+        for factor in factors:
+            for seed in SEEDS:
+                print(what, factor, seed, f"{mean_return(what, factor, seed):.1f}", sep=",", flush=True)

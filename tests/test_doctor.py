@@ -664,13 +664,17 @@ def test_command(tmp_path):
         assert part in ill.stdout
 
 
-def test_command_for_programs(monkeypatch, capsys):
-    """The same as JSON."""
-    monkeypatch.setattr(sys, "argv", ["sb3_ddpg_ext", "doctor", "--env", "CartPole-v1", "--json"])
+def test_command_for_programs(monkeypatch, capsys, tmp_path):
+    """The same as JSON, and nothing else, also of a model that talks."""
+    path = tmp_path / "model.zip"
+    trained(gamma=0.5, verbose=1).save(path)
+    monkeypatch.setattr(sys, "argv", ["sb3_ddpg_ext", "doctor", str(path), "--env", "Pendulum-v1", "--json"])
+    capsys.readouterr()
     with pytest.raises(SystemExit) as left:
         main()
     report = json.loads(capsys.readouterr().out)
-    assert left.value.code == 1
-    assert report["examined"] == "CartPole-v1"
-    assert report["findings"] == [finding._asdict() for finding in examine(env="CartPole-v1")]
-    assert (report["checks"], report["not_looked_at"]) == (diagnose(env="CartPole-v1").made, [])
+    diagnosis = diagnose(path, "Pendulum-v1")
+    assert (left.value.code, report["examined"]) == (1, str(path))
+    assert report["findings"] == [finding._asdict() for finding in diagnosis.findings]
+    assert [finding["name"] for finding in report["findings"]] == ["discount"]
+    assert (report["checks"], report["not_looked_at"]) == (diagnosis.made, [])

@@ -101,7 +101,7 @@ def load(path: Path, trusted: bool, custom_objects: dict[str, Any]) -> DDPG:
     errors = []
     for cls in CLASSES:
         try:
-            return cls.load(path, device="cpu", trusted=trusted, custom_objects=custom_objects)
+            return cls.load(path, device="cpu", trusted=trusted, custom_objects=custom_objects, verbose=0)
         except ValueError as error:
             errors.append(error)
     raise errors[0]
