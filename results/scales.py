@@ -1,4 +1,8 @@
-"""Pendulum-v1 with observations or rewards on another scale, for docs/doctor.md: python results/scales.py > results/scales_Pendulum-v1.csv"""
+"""
+Pendulum-v1 with observations or rewards on another scale, for docs/doctor.md.
+
+python results/scales.py > results/scales_Pendulum-v1.csv
+"""
 
 import gymnasium as gym
 import numpy as np
@@ -38,9 +42,8 @@ class Scaled(gym.Wrapper):
 def mean_return(what: str, factor: float, seed: int) -> float:
     """Of 20 episodes after 4,000 steps, in the units of before."""
     change = {what: factor}
-    model = DDPG(
-        "MlpPolicy", Scaled(**change), batch_size=128, action_noise="normal_0.1", policy_kwargs=dict(net_arch=[256, 256]), seed=seed
-    )  # fmt: skip
+    settings = dict(batch_size=128, action_noise="normal_0.1", policy_kwargs=dict(net_arch=[256, 256]))
+    model = DDPG("MlpPolicy", Scaled(**change), seed=seed, **settings)
     env = DummyVecEnv([lambda: Monitor(Scaled(**change))])
     env.seed(10_000)
     return evaluate_policy(model.learn(4000), env, 20)[0] / change.get("rewards", 1)

@@ -14,7 +14,7 @@ from sb3_ddpg_ext.doctor.episodes import ENDLESS, Episodes
 LARGEST_SIZE, SMALLEST_SIZE = 50.0, 0.05
 MOST_APART = 1000.0  # the largest size by the smallest spread; Hopper has 88, Walker2d 115, and both are learnt
 CONSTANT = 1e-6  # less spread than this is rounding: Humanoid has components of 1e-14
-# The same with rewards: learnt by all with returns of 7 to 7,000, by two with 70,000, by none with 0.7 and with 700,000.
+# The same with rewards: learnt by all with returns of 7,000, by two with 7 and with 70,000, by none with 0.7 and 700,000.
 # Random actions get 4 on MountainCarContinuous, 4,000 on HumanoidStandup.
 LARGEST_RETURN, SMALLEST_RETURN = 1e5, 0.1
 DISCOUNT = 0.99  # for returns where no model says its own
