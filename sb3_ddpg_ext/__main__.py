@@ -2,7 +2,7 @@
 
 import argparse
 
-from sb3_ddpg_ext.cli import inspect, presets
+from sb3_ddpg_ext.cli import doctor, inspect, presets
 from sb3_ddpg_ext.cli.ablate import command as ablate
 from sb3_ddpg_ext.cli.bench import command as bench
 from sb3_ddpg_ext.cli.plot import command as plot
@@ -14,6 +14,7 @@ def main() -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     ablate.add_parser(commands)
     bench.add_parser(commands)
+    doctor.add_parser(commands)
     inspect.add_parser(commands)
     plot.add_parser(commands)
     presets.add_parser(commands)

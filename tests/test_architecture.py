@@ -31,7 +31,7 @@ LAYERS = [
     ("calibration", "callbacks", "checkpoint", "demonstrations", "presets", "wrappers"),
     ("zoo",),
     ("experiment",),
-    ("ablation",),
+    ("ablation", "doctor"),
     ("cli",),
     ("__main__",),
 ]
