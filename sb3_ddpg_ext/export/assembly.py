@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from sb3_ddpg_ext.export.names import ACTION
 from sb3_ddpg_ext.export.lowering import PREPROCESSING, lower
+from sb3_ddpg_ext.export.names import ACTION
 from sb3_ddpg_ext.export.program import NotExpressible, Program
 from sb3_ddpg_ext.export.source import Part, Source
 
@@ -41,10 +41,11 @@ def observed(program: Program, part: Part, normalize_images: bool) -> str:
 
 def unscaled(program: Program, scaled: str, space: Any) -> str:
     """From [-1, 1] to the bounds of the action space, which rounding must not leave."""
-    low, high = space.low, space.high
+    low, high, dtype = space.low, space.high, space.dtype
     x = scaled if len(space.shape) == 1 else program.add("reshape", scaled, shape=list(space.shape))
-    x = x if space.dtype == np.float32 else program.add("cast", x, dtype=space.dtype.name)
-    x = program.add("mul", x, program.hold(0.5 * (high - low), space.dtype))
-    middle = low + 0.5 * (high - low)
-    x = program.add("add", x, program.hold(middle, space.dtype)) if middle.any() else x
-    return program.clip(x, low, high, space.dtype)
+    is_symmetric = bool((low == -high).all())
+    x = x if is_symmetric else program.add("add", x, program.hold(1, np.float32))
+    x = x if dtype == np.float32 else program.add("cast", x, dtype=dtype.name)
+    x = program.add("mul", x, program.hold(0.5 * (high - low), dtype))
+    x = x if is_symmetric else program.add("add", x, program.hold(low, dtype))
+    return program.clip(x, low, high, dtype)

@@ -87,8 +87,10 @@ def export(
         if verbose > 0:
             print("; ".join(f"largest difference in {what}: {value:.1e}" for what, value in differences.items()))
         if not all(value <= TOLERANCE for value in differences.values()):  # nor is NaN
-            raise ParityError(f"path={str(path)!r}: the exported actor differs from the model by {differences}, in parts of "
-                              f"half the range of an action; at most {TOLERANCE} is allowed, and the file is not kept")  # fmt: skip
+            raise ParityError(
+                f"path={str(path)!r}: the exported actor differs from the model by {differences}, in parts of half the range "
+                f"of an action; at most {TOLERANCE} is allowed, and the file is not kept"
+            )
     written = Path(path) if Path(path).suffix else Path(f"{path}.{chosen.suffix}")
     card = dict(file=written.name, file_format=format, bytes=len(content), **about,
                 parity=dict(unit="half the range of an action", tolerance=TOLERANCE, largest_difference=differences),

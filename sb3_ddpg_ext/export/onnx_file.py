@@ -140,9 +140,9 @@ def write(source: Source, about: dict[str, Any]) -> bytes:
             graph.node(ALIKE[operation], inputs, output)
         else:
             NODES[operation](graph, inputs, output, **settings)
-    inputs, outputs = ([helper.make_tensor_value_info(*one) for one in side] for side in signature(about))
+    ins, outs = ([helper.make_tensor_value_info(*one) for one in side] for side in signature(about))
     constants = [numpy_helper.from_array(array, name) for name, array in graph.constants.items()]
-    made = helper.make_graph(graph.nodes, "actor", inputs, outputs, constants, doc_string=in_words(about))
+    made = helper.make_graph(graph.nodes, "actor", ins, outs, constants, doc_string=in_words(about))
     model = helper.make_model(
         made, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="sb3_ddpg_ext",
         producer_version=about["versions"]["sb3_ddpg_ext"], ir_version=IR_VERSION,

@@ -54,7 +54,8 @@ class Parity:
 
     def _along(self, batches: list[Any], rng: np.random.Generator) -> float:
         """Histories side by side, in which each batch is a step; each of the two actors has its own states."""
-        mine, own, differences = None, None, []
+        mine, own = None, None
+        differences: list[float] = []
         for step, batch in enumerate(batches):
             n = len(first(batch))
             starts = np.ones(n, bool) if step == 0 else rng.random(n) < START
