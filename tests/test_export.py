@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNorm
 from torch import nn
 
 from sb3_ddpg_ext import DDPG, RecurrentDDPG, runtime
+from sb3_ddpg_ext.cli.bench import exported
 from sb3_ddpg_ext.export import FORMATS, NotExpressible, ParityError, export, load
 
 try:
@@ -510,18 +511,22 @@ def test_command_of_a_model(tmp_path):
         assert message in output
 
 
-@pytest.mark.slow
-def test_command_measures(tmp_path):
+def test_bench_measures_each_format(tmp_path, monkeypatch, capsys):
     """A row for predict and each format; a second time, the rows of a label are replaced."""
-    make(Drawn()).save(tmp_path / "model.zip")
-    for _ in range(2):
-        code, output = command("model.zip", "--bench", "--json", "rows.json", "--label", "small", cwd=tmp_path)
-        assert code == 0, output
+    monkeypatch.setattr(exported, "ROUNDS", 1)
+    monkeypatch.setattr(exported, "SECONDS", 1e-3)
+    models = {"small": CASES["plain"](), "memory": CASES["vec_normalize and memory"]()}
+    for label in ("small", "memory", "small"):
+        model, normaliser, env = models[label]
+        exported.measure(model, normaliser, env, label, tmp_path / "rows.json")
     rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
-    formats = [name for name in FORMATS if name != "onnx" or onnx is not None]
-    assert [(row["label"], row["format"]) for row in rows] == [("small", name) for name in ("predict", *formats)]
+    formats = ["predict", *(name for name in FORMATS if name != "onnx" or onnx is not None)]
+    assert [(row["label"], row["format"]) for row in rows] == [
+        (label, name) for label in ("memory", "small") for name in formats
+    ]
     assert all(row["microseconds"] > 0 for row in rows)
-    assert "| small | `model.predict` |" in output.replace("  ", "")
+    assert all((row["bytes"] > 1000) == (row["format"] != "predict") for row in rows)
+    assert "`model.predict`" in capsys.readouterr().out
 
 
 @pytest.mark.slow

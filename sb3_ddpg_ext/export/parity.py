@@ -72,7 +72,8 @@ class Parity:
         :return: the largest difference, and the number of steps
         """
         env: Any = self.source.env
-        observations, starts, differences = env.reset(), np.ones(env.num_envs, bool), []
+        observations, starts = env.reset(), np.ones(env.num_envs, bool)
+        differences: list[float] = []
         mine, own, rewards = None, None, np.zeros(env.num_envs, np.float32)
         while len(differences) < LONGEST:
             reward = rewards if self.source.takes_reward else None
