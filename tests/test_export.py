@@ -292,6 +292,8 @@ def test_an_actor_that_differs_leaves_no_file(wrong, format, tmp_path, monkeypat
             export(model, path, format)
     assert [path.name for path in tmp_path.iterdir()] == [old.name]
     assert old.read_text() == "older"
+    if wrong < 1:
+        assert export(model, old, format, tolerance=3e-5)["parity"]["tolerance"] == 3e-5
 
 
 @of_each_format
@@ -407,8 +409,9 @@ print(top - {"numpy", "runtime"} - set(sys.stdlib_module_names))
         (dict(env=Drawn(spaces.Box(-1, 1, (5,)))), ValueError, r"observations have the shape \(5,\), the model's \(4,\)"),
         (dict(env=Drawn(action_space=spaces.Box(-1, 1, (3,)))), ValueError, "has the actions Box"),
         (dict(n_observations=0), ValueError, "n_observations=0 must be"),
+        (dict(tolerance=0), ValueError, "tolerance=0 must be"),
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_errors_of_export(kwargs, error, message, tmp_path):
     """They name the argument, its value and what is allowed, and leave no file."""
@@ -454,6 +457,18 @@ def test_damaged_files(damage, tmp_path):
     (tmp_path / "actor.safetensors").write_bytes(damage)
     with pytest.raises(ValueError, match=r"actor\.safetensors' must be an actor exported"):
         runtime.load(tmp_path / "actor.safetensors")
+
+
+@of_each_format
+def test_files_cut_short(format, tmp_path):
+    """A file of any format, and a model's own, which is none."""
+    model = make(Drawn())
+    path = tmp_path / export(model, tmp_path / "actor", format, verbose=0)["file"]
+    path.write_bytes(path.read_bytes()[:-200])
+    model.save(tmp_path / "model.zip")
+    for wrong in (path, tmp_path / "model.zip"):
+        with pytest.raises(ValueError, match=f"path='{wrong}' must be an"):
+            load(wrong)
 
 
 def test_files_of_another_version(tmp_path):

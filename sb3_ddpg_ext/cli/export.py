@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from sb3_ddpg_ext.cli.plot.q import import_module, statistics_path, wrapper_class
 from sb3_ddpg_ext.ddpg import DDPG
 from sb3_ddpg_ext.export import FORMATS, export
+from sb3_ddpg_ext.export.parity import TOLERANCE
 from sb3_ddpg_ext.recurrent import RecurrentDDPG
 
 
@@ -50,6 +51,7 @@ def add_parser(commands: Any) -> None:
     add("-f", "--folder", default="logs", help="log folder of rl_zoo3 train, where no MODEL.zip is given")
     add("--exp-id", type=int, default=0, help="number of the experiment (0: the latest)")
     add("--load-best", action="store_true", help="the best model of the EvalCallback, not the last one")
+    add("--tolerance", type=float, default=TOLERANCE, help="largest difference on the [-1, 1] scale; default: %(default)s")
     add("--bench", action="store_true", help="write nothing; print size and time of one action of each format, on one core")
     add("--json", type=Path, help="add the rows of --bench to this file")
     add("--label", default="", help="of these rows")
@@ -74,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
     name = args.env.replace("/", "-") if args.model is None else args.model.stem
     path = args.out or Path(f"{name}.{FORMATS[args.format].suffix}")
     try:
-        card = export(found.model, path, args.format, statistics, found.env)
+        card = export(found.model, path, args.format, statistics, found.env, tolerance=args.tolerance)
     except (ValueError, TypeError, RuntimeError, ImportError) as error:
         sys.exit(str(error))
     print(f"{path.parent / card['file']}: {card['bytes']:,} bytes; model card: {path.parent / card['file']}.json")

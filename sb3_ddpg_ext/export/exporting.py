@@ -15,7 +15,7 @@ from sb3_ddpg_ext.export.program import NotExpressible
 from sb3_ddpg_ext.export.source import Source, make_source
 from sb3_ddpg_ext.files import written_whole
 from sb3_ddpg_ext.runtime import Actor
-from sb3_ddpg_ext.validation import check_choice, check_integer
+from sb3_ddpg_ext.validation import check_choice, check_integer, check_real
 
 CARD = ".json"  # behind the name of the file
 
@@ -47,6 +47,7 @@ def export(
     env: gym.Env | VecEnv | None = None,
     n_observations: int = 1000,
     seed: int = 0,
+    tolerance: float = TOLERANCE,
     verbose: int = 1,
 ) -> dict[str, Any]:
     """
@@ -64,16 +65,19 @@ def export(
         whether the channels of images are last
     :param n_observations: for the comparison, drawn from the spaces
     :param seed: of that draw
+    :param tolerance: largest difference that is let pass, on the [-1, 1] scale, > 0: rounding alone can be more than 1e-5 where
+        weights are very large
     :param verbose: 1 prints the largest difference
     :return: the model card
     :raises ValueError: for an unknown format, or what does not fit the model
     :raises NotExpressible: for networks that only ``format="torchscript"`` can express; a ValueError
-    :raises ParityError: if an action differs by more than 1e-5 on the [-1, 1] scale
+    :raises ParityError: if an action differs by more than that
     :raises TypeError: for another model
     :raises ImportError: if onnx or onnxruntime is missing
     """
     check_choice("format", format, sorted(FORMATS))
     n_observations = check_integer("n_observations", n_observations, at_least=1)
+    tolerance = check_real("tolerance", tolerance, low=0, above=True)
     source, chosen = make_source(model, vec_normalize, env), FORMATS[format]
     about = describe(source)
     try:
@@ -86,14 +90,14 @@ def export(
         differences = compared(source, chosen.load(file.name), n_observations, seed)
         if verbose > 0:
             print("; ".join(f"largest difference in {what}: {value:.1e}" for what, value in differences.items()))
-        if not all(value <= TOLERANCE for value in differences.values()):  # nor is NaN
+        if not all(value <= tolerance for value in differences.values()):  # nor is NaN
             raise ParityError(
                 f"path={str(path)!r}: the exported actor differs from the model by {differences}, in parts of half the range "
-                f"of an action; at most {TOLERANCE} is allowed, and the file is not kept"
+                f"of an action; at most {tolerance:g} is allowed, and the file is not kept"
             )
     written = Path(path) if Path(path).suffix else Path(f"{path}.{chosen.suffix}")
     card = dict(file=written.name, file_format=format, bytes=len(content), **about,
-                parity=dict(unit="half the range of an action", tolerance=TOLERANCE, largest_difference=differences),
+                parity=dict(unit="half the range of an action", tolerance=tolerance, largest_difference=differences),
                 training=training_of(model))  # fmt: skip
     with written_whole(f"{written}{CARD}") as file:
         file.write((json.dumps(card, indent=1) + "\n").encode())
@@ -127,8 +131,10 @@ def load(path: str | Path) -> Actor:
     """
     with open(path, "rb") as file:
         begin = file.read(9)
-    if begin[:2] == b"PK":
-        return FORMATS["torchscript"].load(path)
-    if begin[8:] == b"{":
-        return FORMATS["safetensors"].load(path)
-    return FORMATS["onnx"].load(path)
+    name = "torchscript" if begin[:2] == b"PK" else "safetensors" if begin[8:] == b"{" else "onnx"
+    try:
+        return FORMATS[name].load(path)
+    except (ImportError, ValueError):
+        raise
+    except Exception as error:  # torch and onnxruntime have their own
+        raise ValueError(f"path={str(path)!r} must be an exported actor, undamaged ({error})") from error
