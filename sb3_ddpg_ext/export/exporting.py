@@ -65,8 +65,8 @@ def export(
         whether the channels of images are last
     :param n_observations: for the comparison, drawn from the spaces
     :param seed: of that draw
-    :param tolerance: largest difference that is let pass, on the [-1, 1] scale, > 0: rounding alone can be more than 1e-5 where
-        weights are very large
+    :param tolerance: largest difference that is let pass, on the [-1, 1] scale, > 0: rounding alone can be more than 1e-5
+        where weights are very large
     :param verbose: 1 prints the largest difference
     :return: the model card
     :raises ValueError: for an unknown format, or what does not fit the model

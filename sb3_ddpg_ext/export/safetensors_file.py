@@ -5,7 +5,7 @@ from typing import Any
 
 from sb3_ddpg_ext.export.assembly import assemble
 from sb3_ddpg_ext.export.source import Source
-from sb3_ddpg_ext.runtime import MEMBER, METADATA, TYPES, Actor, load
+from sb3_ddpg_ext.runtime import MEMBER, METADATA, TYPES, load
 
 ALIGNMENT = 8  # of the arrays, in bytes
 NAMES = {dtype: name for name, dtype in TYPES.items()}
@@ -33,4 +33,4 @@ def write(source: Source, about: dict[str, Any]) -> bytes:
     return b"".join([len(text).to_bytes(8, "little"), text, *blocks])
 
 
-__all__ = ["Actor", "load", "write"]
+__all__ = ["load", "write"]
