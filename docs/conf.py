@@ -14,7 +14,6 @@ exclude_patterns = ["_build"]
 
 html_theme = "furo"
 html_title = f"sb3_ddpg_ext {version}"
-html_theme_options = {"source_directory": "docs/"}
 html_show_sourcelink = False
 
 myst_enable_extensions = ["dollarmath", "deflist"]
@@ -25,7 +24,6 @@ autodoc_typehints = "none"  # what an argument is stands in the text; the signat
 autodoc_class_signature = "mixed"
 maximum_signature_line_length = 100
 
-PAGES_THAT_MAY_COME = ("export",)  # index.md names them
 LINK = re.compile(r"\]\((?!https?:|#)([^)]+)\)")
 
 
@@ -42,15 +40,12 @@ def seen_from_docs(target):
     return target.removeprefix("../") if target.startswith("../") else f"../results/{target}"
 
 
-def complete(app, docname, source):
-    """The page of the presets is generated; the first page leaves out pages that are not there yet."""
-    if docname == "index":
-        missing = [name for name in PAGES_THAT_MAY_COME if not Path(app.srcdir, f"{name}.md").is_file()]
-        source[0] = "\n".join(line for line in source[0].splitlines() if line not in missing)
+def presets_from_their_files(app, docname, source):
+    """The page of the presets is generated."""
     if docname == "presets":
         source[0] = source[0].replace("<!-- the presets -->", as_markdown())
 
 
 def setup(app):
     app.connect("include-read", links_from_docs)
-    app.connect("source-read", complete)
+    app.connect("source-read", presets_from_their_files)

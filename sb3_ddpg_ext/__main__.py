@@ -2,7 +2,7 @@
 
 import argparse
 
-from sb3_ddpg_ext.cli import doctor, inspect, presets
+from sb3_ddpg_ext.cli import doctor, export, inspect, presets
 from sb3_ddpg_ext.cli.ablate import command as ablate
 from sb3_ddpg_ext.cli.bench import command as bench
 from sb3_ddpg_ext.cli.plot import command as plot
@@ -15,6 +15,7 @@ def main() -> None:
     ablate.add_parser(commands)
     bench.add_parser(commands)
     doctor.add_parser(commands)
+    export.add_parser(commands)
     inspect.add_parser(commands)
     plot.add_parser(commands)
     presets.add_parser(commands)

@@ -16,7 +16,7 @@ from sb3_ddpg_ext import DDPG
 PACKAGE = Path(sb3_ddpg_ext.__file__).parent
 # A module imports only from layers above its own; modules of one layer do not import each other.
 LAYERS = [
-    ("files", "kinds", "native", "observations", "packing"),
+    ("files", "kinds", "native", "observations", "packing", "runtime"),
     ("validation",),
     ("model_checks",),
     ("model_file",),
@@ -28,7 +28,7 @@ LAYERS = [
     ("buffer_files",),
     ("ddpg",),
     ("recurrent",),
-    ("calibration", "callbacks", "checkpoint", "demonstrations", "presets", "wrappers"),
+    ("calibration", "callbacks", "checkpoint", "demonstrations", "export", "presets", "wrappers"),
     ("zoo",),
     ("experiment",),
     ("ablation", "doctor"),

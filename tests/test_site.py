@@ -32,7 +32,13 @@ SPAN = re.compile(r"`([^`\n]+)`")
 ARGUMENTS = inspect.signature(DDPG).parameters
 STEPS = 150  # of a training, at most
 PLACEHOLDERS = re.compile(r"\b[A-Z]{3,}\b|\.\.\.")
-ELSEWHERE = {"trusted": "DDPG.load", "terminated": "step()", "truncated": "step()", "norm_reward": "VecNormalize", "max_episode_steps": "register()"}
+ELSEWHERE = {
+    "trusted": "DDPG.load",
+    "terminated": "step()",
+    "truncated": "step()",
+    "norm_reward": "VecNormalize",
+    "max_episode_steps": "register()",
+}
 NOT_HERE = {  # arguments that need what is not on every machine
     "storage_device": "a GPU", "cuda_graph": "a GPU", "pin_memory": "a GPU", "bf16": "a warning without AMX",
     "cuda": "a GPU", "HindsightReplayBuffer": "goals",

@@ -147,13 +147,13 @@ def aggregate(
 ) -> dict[str, Aggregate]:
     """
     By label, over the environments where every configuration has a run, and the seeds that a configuration has in all of
-    them; empty if there is one environment only.
+    them; empty if there is one environment, or one configuration, only.
 
     :param ranges: the returns that are 0 and 1 in each environment
     """
     found, names = {}, group.configurations.values()
     environments = [env for env in environments if all(study.seeds(env, name) for name in names)]
-    if len(environments) < 2:
+    if len(environments) < 2 or len(names) < 2:
         return {}
     for label, configuration in group.configurations.items():
         seeds = sorted(set.intersection(*(set(study.seeds(env, configuration)) for env in environments)))

@@ -1,11 +1,13 @@
 """The kinds of tables that a comment in a Markdown file can ask for, each from files in ``results/``."""
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from sb3_ddpg_ext.cli.bench import exported as bench_exported
 from sb3_ddpg_ext.cli.bench.report import Row, markdown, number, summarise
 from sb3_ddpg_ext.cli.bench.task import MEASURES
 from sb3_ddpg_ext.cli.data.intervals import LEAST_SEEDS, SPREAD, fixed, spread
@@ -200,6 +202,12 @@ def study(request: Request) -> str:
     return all_tables(found, environments, shown, [aggregate(found, one, environments, ranges_of(found)) for one in shown])
 
 
+def exported(request: Request) -> str:
+    """exported actors, FILE of export --bench --json: size and time of one action of each format"""
+    return bench_exported.table(json.loads(request.file().read_text())["rows"])
+
+
 KINDS: dict[str, Callable[[Request], str]] = {
     "returns": returns, "summary": summary, "curves": curves, "bench": bench, "buffers": buffers, "study": study,
+    "export": exported,
 }  # fmt: skip
