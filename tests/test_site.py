@@ -38,6 +38,7 @@ ELSEWHERE = {
     "truncated": "step()",
     "norm_reward": "VecNormalize",
     "max_episode_steps": "register()",
+    "env": "an assignment",
 }
 NOT_HERE = {  # arguments that need what is not on every machine
     "storage_device": "a GPU", "cuda_graph": "a GPU", "pin_memory": "a GPU", "bf16": "a warning without AMX",
