@@ -12,6 +12,7 @@ from stable_baselines3.td3 import policies as sb3_policies
 
 from sb3_ddpg_ext.buffers import SAMPLINGS
 from sb3_ddpg_ext.finite import ON_NAN
+from sb3_ddpg_ext.kinds import did_you_mean
 from sb3_ddpg_ext.learners import UpdateSettings, check_learner
 from sb3_ddpg_ext.networks import uses_batch_statistics
 from sb3_ddpg_ext.observations import has_keys
@@ -52,6 +53,7 @@ EQUIVALENT_POLICIES: dict[type[BasePolicy], type[DDPGPolicy]] = {
     sb3_policies.CnnPolicy: CnnPolicy,
     sb3_policies.MultiInputPolicy: MultiInputPolicy,
 }
+DDPG_POLICIES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy", "PaperPolicy", "PaperCnnPolicy")
 # Attributes in such a zip that mean nothing here.
 TD3_ATTRIBUTES = tuple(f"{net}_batch_norm_stats{suffix}" for net in ("actor", "critic") for suffix in ("", "_target"))
 
@@ -67,13 +69,27 @@ def check_policy(policy: Any, aliases: Aliases, base: type[DDPGPolicy]) -> None:
     allowed = f"one of {sorted(aliases)} or a subclass of {base.__name__}"
     if isinstance(policy, str):
         if policy not in aliases:
-            raise ValueError(f"policy={policy!r} is unknown; it must be {allowed}")
+            raise ValueError(f"policy={policy!r} {_unknown_policy(policy, aliases, base)} must be {allowed}")
         return
     own = EQUIVALENT_POLICIES.get(policy, policy) if is_subclass(policy, object) else policy
     if not is_subclass(own, base):
-        raise TypeError(f"policy={policy!r} must be {allowed} (a subclass of SB3's TD3Policy: derive it from {base.__name__})")
+        hint = (
+            "DDPG has a policy without a memory"
+            if is_subclass(own, DDPGPolicy)
+            else (f"a subclass of SB3's TD3Policy: derive it from {base.__name__}")
+        )
+        raise TypeError(f"policy={policy!r} must be {allowed} ({hint})")
     if issubclass(own, RecurrentPolicy) and base is not RecurrentPolicy:
-        raise TypeError(f"policy={policy!r} is for RecurrentDDPG")
+        raise TypeError(f"policy={policy!r} is for RecurrentDDPG, which has a memory")
+
+
+def _unknown_policy(policy: str, aliases: Aliases, base: type[DDPGPolicy]) -> str:
+    """What is wrong with a name, up to what it must be."""
+    if policy.endswith(("LstmPolicy", "GruPolicy")) and base is not RecurrentPolicy:
+        return "is for RecurrentDDPG, which has a memory; here it"
+    if policy in DDPG_POLICIES and base is RecurrentPolicy:
+        return "is for DDPG, which has no memory; here it"
+    return f"is unknown{did_you_mean(policy, aliases)}"
 
 
 def check_what_sb3_takes(policy_kwargs: Any, replay_buffer_kwargs: Any, verbose: Any, device: Any) -> None:

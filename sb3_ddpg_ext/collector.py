@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env import (
     is_vecenv_wrapped,
 )
 
+from sb3_ddpg_ext.env_checks import results_named
 from sb3_ddpg_ext.observations import each
 from sb3_ddpg_ext.policies.options import Options
 from sb3_ddpg_ext.validation import check_finite, check_shape
@@ -116,7 +117,8 @@ class Collector:
         if self.vec_normalize is not None:
             self._before = [(moments, vars(moments).copy()) for moments in self._moments()]
             self._returns = self.vec_normalize.returns
-        new_obs, rewards, dones, infos = step(env, actions)
+        with results_named():
+            new_obs, rewards, dones, infos = step(env, actions)
         return self.own(new_obs) if self._may_reuse else new_obs, rewards, dones, infos
 
     def _moments(self) -> list[RunningMeanStd]:

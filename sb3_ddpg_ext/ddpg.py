@@ -26,19 +26,21 @@ from sb3_ddpg_ext.batch import Batch, Sequences
 from sb3_ddpg_ext.buffer_files import load_buffer, resume_buffer, save_buffer
 from sb3_ddpg_ext.buffers import read_episodes, store
 from sb3_ddpg_ext.collector import Collector
+from sb3_ddpg_ext.env_checks import ShapeCheck, check_action_space, made_env, results_named
 from sb3_ddpg_ext.explorer import Explorer, is_same_noise, needs_preparing, prepare_noise
 from sb3_ddpg_ext.files import written_whole
 from sb3_ddpg_ext.finite import NOT_FINITE, are_finite
 from sb3_ddpg_ext.learners import Learner, UpdateSettings
 from sb3_ddpg_ext.noise import Noise
 from sb3_ddpg_ext.noise.base import PerturbedActor
+from sb3_ddpg_ext.places import check_places, check_replacements
 from sb3_ddpg_ext.plan import Plan
 from sb3_ddpg_ext.policies import CnnPolicy, DDPGPolicy, MlpPolicy, MultiInputPolicy, PaperCnnPolicy, PaperPolicy
 from sb3_ddpg_ext.recipe import Recipe, buffer_class_of, resolved
 from sb3_ddpg_ext.replay import as_replay
 from sb3_ddpg_ext.schedules import evaluate, make_schedule
 from sb3_ddpg_ext.trainer import Trainer
-from sb3_ddpg_ext.validation import ShapeCheck, check_action_space, check_flag, check_integer, made_env
+from sb3_ddpg_ext.validation import check_flag, check_integer
 
 SelfDDPG = TypeVar("SelfDDPG", bound="DDPG")
 
@@ -113,6 +115,7 @@ class DDPG(OffPolicyAlgorithm):
     :param on_nan: what to do when the numbers of a network have become infinite or NaN, which is looked for at each action and
         every 200 updates. The networks become what they were when they were last seen to be finite. Then ``"raise"`` stops the
         training, and ``"rollback"`` goes on, at most three times from the same place.
+    :param misplaced: none; an argument of another name is refused by an error that says where it belongs
     :raises ValueError: for a value outside what is allowed, or an observation or reward that is not finite
     :raises TypeError: for a value of the wrong type
     """
@@ -171,9 +174,12 @@ class DDPG(OffPolicyAlgorithm):
         random_steps: int | None = None,
         noise_in_warmup: bool = False,
         on_nan: str = "raise",
+        **misplaced: Any,
     ):
         check_policy(policy, self.policy_aliases, self.policy_base)
-        check_what_sb3_takes(policy_kwargs, replay_buffer_kwargs, verbose, device)
+        kwargs: Any = dict(policy_kwargs=policy_kwargs, replay_buffer_kwargs=replay_buffer_kwargs)
+        check_what_sb3_takes(**kwargs, verbose=verbose, device=device)
+        check_places(type(self), misplaced, policy, replay_buffer_class, **kwargs)
         is_set_up = check_flag("_init_setup_model", _init_setup_model)
         if env is not None:  # None while a model is loaded for prediction only
             env = made_env(env, verbose)
@@ -365,7 +371,8 @@ class DDPG(OffPolicyAlgorithm):
         self.action_noise = None if noise is self.action_noise else self.action_noise
         self.optimize_memory_usage = self.optimize_memory_usage and not replay.is_ours
         try:
-            total_timesteps, _ = super()._setup_learn(total_timesteps, None, reset_num_timesteps, tb_log_name)
+            with results_named():
+                total_timesteps, _ = super()._setup_learn(total_timesteps, None, reset_num_timesteps, tb_log_name)
         finally:
             self.optimize_memory_usage = kept[1]
             self.action_noise = kept[0] if self.action_noise is None else self.action_noise
@@ -708,8 +715,10 @@ class DDPG(OffPolicyAlgorithm):
             (``tensorboard_log``, a folder for the replay buffer, demonstrations) are not followed, either.
         :param kwargs: arguments of the constructor that replace what was saved. The noise goes on where it was, unless
             ``action_noise`` replaces it, or ``seed`` gives it new random streams.
-        :raises ValueError: if the file is damaged, or needs a pickle and ``trusted=False``
+        :raises ValueError: if the file is damaged, of another algorithm, or needs a pickle and ``trusted=False``
+        :raises TypeError: for an argument that is none of the constructor's
         """
+        check_replacements(cls, kwargs)
         checkpoint = None if env is None else checkpoints.opened_checkpoint(path, trusted)
         stream, objects = model_file.without_pickle(path, custom_objects, trusted, cls)
         dim = int(np.prod(objects["action_space"].shape)) if "action_space" in objects else 1

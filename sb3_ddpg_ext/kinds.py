@@ -1,8 +1,10 @@
 """Strings, dicts and objects from a YAML file, a command line or Python, turned into objects. The only parser."""
 
+import difflib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -46,6 +48,21 @@ def naming_given(shown: str) -> Iterator[None]:
         raise ValueError(f"{shown}: {error}") from None
 
 
+def nearest_names(given: Any, names: Iterable[str]) -> list[str]:
+    """
+    :param given: a name that is unknown
+    :param names: the names that there are
+    :return: the one that is written most alike; empty if none is
+    """
+    found = {name.lower(): name for name in names}
+    return [found[near] for near in difflib.get_close_matches(str(given).lower(), found, n=1)]
+
+
+def did_you_mean(given: Any, names: Iterable[str]) -> str:
+    """:return: ``", did you mean 'NAME'? It"``, with what :func:`nearest_names` finds; ``"; it"`` if there is none"""
+    return next((f", did you mean {name!r}? It" for name in nearest_names(given, names)), "; it")
+
+
 class Kinds(Mapping[str, Callable[..., Made]], Generic[Made]):
     """
     A family of objects, each kind of which has a name.
@@ -62,6 +79,7 @@ class Kinds(Mapping[str, Callable[..., Made]], Generic[Made]):
     :param readers: for arguments by their name, what makes their value of a string or a dict
     :param by_the_library: arguments that the library gives and a user does not
     :param reserved: strings that mean something else, and are no names
+    :param synonyms: what others call a kind, from their word to ours; only for the guess in an error
     """
 
     def __init__(
@@ -72,10 +90,11 @@ class Kinds(Mapping[str, Callable[..., Made]], Generic[Made]):
         readers: Mapping[str, Reader] | None = None,
         by_the_library: tuple[str, ...] = (),
         reserved: tuple[str, ...] = (),
+        synonyms: Mapping[str, str] | None = None,
     ):
         self._forms, self.accepts, self._read = forms, accepts, read
         self._readers, self._by_the_library = dict(readers or {}), by_the_library
-        self._reserved = reserved
+        self._reserved, self._synonyms = reserved, dict(synonyms or {})
         self._kinds: dict[str, Callable[..., Made]] = {}
 
     def register(self, kind: str, **fixed: Any) -> Callable[[Make], Make]:
@@ -183,7 +202,8 @@ class Kinds(Mapping[str, Callable[..., Made]], Generic[Made]):
         self._check_kind(shown, kind)
         allowed = self.arguments_of(kind)
         if unknown := sorted(set(arguments) - set(allowed), key=str):
-            raise ValueError(f"{shown}: {kind!r} has no argument {unknown[0]!r}; it has {allowed}")
+            guess = did_you_mean(unknown[0], allowed)
+            raise ValueError(f"{shown}: {kind!r} has no argument {unknown[0]!r}{guess} has {allowed}")
         for key, read in self._readers.items():
             if isinstance(arguments.get(key), str | dict):
                 arguments[key] = read(f"{name}: {key}", arguments[key])
@@ -197,15 +217,44 @@ class Kinds(Mapping[str, Callable[..., Made]], Generic[Made]):
     def _of_string(self, shown: str, spec: str, given: dict[str, Any]) -> Made:
         spec = spec.strip()
         kind = self.kind_of(spec) or spec.partition("_")[0]
-        self._check_kind(shown, kind)
+        self._check_kind(shown, kind, self._guess(spec, self._example))
         try:
             return self._called(kind, self._read(None if spec == kind else spec[len(kind) + 1 :]), {}, given)
         except Exception as error:
-            raise ValueError(f"{shown}: {spec!r} must be {self.forms} ({error})") from None
+            example = self._example(kind)
+            if spec == kind and example != kind:
+                raise ValueError(f"{shown}: {kind!r} needs a value behind it, such as {example!r}") from None
+            such = "" if example == kind else f", as {example!r} can"
+            raise ValueError(f"{shown}: {spec!r} cannot be read{such} ({error})") from None
 
-    def _check_kind(self, shown: str, kind: Any) -> None:
+    def _check_kind(self, shown: str, kind: Any, guess: str | None = None) -> None:
         if not (isinstance(kind, str) and kind in self):
-            raise ValueError(f"{shown}: the kind {kind!r} is unknown; it must be {self.forms}")
+            names = ", ".join([*self._reserved, *self])
+            guess = self._guess(str(kind), lambda kind, rest: kind) if guess is None else guess
+            raise ValueError(f"{shown}: the kind {kind!r} is unknown{guess} kinds are {names}")
+
+    def _guess(self, spec: str, example: Callable[[str, str], str]) -> str:
+        """
+        :param spec: a string of an unknown kind, which is looked for by its first word and as a whole
+        :param example: from the kind that is nearest, and what follows, to what the user may have meant
+        :return: ``", did you mean 'normal_0.1'? The"``, or ``"; the"`` where nothing is near
+        """
+        names = {name: name for name in (*self, *self._reserved)} | self._synonyms
+        text = spec.strip().lower()
+        word = re.split("[^a-z-]", text, maxsplit=1)[0]
+        number = re.search(r"[\d.].*", text)
+        for part, behind in ((word, text[len(word) :].lstrip("_ ")), (text, number[0] if number else "")):
+            if near := nearest_names(part, names):
+                return f", did you mean {example(names[near[0]], behind)!r}? The"
+        return "; the"
+
+    def _example(self, kind: str, rest: str = "") -> str:
+        """A string that an object of this kind can be made from, with ``rest`` behind the kind if that can be read."""
+        for text in (f"{kind}_{rest}" if rest else kind, f"{kind}_0.1"):
+            with suppress(Exception):
+                self._called(kind, self._read(None if text == kind else text[len(kind) + 1 :]), {}, {})
+                return text
+        return kind
 
     def _called(self, kind: str, positional: list[Any], arguments: dict[str, Any], given: dict[str, Any]) -> Made:
         named = self.all_arguments_of(kind)

@@ -6,7 +6,6 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from io import BufferedIOBase
 from typing import Any
 
 import torch as th
@@ -14,7 +13,7 @@ from stable_baselines3.common.save_util import load_from_zip_file
 
 from sb3_ddpg_ext.files import opened
 from sb3_ddpg_ext.model_checks import bounded, check_finite_parameters, check_names
-from sb3_ddpg_ext.packing import DAMAGE, CannotPack, Packer, check_archive, read_packed, write_packed
+from sb3_ddpg_ext.packing import DAMAGE, CannotPack, Packer, check_archive, check_is_of_ddpg, read_packed, write_packed
 from sb3_ddpg_ext.validation import check_choice, check_instance
 
 MEMBER, FORMAT, VERSION = "model.json", "sb3_ddpg_ext model", 1
@@ -23,7 +22,7 @@ VARIABLES = "pytorch_variables.pth"  # likewise; no DDPG has any
 NOT_OF_A_FILE = ("env", "policy_aliases")  # attributes that no file of ours has, and that a model would obey
 
 
-def write_model(file: BufferedIOBase, save: Callable[[BufferedIOBase], None], attributes: dict[str, Any]) -> None:
+def write_model(file: io.BufferedIOBase, save: Callable[[io.BufferedIOBase], None], attributes: dict[str, Any]) -> None:
     """
     :param file: open for writing
     :param save: writes what Stable-Baselines3 writes
@@ -96,7 +95,7 @@ def _archive(path: Any) -> Iterator[zipfile.ZipFile]:
 
 def without_pickle(
     path: Any, custom_objects: dict[str, Any] | None, trusted: bool | None, cls: type
-) -> tuple[BufferedIOBase, dict[str, Any]]:
+) -> tuple[io.BufferedIOBase, dict[str, Any]]:
     """
     What ``BaseAlgorithm.load`` is to read instead of a file, so that it unpickles nothing that can be had otherwise.
 
@@ -105,7 +104,8 @@ def without_pickle(
     :param trusted: whether pickles may be read: False never, True silently, None with a warning
     :param cls: of the model
     :return: a file in memory, and the objects to load it with
-    :raises ValueError: if the file is damaged, needs a pickle that is not to be read, or has parameters that are not finite
+    :raises ValueError: for a damaged file, one of another algorithm, a pickle that is not to be read, and parameters that are
+        not finite
     """
     check_instance("custom_objects", custom_objects, (dict, type(None)), "a dict or None")
     given = custom_objects or {}
@@ -124,6 +124,7 @@ def without_pickle(
         objects = {name: value for name, value in objects.items() if name in data}
         others = [name for name in archive.namelist() if not name.startswith((DATA, MEMBER)) and name != VARIABLES]
         members = {name: archive.read(name) for name in others}
+    check_is_of_ddpg(str(path), None if "policy_class" in objects else data.get("policy_class"))
     if pickled := [name for name, value in data.items() if name not in objects and is_pickled(value)]:
         what, way_out = f"has {', '.join(pickled)} as pickles", "Give them by custom_objects, or "
         check_trusted(f"path={str(path)!r} {what}", trusted, way_out)
@@ -136,8 +137,7 @@ def without_pickle(
         for name, content in members.items():
             archive.writestr(name, content)
     with damage_named(str(path)):
-        parameters = load_from_zip_file(stream, device="cpu", load_data=False)[1]
-        check_finite_parameters(parameters, "it")
+        check_finite_parameters(load_from_zip_file(stream, device="cpu", load_data=False)[1], "it")
     stream.seek(0)
     return stream, objects
 

@@ -2,16 +2,15 @@
 
 import math
 import os
+import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import get_device
 
@@ -127,9 +126,17 @@ def check_kwargs(name: str, value: Any) -> None:
 
 
 def check_device(name: str, value: Any, allowed: str = '"auto", "cpu" or another device that is there') -> None:
-    """Raise unless torch can put numbers on the device and bring them back. SB3 takes the CPU where there is no GPU."""
+    """
+    Raise unless torch can put numbers on the device and bring them back.
+
+    A GPU that is asked for by name and is not there is replaced by the CPU, as in Stable-Baselines3, with a warning.
+    """
     with naming(name, value, allowed):
-        th.zeros(1, device=get_device(value)).item()
+        device = get_device(value)
+        th.zeros(1, device=device).item()
+        if value != "auto" and device.type != th.device(value).type:
+            text = f"{name}={value!r} is not there: torch {th.__version__} finds no CUDA device; the CPU is used instead"
+            warnings.warn(text, stacklevel=4)  # where the model is made
 
 
 def check_folder(name: str, path: Any) -> None:
@@ -145,21 +152,6 @@ def check_folder(name: str, path: Any) -> None:
         is_good = False
     if not is_good:
         raise ValueError(f"{name}={path!r} must be the path of a folder, there or not")
-
-
-def made_env(env: Any, verbose: int) -> Any:
-    """
-    :param env: an environment, or the id of one
-    :param verbose: as in Stable-Baselines3
-    :return: the environment
-    :raises ValueError: for an unknown id
-    """
-    try:
-        return maybe_make_env(env, verbose)
-    except gym.error.DependencyNotInstalled:
-        raise
-    except gym.error.Error as error:
-        raise ValueError(f"env={env!r} must be an environment, or the id of one ({error})") from error
 
 
 def check_net_arch(name: str, net_arch: Any) -> list[int] | dict[str, list[int]] | None:
@@ -191,23 +183,6 @@ def check_train_freq(train_freq: Any, n_envs: int) -> TrainFreq:
     if unit == "episode" and n_envs > 1:
         raise ValueError(f"train_freq={train_freq!r}: the unit 'episode' needs a single environment, here n_envs={n_envs}")
     return TrainFreq(check_integer("train_freq", pair[0], 1, MANY), TrainFrequencyUnit(unit))
-
-
-def check_action_space(env: Any) -> None:
-    """DDPG acts in a bounded box: tanh output and noise are scaled to its bounds."""
-    space = getattr(env, "action_space", None)
-    if space is None:
-        raise TypeError(f"env={env!r} must be a gymnasium environment, the id of one, or a VecEnv")
-    if not isinstance(space, spaces.Box):
-        raise ValueError(f"env.action_space={space} must be a gymnasium.spaces.Box: DDPG's actions are continuous")
-    with np.errstate(over="ignore"):
-        ranges = space.high - space.low
-    if not np.isfinite(ranges).all():
-        raise ValueError(
-            f"env.action_space={space} must have finite bounds and range; gymnasium.wrappers.TransformAction brings your own"
-        )
-    if not (space.low < space.high).all():
-        raise ValueError(f"env.action_space={space} must have low < high; low={space.low}, high={space.high}")
 
 
 def check_shape(observation: Any, space: spaces.Space, leading: tuple[int, ...] = ()) -> None:
@@ -245,6 +220,21 @@ def check_finite(name: str, value: Any, n_envs: int = 1) -> None:
         raise ValueError(f"{which} returned {name}={shown}, every entry must be finite")
 
 
+def refuse_not_finite(name: str, value: Any) -> None:
+    """
+    :param name: of the argument
+    :param value: an array, or a dict of arrays
+    :raises ValueError: if a number in it is NaN or infinite
+    """
+    if hasattr(value, "items"):
+        for key, part in value.items():
+            refuse_not_finite(f"{name}[{key!r}]", part)
+        return
+    array = np.asarray(value)
+    if array.dtype.kind == "f" and np.count_nonzero(np.isfinite(array)) < array.size:
+        raise ValueError(f"{name}={value} must be finite in every entry")
+
+
 def check_observation_space(space: spaces.Space) -> None:
     """
     :raises ValueError: for numbers that do not begin with 0, which Stable-Baselines3 cannot encode, and for empty parts
@@ -255,35 +245,3 @@ def check_observation_space(space: spaces.Space) -> None:
             raise ValueError(f"{name}={part} must start at 0; gymnasium.wrappers.TransformObservation can subtract its start")
         if isinstance(part, spaces.Box) and (0 in part.shape or (key and part.shape == ())):
             raise ValueError(f"{name}={part} must have a shape with one number at least, such as (1,), not {part.shape}")
-
-
-class ShapeCheck(gym.Wrapper):
-    """
-    Checks the shape of what an environment returns, before a ``DummyVecEnv`` broadcasts it into its own arrays.
-
-    :raises ValueError: if an observation has not the shape of ``observation_space``
-    :raises TypeError: if a reward is not a number
-    """
-
-    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        observation, info = self.env.reset(**kwargs)
-        check_shape(observation, self.observation_space)
-        return observation, info
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        check_shape(observation, self.observation_space)
-        if type(reward) not in (float, np.float64, np.float32):
-            reward = _number(reward)
-        return observation, reward, terminated, truncated, info
-
-
-def _number(reward: Any) -> float:
-    """Turn a reward of another type, such as a tensor with one element or a decimal, into a float."""
-    try:
-        item = reward.item() if hasattr(reward, "item") else np.asarray(reward).item()
-        if not isinstance(item, str | bytes):
-            return float(item)
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        pass
-    raise TypeError(f"the environment returned reward={reward!r}, it must be a number")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sb3_ddpg_ext.buffers import HindsightReplayBuffer
 from sb3_ddpg_ext.ddpg import DDPG
+from sb3_ddpg_ext.env_checks import check_action_space
 from sb3_ddpg_ext.presets import load_preset, preset_names
 from sb3_ddpg_ext.recurrent import RecurrentDDPG
 
@@ -134,10 +135,12 @@ def register() -> None:
 
     # rl_zoo3 would put its noise_type (of the YAML file) over an action_noise (of the command line, or of a stored trial).
     @wraps(original_preprocess)
-    def preprocess(self: Any, hyperparams: dict[str, Any], *rest: Any) -> dict[str, Any]:
+    def preprocess(self: Any, hyperparams: dict[str, Any], saved: Any, env: Any) -> dict[str, Any]:
+        if self.algo in CLASSES:
+            check_action_space(env)  # before rl_zoo3 asserts it of its noise
         if self.algo in CLASSES and "action_noise" in hyperparams:
             hyperparams = {key: value for key, value in hyperparams.items() if key not in ("noise_type", "noise_std")}
-        return original_preprocess(self, hyperparams, *rest)
+        return original_preprocess(self, hyperparams, saved, env)
 
     # It knows only "lin_VALUE"; our own schedules are read by DDPG.
     original_schedules = ExperimentManager._preprocess_schedules

@@ -82,8 +82,9 @@ class TestKinds:
     @pytest.mark.parametrize(
         ("spec", "error", "words"),
         [
-            ("square", ValueError, "shape='square': the kind 'square' is unknown; it must be a shape; the kinds are round,"),
-            ("round", ValueError, "shape='round': 'round' must be a shape"),
+            ("square", ValueError, "shape='square': the kind 'square' is unknown; the kinds are round,"),
+            ("round", ValueError, "shape='round': 'round' needs a value behind it, such as 'round_0.1'"),
+            ("ruond_2", ValueError, "the kind 'ruond' is unknown, did you mean 'round_2'\\? The kinds are round,"),
             ("round_two", ValueError, "could not convert"),
             (dict(size=1), ValueError, "the kind None is unknown"),
             (dict(kind=["round"]), ValueError, r"the kind \['round'\] is unknown"),

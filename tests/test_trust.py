@@ -594,3 +594,20 @@ def test_what_stands_in_itself_many_times(saved, tmp_path):
     with pytest.raises(ValueError, match=r"model\.zip"):
         DDPG.load(path, trusted=False)
     assert time.perf_counter() - begin < 30
+
+
+@pytest.mark.parametrize("trusted", [None, True, False])
+@pytest.mark.parametrize(
+    ("cls", "env", "name"),
+    [(sb3.PPO, "Pendulum-v1", "PPO, A2C or their kin"), (sb3.SAC, "Pendulum-v1", "SAC"), (sb3.DQN, "CartPole-v1", "DQN")],
+)
+def test_file_of_another_algorithm(cls, env, name, trusted, tmp_path):
+    """It is named by its policy class, before any pickle is read or warned of."""
+    size = dict(buffer_size=10) if cls is not sb3.PPO else {}
+    cls("MlpPolicy", env, policy_kwargs=dict(net_arch=[8]), device="cpu", **size).save(tmp_path / "model")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(
+            ValueError, match=rf"model' has been saved by another algorithm, {name} \(its policy is stable_baselines3"
+        ):
+            DDPG.load(tmp_path / "model", trusted=trusted)

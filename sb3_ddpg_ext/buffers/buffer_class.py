@@ -10,6 +10,7 @@ from stable_baselines3.her import HerReplayBuffer
 
 from sb3_ddpg_ext.buffers.her import HindsightReplayBuffer
 from sb3_ddpg_ext.buffers.transitions import TransitionReplayBuffer
+from sb3_ddpg_ext.kinds import did_you_mean
 from sb3_ddpg_ext.observations import has_keys
 from sb3_ddpg_ext.validation import check_real, is_subclass
 
@@ -60,8 +61,8 @@ def check_buffer_kwargs(buffer_class: type[ReplayBuffer], given: dict[str, Any],
     for name in given:
         if name not in taken | BESIDE:
             raise TypeError(
-                f"replay_buffer_kwargs[{name!r}] is not an argument of {buffer_class.__name__}; "
-                f"they may be {sorted(taken | BESIDE)}"
+                f"replay_buffer_kwargs[{name!r}] is not an argument of {buffer_class.__name__}"
+                f"{did_you_mean(name, taken | BESIDE)} has {sorted(taken | BESIDE)}"
             )
 
 

@@ -141,7 +141,11 @@ NOISES: Kinds[Noise] = Kinds(
     read=lambda text: [number_or_schedule("the number", text or "")],
     readers=dict.fromkeys(("sigma", "scale", "epsilon", "target"), number_or_schedule),
     reserved=("none",),
-)
+    synonyms={
+        "gaussian": "normal", "white": "normal", "ornstein-uhlenbeck": "ou", "brown": "red", "parameter": "param",
+        "adaptive": "adaptive-param", "uniform": "epsilon",
+    },
+)  # fmt: skip
 
 
 def applied(noise: Noise, actions: np.ndarray) -> np.ndarray:

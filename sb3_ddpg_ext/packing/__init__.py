@@ -3,7 +3,7 @@
 from sb3_ddpg_ext.packing.archive import DAMAGE, check_archive, check_sizes, read_packed, write_packed
 from sb3_ddpg_ext.packing.names import CannotPack
 from sb3_ddpg_ext.packing.packer import Packer
-from sb3_ddpg_ext.packing.pickles import imports_of
+from sb3_ddpg_ext.packing.pickles import check_is_of_ddpg, imports_of
 from sb3_ddpg_ext.packing.unpacker import Unpacker
 from sb3_ddpg_ext.packing.views import as_view, share_memory, view_of
 
@@ -14,6 +14,7 @@ __all__ = [
     "Unpacker",
     "as_view",
     "check_archive",
+    "check_is_of_ddpg",
     "check_sizes",
     "imports_of",
     "read_packed",

@@ -14,6 +14,7 @@ from torch import nn
 
 from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.files import written_whole
+from sb3_ddpg_ext.kinds import did_you_mean
 from sb3_ddpg_ext.networks import Normalised, NotPlain, PopArt, ReturnScaler, initialise, is_norm, output_layer
 from sb3_ddpg_ext.networks.running import make_normaliser, update_normaliser
 from sb3_ddpg_ext.observations import each
@@ -22,12 +23,9 @@ from sb3_ddpg_ext.policies.actor import Actor
 from sb3_ddpg_ext.policies.critics import Critic, JointCritic
 from sb3_ddpg_ext.policies.extractors import checked_extractor_kwargs, made_extractor
 from sb3_ddpg_ext.policies.heads import make_head
-from sb3_ddpg_ext.policies.options import Options, check_activation, make_if_chosen
+from sb3_ddpg_ext.policies.options import SB3_KWARGS, Options, check_activation, make_if_chosen
 from sb3_ddpg_ext.policies.weight_decay import optimizer_with_decay
-from sb3_ddpg_ext.validation import MAX_NETWORKS, check_integer, check_net_arch
-
-SB3_KWARGS = ("features_extractor_class", "features_extractor_kwargs", "normalize_images", "optimizer_class",
-              "optimizer_kwargs", "share_features_extractor")  # fmt: skip
+from sb3_ddpg_ext.validation import MAX_NETWORKS, check_integer, check_net_arch, refuse_not_finite
 
 
 class DDPGPolicy(TD3Policy):
@@ -79,7 +77,7 @@ class DDPGPolicy(TD3Policy):
         names = self.options_class.names()
         if unknown := sorted(set(kwargs) - {*names, *SB3_KWARGS, "net_arch"}):
             allowed = sorted([*names, *SB3_KWARGS, "net_arch", "n_critics", "activation_fn"])
-            raise TypeError(f"policy_kwargs has no argument {unknown[0]!r}; it has {allowed}")
+            raise TypeError(f"policy_kwargs has no argument {unknown[0]!r}{did_you_mean(unknown[0], allowed)} has {allowed}")
         default_arch = kwargs.pop("net_arch", None)
         net_arch = check_net_arch("policy_kwargs['net_arch']", default_arch if net_arch is None else net_arch)
         n_critics = check_integer("policy_kwargs['n_critics']", n_critics, 1, MAX_NETWORKS)
@@ -122,7 +120,9 @@ class DDPGPolicy(TD3Policy):
         :param state: returned as it is
         :param episode_start: for recurrent policies
         :param deterministic: for stochastic policies
+        :raises ValueError: for an observation that is not finite
         """
+        refuse_not_finite("observation", observation)
         actor = self.plain_actor()
         batch = None if actor is None else actor.batch_of(observation)
         if actor is not None and batch is not None:

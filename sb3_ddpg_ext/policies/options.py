@@ -25,6 +25,9 @@ from sb3_ddpg_ext.validation import (
 )
 
 Made = TypeVar("Made")
+# Arguments of Stable-Baselines3's policies.
+SB3_KWARGS = ("features_extractor_class", "features_extractor_kwargs", "normalize_images", "optimizer_class",
+              "optimizer_kwargs", "share_features_extractor")  # fmt: skip
 PENALTIES = ("preactivation_penalty", "action_l2")
 
 

@@ -16,7 +16,7 @@ from sb3_ddpg_ext.policies.base import DDPGPolicy
 from sb3_ddpg_ext.policies.critics import Critic
 from sb3_ddpg_ext.policies.encoded import Encoded, RecurrentActor, RecurrentCritic
 from sb3_ddpg_ext.policies.heads import make_head
-from sb3_ddpg_ext.validation import MAX_NETWORKS, MAX_UNITS, check_choice, check_instance, check_integer
+from sb3_ddpg_ext.validation import MAX_NETWORKS, MAX_UNITS, check_choice, check_instance, check_integer, refuse_not_finite
 
 
 class RecurrentPolicy(DDPGPolicy):
@@ -129,8 +129,9 @@ class RecurrentPolicy(DDPGPolicy):
         :param episode_start: for which environments an episode begins, of shape (n_envs,); their state is begun anew
         :param deterministic: without effect
         :param previous_reward: of shape (n_envs,), where the policy takes it in
-        :raises ValueError: if the previous reward is an input and is missing
+        :raises ValueError: if the previous reward is an input and is missing, or an observation is not finite
         """
+        refuse_not_finite("observation", observation)
         self.set_training_mode(False)
         obs, is_vectorized = self.obs_to_tensor(observation)
         n = len(first(obs))
