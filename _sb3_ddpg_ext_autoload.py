@@ -4,7 +4,9 @@ Makes the plain ``rl_zoo3`` command know ``ddpg_ext``.
 rl_zoo3 has no plugin hook of its own, so this uses one of PyTorch's: at the end of ``import torch`` every entry point of the
 group ``torch.backends`` is called, here :func:`arm`. It puts a finder on ``sys.meta_path`` that waits for
 ``rl_zoo3.exp_manager`` and registers us when that module has been loaded. Until then nothing but the standard library is
-imported: that is why this module lies outside the package. ``SB3_DDPG_EXT_AUTOLOAD=0`` switches it off, and so does
+imported: that is why this module lies outside the package. It must be wherever the metadata is that names it, or ``import
+torch`` fails there: ``setup.py`` puts a copy into editable installations.
+``SB3_DDPG_EXT_AUTOLOAD=0`` switches it off, and so does
 PyTorch's own ``TORCH_DEVICE_BACKEND_AUTOLOAD=0``.
 """
 

@@ -1,12 +1,18 @@
 """The compiled learner's libraries. Everything else about the package is in setup.cfg."""
 
+import base64
+import hashlib
 import platform
 import sys
+import zipfile
+from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+from setuptools.command.editable_wheel import editable_wheel
 
+AUTOLOAD = "_sb3_ddpg_ext_autoload.py"
 SOURCE = "sb3_ddpg_ext/native/source"
 FLAGS = ["-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math"]
 # The flags of each kind of processor that the libraries are built for; native/loading.py chooses among them.
@@ -34,6 +40,28 @@ class ForEveryPython(bdist_wheel):
         return ("py3", "none", super().get_tag()[2]) if EXTENSIONS else super().get_tag()
 
 
+class WithAutoload(editable_wheel):
+    """
+    An editable wheel that has a copy of what ``import torch`` runs, beside the entry point that names it.
+
+    Else every ``import torch`` would fail where the metadata can be seen and the checkout cannot: when its folder has been
+    deleted, or when another environment has these site-packages on its path.
+    """
+
+    def run(self):
+        super().run()
+        wheel = max(Path(self.dist_dir).glob("*.whl"), key=lambda path: path.stat().st_mtime)
+        with zipfile.ZipFile(wheel) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        members[AUTOLOAD] = Path(AUTOLOAD).read_bytes()
+        digest = base64.urlsafe_b64encode(hashlib.sha256(members[AUTOLOAD]).digest()).rstrip(b"=").decode()
+        (record,) = (name for name in members if name.endswith(".dist-info/RECORD"))
+        members[record] = f"{AUTOLOAD},sha256={digest},{len(members[AUTOLOAD])}\n".encode() + members[record]
+        with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+
+
 EXTENSIONS = [
     Extension(
         f"sb3_ddpg_ext.native.ddpg_{level}_{name}",
@@ -48,4 +76,4 @@ EXTENSIONS = [
     for level, name, type_name, flags in TYPES
     if sys.platform != "win32"  # whose compiler knows no vectors of this kind
 ]
-setup(ext_modules=EXTENSIONS, cmdclass={"build_ext": Libraries, "bdist_wheel": ForEveryPython})
+setup(ext_modules=EXTENSIONS, cmdclass={"build_ext": Libraries, "bdist_wheel": ForEveryPython, "editable_wheel": WithAutoload})

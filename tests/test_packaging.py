@@ -99,6 +99,52 @@ def test_installed_copy_trains_by_the_plain_command(dist, tmp_path, pattern):
     assert f"Loading hyperparameters from: {site}/sb3_ddpg_ext/hyperparams/ddpg_ext.yml" in output
 
 
+@pytest.fixture(scope="module")
+def editable(tmp_path_factory):
+    """Site-packages with an editable installation, whose checkout is gone."""
+    site, source = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("editable") / "checkout"
+    leave_out = shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "logs", "__pycache__", "*.so", "results")
+    shutil.copytree(ROOT, source, ignore=leave_out)
+    code = f"from setuptools import build_meta; build_meta.build_editable({str(site)!r})"
+    run(sys.executable, "-c", code, cwd=source, CC="no-compiler-here")
+    (wheel,) = site.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.testzip() is None
+        archive.extractall(site)
+    shutil.rmtree(source)
+    return site
+
+
+def test_import_torch_survives_a_deleted_checkout(editable, tmp_path):
+    """Its entry point can be loaded; rl_zoo3 warns that it cannot register us, and knows its own algorithms."""
+    code = (
+        "import sys; sys.meta_path[:] = [f for f in sys.meta_path if 'sb3_ddpg_ext' not in getattr(f, '__module__', '')]; "
+        "import torch; print(sys.modules['_sb3_ddpg_ext_autoload'].__file__); import rl_zoo3.exp_manager as m; "
+        "print('ddpg' in m.ALGOS, 'ddpg_ext' in m.ALGOS)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(editable)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == [str(editable / "_sb3_ddpg_ext_autoload.py"), "True", "False"]
+    assert "sb3_ddpg_ext could not be registered in rl_zoo3: ModuleNotFoundError" in result.stderr
+
+
+def test_what_an_entry_point_names_is_beside_it(editable):
+    """In the same folder, and in the record by which pip removes it."""
+    (info,) = editable.glob("*.dist-info")
+    parser = configparser.ConfigParser()
+    parser.read(info / "entry_points.txt")
+    files = [f"{value.split(':')[0]}.py" for value in parser["torch.backends"].values()]
+    recorded = (info / "RECORD").read_text()
+    assert files == ["_sb3_ddpg_ext_autoload.py"]
+    assert all((editable / file).is_file() and f"{file},sha256=" in recorded for file in files)
+
+
 def test_extras_and_version():
     """The extras that docs/start.md names exist, and the version is written once."""
     config = configparser.ConfigParser()
