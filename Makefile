@@ -1,5 +1,6 @@
-# make train | test | quick | lint | docs | figures | dist | rows | results | pictures | bench.  PYTHON chooses the interpreter (>= 3.10), ENV the task and
-# EXTRAS what it needs: make train ENV=HalfCheetah-v5 EXTRAS=zoo,mujoco
+# make train | film | test | quick | lint | docs | figures | dist | rows | results | pictures | bench.
+# PYTHON chooses the interpreter (>= 3.10), ENV the task, STEPS its length, EXTRAS what it needs:
+# make train ENV=HalfCheetah-v5 STEPS=100000 EXTRAS=zoo,mujoco
 PYTHON ?= python3
 VENV ?= .venv
 ENV ?= MountainCarContinuous-v0
@@ -17,11 +18,15 @@ REPORT = $(BIN)/python -m sb3_ddpg_ext report --algo $(ALGO) --env $(ENV) -f $(L
 BENCH = $(BIN)/python -m sb3_ddpg_ext bench --libraries ours sb3 sbx --steps 400
 PLOT = $(BIN)/python -m sb3_ddpg_ext plot
 
-.PHONY: train rows results pictures bench test quick lint docs figures dist clean
+.PHONY: train film rows results pictures bench test quick lint docs figures dist clean
 
 train: $(VENV)/.$(EXTRAS)
-	$(BIN)/rl_zoo3 train --algo ddpg_ext --env $(ENV) --seed $(SEED) --num-threads 1 --eval-freq -1 -f $(LOGS) --progress
-	$(REPORT) --png results/$(ENV).png --gif results/$(ENV).gif
+	$(BIN)/rl_zoo3 train --algo $(ALGO) --env $(ENV) --seed $(SEED) -n $(STEPS) --num-threads 1 --eval-freq -1 -f $(LOGS) --progress
+	$(REPORT) --png $(LOGS)/$(ENV).png --gif $(LOGS)/$(ENV).gif
+
+# The README's verdict line, row, learning curve and film, of one run.
+film: train
+	$(REPORT) --csv results/$(ENV).csv --png results/$(ENV).png --gif results/$(ENV).gif
 
 # The rows behind the table in docs/results.md, appended to results/ENV.csv. ALGO=ddpg takes SB3's own class.
 rows: $(VENV)/.$(EXTRAS)

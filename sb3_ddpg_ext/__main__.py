@@ -2,7 +2,7 @@
 
 import argparse
 
-from sb3_ddpg_ext.cli import doctor, export, inspect, presets
+from sb3_ddpg_ext.cli import doctor, export, inspect, presets, train
 from sb3_ddpg_ext.cli.ablate import command as ablate
 from sb3_ddpg_ext.cli.bench import command as bench
 from sb3_ddpg_ext.cli.plot import command as plot
@@ -21,6 +21,7 @@ def main() -> None:
     presets.add_parser(commands)
     report.add_parser(commands)
     tables.add_parser(commands)
+    train.add_parser(commands)
     args = parser.parse_args()
     args.run(args)
 

@@ -8,7 +8,8 @@ After ``pip install`` the ``rl_zoo3`` command does this by itself (``_sb3_ddpg_e
 
 import runpy
 import sys
-from functools import wraps
+from collections.abc import Callable
+from functools import partial, wraps
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,6 +102,34 @@ def find_config(algo: str, config: str | None) -> str:
     return str(preset.path)
 
 
+def find_model(get_model_path: Callable[..., Any], exp_id: int, folder: str, algo: str, env_name: Any, *which: Any) -> Any:
+    """
+    What rl_zoo3's ``get_model_path`` gives; with ``exp_id=0`` for the latest experiment that has such a model. A search by
+    ``-optimize`` and a training that was killed leave experiments without one.
+
+    :param get_model_path: rl_zoo3's
+    :param exp_id: number of the experiment; 0 for the latest
+    :param folder: with the logs
+    :param algo: algorithm
+    :param env_name: name of the environment, as rl_zoo3 writes it into files
+    :param which: its further arguments, the best model or that of a checkpoint
+    :return: prefix, path of the model, path of the experiment
+    :raises ValueError: if no experiment has such a model
+    """
+    from rl_zoo3.utils import get_latest_run_id
+
+    latest = get_latest_run_id(str(Path(folder, algo)), env_name) if exp_id == 0 else 0
+    for number in range(latest, 0, -1):
+        try:
+            found = get_model_path(number, folder, algo, env_name, *which)
+        except (AssertionError, ValueError):
+            continue
+        without = "" if number == latest else f"; {latest - number} after it have none"
+        print(f"Loading experiment {number}, the latest with a model{without}")
+        return found
+    return get_model_path(exp_id, folder, algo, env_name, *which)
+
+
 def register() -> None:
     """
     Make rl_zoo3 know our algorithms. Doing it twice changes nothing.
@@ -108,7 +137,7 @@ def register() -> None:
     :raises ImportError: if rl_zoo3 is missing
     """
     try:
-        from rl_zoo3 import exp_manager
+        from rl_zoo3 import exp_manager, utils
         from rl_zoo3.exp_manager import ExperimentManager
         from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
         from rl_zoo3.utils import ALGOS
@@ -123,6 +152,16 @@ def register() -> None:
         HYPERPARAMS_SAMPLER[algo] = sample_recurrent_params if cls.has_memory else sample_params
         HYPERPARAMS_CONVERTER[algo] = convert_params  # type: ignore[assignment]
 
+    # -optimize leaves a folder without a model, which enjoy and record_video would take for the latest.
+    original_model_path = utils.get_model_path
+
+    @wraps(original_model_path)
+    def get_model_path(exp_id: int, folder: str, algo: str, *rest: Any, **kwargs: Any) -> Any:
+        original = partial(original_model_path, **kwargs)
+        arguments = exp_id, folder, algo, *rest
+        return find_model(original, *arguments) if algo in CLASSES else original(*arguments)  # type: ignore[arg-type, misc]
+
+    utils.get_model_path = get_model_path
     # rl_zoo3 looks for ALGO.yml in its own folder alone, and knows no presets.
     original_init = ExperimentManager.__init__
     original_preprocess = ExperimentManager._preprocess_action_noise

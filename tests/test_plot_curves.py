@@ -67,7 +67,7 @@ def test_another_file(monkeypatch, tmp_path):
 
 def test_nothing_there(monkeypatch, tmp_path):
     """The error says which files there must be."""
-    with pytest.raises(SystemExit, match=r"must have evaluations in files .*evaluations\.npz"):
+    with pytest.raises(SystemExit, match=r"must have evaluations: in files .*evaluations\.npz"):
         run(monkeypatch, "curves", tmp_path)
 
 
@@ -91,7 +91,7 @@ def test_latest_of_a_seed(tmp_path):
 def test_one_level_too_high(monkeypatch, tmp_path):
     """The folder above several labels is not taken for one with seeds."""
     write(tmp_path / "Env-v0", "plain", 0, [10], np.zeros((1, 2)))
-    with pytest.raises(SystemExit, match="SEED a number"):
+    with pytest.raises(SystemExit, match=r"must be in a folder LABEL/SEED, SEED a number, or in ALGO/ENV_N"):
         run(monkeypatch, "curves", tmp_path)
 
 
@@ -138,3 +138,19 @@ def test_success(monkeypatch, tmp_path, capsys):
     run(monkeypatch, "curves", tmp_path / "curves.csv", "--success", *out)
     with pytest.raises(SystemExit, match="columns label, seed, steps, mean_return"):
         run(monkeypatch, "curves", tmp_path / "curves.csv", *out)
+
+
+def test_environments_of_a_log_folder(tmp_path):
+    """Several are refused; --env takes one of them, of a seed the latest experiment."""
+    for env, number, seed, value in (("A-v0", 1, 3, 1.0), ("A-v0", 2, 3, 2.0), ("B-v0", 1, 4, 9.0)):
+        path = tmp_path / "ddpg_ext" / f"{env}_{number}"
+        (path / env).mkdir(parents=True)
+        (path / env / "args.yml").write_text(
+            f"!!python/object/apply:collections.OrderedDict\n- - - algo\n    - ddpg_ext\n  - - seed\n    - {seed}\n"
+        )
+        np.savez(path / "evaluations.npz", timesteps=[10], results=np.full((1, 2), value), ep_lengths=np.ones((1, 2)))
+    with pytest.raises(SystemExit, match=r"one environment, not of A-v0, B-v0; --env chooses"):
+        read_folder(tmp_path)
+    assert read_folder(tmp_path, env="A-v0") == {("ddpg_ext", "3"): {10: 2.0}}
+    with pytest.raises(SystemExit, match=r"must have evaluations of C-v0: in files ALGO/ENV_N/evaluations\.npz"):
+        read_folder(tmp_path, env="C-v0")

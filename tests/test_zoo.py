@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from stable_baselines3.common.envs import BitFlippingEnv
 from sb3_ddpg_ext import DDPG, RecurrentDDPG, zoo
 from sb3_ddpg_ext.buffers import HindsightReplayBuffer
 from sb3_ddpg_ext.cli.bench.buffers import Goals
+from sb3_ddpg_ext.cli.plot.curves import read_folder
 from sb3_ddpg_ext.noise import AdaptiveParameterNoise, OrnsteinUhlenbeckNoise
 from sb3_ddpg_ext.presets import ABOUT, load_preset
 from sb3_ddpg_ext.schedules import Exponential
@@ -137,6 +139,60 @@ def test_report(trained):
     assert row.startswith("Pendulum-v1,ddpg_ext,0,-")
     assert (trained[0] / "a/curve.png").read_bytes().startswith(b"\x89PNG")
     assert (trained[0] / "a/film.gif").read_bytes().startswith(b"GIF89a")
+
+
+def test_the_latest_experiment_with_a_model_is_taken(trained, tmp_path):
+    """A search leaves folders without one, which report, enjoy and record_video pass over and count."""
+    logs = shutil.copytree(trained[0] / "logs", tmp_path / "logs")
+    for number in (2, 3):
+        (logs / ALGO / f"Pendulum-v1_{number}" / "Pendulum-v1").mkdir(parents=True)
+    agent = ("--algo", ALGO, "--env", "Pendulum-v1", "-f", "logs")
+    line = "Loading experiment 1, the latest with a model; 2 after it have none"
+    assert line in run(sys.executable, "-m", "sb3_ddpg_ext", "report", *agent, "-n", 1, cwd=tmp_path)
+    assert line in run(RL_ZOO3, "enjoy", *agent, "--no-render", "-n", 5, cwd=tmp_path)
+    video = run(sys.executable, "-m", "rl_zoo3.record_video", *agent, "-n", 5, "-o", "videos", cwd=tmp_path)
+    assert line in video
+    shutil.rmtree(logs / ALGO / "Pendulum-v1_1")
+    output = run(sys.executable, "-m", "sb3_ddpg_ext", "report", *agent, cwd=tmp_path, ok=False)
+    assert "no agent to report on: No model found for ddpg_ext on Pendulum-v1" in output
+
+
+def test_train_command_without_a_finished_episode(tmp_path):
+    """``python -m sb3_ddpg_ext train`` trains and reports; 20 steps are no episode, so there is no curve."""
+    (tmp_path / "mine.py").write_text(
+        "import gymnasium\n"
+        "gymnasium.register('Mine-v0', entry_point='gymnasium.envs.classic_control:PendulumEnv', max_episode_steps=50)\n"
+    )
+    arguments = ("--env", "Mine-v0", "-n", 20, "--gym-packages", "mine", "-f", "out", "--n-episodes", 2)
+    path = {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    output = run(sys.executable, "-m", "sb3_ddpg_ext", "train", *arguments, cwd=tmp_path, env=path)
+    assert "Learning curve: none, as no training episode has come to its end" in output
+    assert "EVALUATED Mine-v0: mean return" in output
+    assert (tmp_path / "out/Mine-v0.gif").read_bytes().startswith(b"GIF89a")
+    assert not (tmp_path / "out/Mine-v0.png").exists()
+    assert "XDG_RUNTIME_DIR" not in output
+    report = ("--env", "Mine-v0", "-f", "out", "-n", 1)
+    assert "EVALUATED" in run(
+        sys.executable, "-m", "sb3_ddpg_ext", "report", *report, "--gym-packages", "mine", cwd=tmp_path, env=path
+    )
+    assert "--gym-packages nowhere cannot be imported" in run(
+        sys.executable, "-m", "sb3_ddpg_ext", "report", *report, "--gym-packages", "nowhere", cwd=tmp_path, ok=False
+    )
+
+
+def test_only_box_actions(tmp_path):
+    """An environment with other actions gets our error, not an assertion about rl_zoo3's noise."""
+    output = run(RL_ZOO3, "train", "--algo", ALGO, "--env", "CartPole-v1", "-n", 10, cwd=tmp_path, ok=False)
+    assert "ValueError: env.action_space=Discrete(2) must be a gymnasium.spaces.Box" in output
+
+
+def test_plot_curves_reads_the_logs(trained):
+    """rl_zoo3's own folder, that of the algorithm in it, and one experiment: the label is the algorithm."""
+    for folder in ("logs", f"logs/{ALGO}", f"logs/{ALGO}/Pendulum-v1_1"):
+        runs = read_folder(trained[0] / folder)
+        assert {key: list(evaluations) for key, evaluations in runs.items()} == {(ALGO, "0"): [200]}
+    command = ("plot", "curves", "logs", "--env", "Pendulum-v1", "--png", "curves.png")
+    assert "Curves: curves.png" in run(sys.executable, "-m", "sb3_ddpg_ext", *command, cwd=trained[0])
 
 
 def test_recurrent(tmp_path):

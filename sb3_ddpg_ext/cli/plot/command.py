@@ -42,8 +42,9 @@ def add_results(parser: argparse.ArgumentParser) -> None:
 
 
 def add_curves(parser: argparse.ArgumentParser) -> None:
-    help_text = "a folder with LABEL/SEED/.../evaluations.npz of one environment, or a file that --csv wrote"
+    help_text = "a log folder of rl_zoo3 train, a folder with LABEL/SEED/.../evaluations.npz, or a file that --csv wrote"
     parser.add_argument("sources", type=Path, nargs="+", metavar="LOGDIR|CSV", help=help_text)
+    parser.add_argument("--env", help="id of the environment, where a folder has several")
     parser.add_argument("--png", type=Path, default=Path("curves.png"))
     add_svg(parser)
     parser.add_argument("--success", action="store_true", help="the share of successful episodes instead of the return")

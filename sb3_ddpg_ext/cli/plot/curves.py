@@ -16,6 +16,7 @@ from sb3_ddpg_ext.cli.data.intervals import SPREAD, fixed, spread
 from sb3_ddpg_ext.cli.plot import figures
 
 NUMBERED = re.compile(r"_(\d+)$")  # at the end of the names of rl_zoo3's folders
+SEED = re.compile(r"^[- ]+ - seed\n +- (\d+)$", re.MULTILINE)  # in rl_zoo3's args.yml
 Runs = dict[tuple[str, str], dict[int, float]]  # (label, seed) -> steps -> mean return, or share of successes
 
 
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
     runs: Runs = {}
     quantity = SUCCESS if args.success else RETURN
     for source in args.sources:
-        runs |= read_csv(source, quantity) if source.is_file() else read_folder(source, quantity)
+        runs |= read_csv(source, quantity) if source.is_file() else read_folder(source, quantity, args.env)
     curves = group(runs)
     print(table(curves, quantity))
     if args.csv:
@@ -66,18 +67,45 @@ def run(args: argparse.Namespace) -> None:
     print(f"Curves: {args.png}")
 
 
-def read_folder(folder: Path, quantity: Quantity = RETURN) -> Runs:
-    """LABEL/SEED/.../evaluations.npz, as results/networks.sh makes them; of a seed trained several times the latest."""
+def read_folder(folder: Path, quantity: Quantity = RETURN, env: str | None = None) -> Runs:
+    """
+    The evaluations in a log folder of rl_zoo3, with ALGO/ENV_N/evaluations.npz, or of LABEL/SEED/.../evaluations.npz, as
+    results/networks.sh makes them; of a seed trained several times the latest.
+
+    :param folder: the folder, that of an algorithm in it, or one experiment
+    :param quantity: what is read of them
+    :param env: id of the environment; None where there is one only
+    :raises SystemExit: if there are none, or they are of several environments
+    """
     files: dict[tuple[str, str], Path] = {}
-    for path in sorted(folder.glob("*/*/**/evaluations.npz"), key=age):
-        label, seed, *_ = path.relative_to(folder).parts
-        files[label, seed] = path
-    if not files or not all(seed.isdigit() for _, seed in files):
-        raise SystemExit(f"{folder} must have evaluations in files LOGDIR/LABEL/SEED/.../evaluations.npz, SEED a number")
-    environments = {NUMBERED.sub("", path.parent.name) for path in files.values()}
-    if len(environments) > 1:
-        raise SystemExit(f"{folder} must have evaluations of one environment, not of {', '.join(sorted(environments))}")
-    return {names: read_evaluations(path, quantity) for names, path in files.items()}
+    folder = folder.resolve()
+    found = sorted(folder.glob("**/evaluations.npz"), key=age)
+    names = {path: NUMBERED.sub("", path.parent.name) for path in found}
+    wanted = None if env is None else env.replace("/", "-")
+    for path in found:
+        if wanted in (None, names[path]):
+            files[label_and_seed(path, folder)] = path
+    if not files:
+        raise SystemExit(
+            f"{folder} must have evaluations{'' if env is None else f' of {env}'}: in files ALGO/ENV_N/evaluations.npz, as "
+            "rl_zoo3 train --eval-freq STEPS makes them, or LABEL/SEED/.../evaluations.npz, SEED a number"
+        )
+    if len(environments := sorted({names[path] for path in files.values()})) > 1:
+        raise SystemExit(f"{folder} must have evaluations of one environment, not of {', '.join(environments)}; --env chooses")
+    return {key: read_evaluations(path, quantity) for key, path in files.items()}
+
+
+def label_and_seed(path: Path, folder: Path) -> tuple[str, str]:
+    """Of LABEL/SEED/.../evaluations.npz in the folder; else rl_zoo3's algorithm, and the seed that its experiment notes."""
+    label, seed, *deeper = (*path.relative_to(folder).parts, "", "")
+    if seed.isdigit():
+        return label, seed
+    number = NUMBERED.search(path.parent.name)
+    if number is None or len(deeper) > 3:
+        raise SystemExit(f"{path} must be in a folder LABEL/SEED, SEED a number, or in ALGO/ENV_N, as rl_zoo3 makes them")
+    arguments = path.parent / NUMBERED.sub("", path.parent.name) / "args.yml"
+    noted = SEED.search(arguments.read_text()) if arguments.is_file() else None
+    return path.parent.parent.name, noted[1] if noted else number[1]
 
 
 def age(path: Path) -> tuple[str, int]:

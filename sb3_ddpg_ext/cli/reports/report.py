@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import inspect
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sb3_ddpg_ext.cli.plot import figures
+from sb3_ddpg_ext.cli.plot.q import import_module
+from sb3_ddpg_ext.zoo import find_model, register
 
 
 class Evaluation(NamedTuple):
@@ -46,7 +49,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--env", required=True, help="environment id")
     parser.add_argument("--algo", default="ddpg_ext", help="algorithm, as rl_zoo3 names it")
     parser.add_argument("-f", "--folder", default="logs", help="log folder of rl_zoo3 train")
-    parser.add_argument("--exp-id", type=int, default=0, help="number of the experiment (0: the latest)")
+    parser.add_argument("--exp-id", type=int, default=0, help="number of the experiment (0: the latest that has a model)")
+    parser.add_argument("--gym-packages", nargs="*", default=[], help="to import before, as they register environments")
     parser.add_argument("--load-best", action="store_true", help="the best model of the EvalCallback, not the last one")
     parser.add_argument("-n", "--n-episodes", type=int, default=100, help="evaluation episodes")
     parser.add_argument("--seed", type=int, default=10_000, help="seed of the evaluation environment")
@@ -63,19 +67,25 @@ def run(args: argparse.Namespace) -> None:
     try:
         import rl_zoo3.import_envs  # noqa: F401  # registers the environments that rl_zoo3 knows
         from huggingface_sb3 import EnvironmentName
-        from rl_zoo3.utils import get_model_path
+        from rl_zoo3 import utils
     except ImportError as error:
         raise SystemExit(f"report needs rl_zoo3 ({error}): pip install 'sb3_ddpg_ext[zoo]'") from error
 
+    for package in args.gym_packages:
+        import_module(package, f"--gym-packages {package}")
+    register()
     env_name = EnvironmentName(args.env)
     try:
-        _, model_path, log_path = get_model_path(args.exp_id, args.folder, args.algo, env_name, args.load_best)
+        get_model_path = inspect.unwrap(utils.get_model_path)
+        _, model_path, log_path = find_model(get_model_path, args.exp_id, args.folder, args.algo, env_name, args.load_best)
     except (AssertionError, ValueError) as error:
         raise SystemExit(f"no agent to report on: {error}") from error
     evaluation = evaluate(args, model_path, os.path.join(log_path, env_name))
     if args.csv:
         append_row(evaluation, args.csv)
-    if args.png:
+    if args.png and evaluation.train_episodes == 0:
+        print("Learning curve: none, as no training episode has come to its end")
+    elif args.png:
         draw_learning_curve(log_path, evaluation, args.png, args.svg)
         print(f"Learning curve: {args.png}")
     if args.gif:
@@ -106,9 +116,6 @@ def train_arguments(params_path: str) -> dict[str, Any]:
 def load_model(algo: str, model_path: str, env: Any) -> Any:
     from rl_zoo3.utils import ALGOS
 
-    from sb3_ddpg_ext.zoo import register
-
-    register()
     return ALGOS[algo].load(model_path, env=env, buffer_size=1)
 
 
@@ -134,7 +141,7 @@ def evaluate(args: argparse.Namespace, model_path: str, params_path: str) -> Eva
         threshold=gym.spec(args.env).reward_threshold,
         train_episodes=len(training),
         train_steps=int(training["l"].sum()),
-        train_seconds=float(training["t"].max()),
+        train_seconds=float(training["t"].max()) if len(training) else 0.0,
         label=args.label,
     )
 
@@ -187,6 +194,7 @@ def film(args: argparse.Namespace, model_path: str, params_path: str, path: Path
     """One deterministic episode as an endless GIF of at most ``max_frames`` frames."""
     from PIL import Image
 
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # else SDL complains where there is no screen, which nothing needs
     env = make_env(args.env, params_path, args.seed, {"render_mode": "rgb_array"})
     model = load_model(args.algo, model_path, env)
     observation, done, frames = env.reset(), False, []
