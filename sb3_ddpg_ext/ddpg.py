@@ -671,10 +671,9 @@ class DDPG(OffPolicyAlgorithm):
         :param device: where they are read to
         :raises ValueError: if the file is damaged, or a number is not finite
         """
-        given = load_path_or_dict
-        parameters: Any = given if isinstance(given, dict) else model_file.read_parameters(given, device)
-        name = "load_path_or_dict" if parameters is given else f"path={str(given)!r}"
-        model_checks.check_finite_parameters(parameters, name)
+        is_file = not isinstance(load_path_or_dict, dict)
+        parameters: Any = model_file.read_parameters(load_path_or_dict, device) if is_file else load_path_or_dict
+        model_checks.check_finite_parameters(parameters, f"path={str(load_path_or_dict)!r}" if is_file else "load_path_or_dict")
         before: Any = deepcopy(self.get_parameters())
         try:
             super().set_parameters(parameters, exact_match, device)
