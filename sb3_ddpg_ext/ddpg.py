@@ -671,9 +671,9 @@ class DDPG(OffPolicyAlgorithm):
         :param device: where they are read to
         :raises ValueError: if the file is damaged, or a number is not finite
         """
-        is_file = not isinstance(load_path_or_dict, dict)
-        parameters: Any = model_file.read_parameters(load_path_or_dict, device) if is_file else load_path_or_dict
-        model_checks.check_finite_parameters(parameters, f"path={str(load_path_or_dict)!r}" if is_file else "load_path_or_dict")
+        given, is_file = load_path_or_dict, not isinstance(load_path_or_dict, dict)
+        parameters: Any = model_file.read_parameters(given, device) if is_file else given
+        model_checks.check_finite_parameters(parameters, f"path={str(given)!r}" if is_file else "load_path_or_dict")
         before: Any = deepcopy(self.get_parameters())
         try:
             super().set_parameters(parameters, exact_match, device)
