@@ -2,6 +2,7 @@
 Systems of papers and tutorials by their names: python examples/from_preset.py
 
 ``python -m sb3_ddpg_ext presets`` lists them, and ``presets NAME`` says where one comes from and what is not as in its source.
+It needs the extra zoo: pip install -c constraints.txt -e '.[zoo]'
 """
 
 from stable_baselines3.common.evaluation import evaluate_policy

@@ -1,6 +1,8 @@
 """
 Keep the model with the best mean return of the last training episodes, without separate evaluations. The final model may
 well be worse, as DDPG's progress is not steady: python examples/save_best_mean_return.py
+
+It needs the extra mujoco: pip install -c constraints.txt -e '.[mujoco]'
 """
 
 from pathlib import Path

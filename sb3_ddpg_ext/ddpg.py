@@ -257,7 +257,14 @@ class DDPG(OffPolicyAlgorithm):
     def _prepared(self, action_noise: Any) -> ActionNoise | None:
         """The noise for these environments, from what was given or was in a file."""
         return prepare_noise(
-            action_noise, self.action_space.shape, self.env, self.n_envs, self.seed, self.num_timesteps, self._is_loading
+            action_noise,
+            self.action_space.shape,
+            self.env,
+            self.n_envs,
+            self.seed,
+            self.num_timesteps,
+            self._is_loading,
+            self.verbose,
         )
 
     def _choose_learner(self) -> None:

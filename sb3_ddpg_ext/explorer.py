@@ -113,7 +113,14 @@ def needs_preparing(action_noise: Any) -> bool:
 
 
 def prepare_noise(
-    spec: Any, action_shape: Any, env: VecEnv | None, n_envs: int, seed: int | None, num_timesteps: int, is_loading: bool
+    spec: Any,
+    action_shape: Any,
+    env: VecEnv | None,
+    n_envs: int,
+    seed: int | None,
+    num_timesteps: int,
+    is_loading: bool,
+    verbose: int = 0,
 ) -> ActionNoise | None:
     """
     Make the noise for these environments. A noise of ours is copied, so that another model can be given it, too.
@@ -125,6 +132,7 @@ def prepare_noise(
     :param seed: of the model
     :param num_timesteps: environment steps until now
     :param is_loading: whether the model comes from a file
+    :param verbose: 1 to print what a user may not expect of the noise
     """
     of_one = getattr(spec, "base_noise", spec)  # of a VectorizedActionNoise
     if of_one is not spec and spec.n_envs != n_envs:
@@ -133,6 +141,8 @@ def prepare_noise(
     noise = make_action_noise(spec, action_dim)
     if not isinstance(noise, Noise):
         return noise
+    for remark in (member.remark for member in noise.members if verbose and member.remark):
+        print(f"Noise: {remark}")
     if not (is_loading and noise is spec and noise.n_envs > 0):
         return deepcopy(noise).prepare(action_dim, n_envs, seed, _episode_length(noise, env))
     if noise.n_envs != n_envs:

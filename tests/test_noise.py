@@ -12,6 +12,7 @@ import pytest
 import torch as th
 from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 
+from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.noise import (
     ColouredNoise,
     CombinedNoise,
@@ -965,3 +966,24 @@ def test_parts_that_are_no_noise_are_refused(parts):
     with pytest.raises((TypeError, ValueError)) as caught:
         CombinedNoise(parts)
     assert repr(parts[-1]) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        ("ou_0.2", "Noise: Ornstein-Uhlenbeck noise with dt=0.01 remembers 667 steps; dt=0.01 is Stable-Baselines3's default"),
+        ("normal_0.1, ou_0.2", "the figures of DDPG's paper have dt=1, 7 steps: dict(kind='ou', sigma=0.2, dt=1.0)"),
+        (dict(kind="ou", sigma=0.2, dt=1.0), "Noise: Ornstein-Uhlenbeck noise with dt=1 remembers 7 steps\n"),
+    ],
+    ids=str,
+)
+def test_the_log_says_how_long_noise_remembers(spec, text, capsys):
+    """At verbose 1, of the string's dt, which is SB3's and not the paper's; nothing at 0, and nothing of other noise."""
+    for verbose, action_noise, expected in ((1, spec, True), (0, spec, False), (1, "normal_0.1", False)):
+        DDPG("MlpPolicy", "Pendulum-v1", action_noise=action_noise, buffer_size=10, device="cpu", verbose=verbose)
+        assert (text in capsys.readouterr().out) is expected
+
+
+def test_dt_of_the_string_is_that_of_sb3():
+    """And of rl_zoo3's noise_type, so that the same sigma means the same."""
+    assert OrnsteinUhlenbeckNoise(0.2).dt == OrnsteinUhlenbeckActionNoise(np.zeros(1), np.ones(1))._dt

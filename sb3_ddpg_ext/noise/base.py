@@ -44,6 +44,7 @@ class Noise(ActionNoise):
     wants_episode_length: bool = False
     is_added: bool = False  # whether it is a process that is added to the actions
     comes_last: bool = False  # among several
+    remark: str = ""  # for the log at verbose 1: what a user may not expect of it
     _stream_key = 0  # noises with the same seed and different keys draw different numbers
     _hidden: tuple[str, ...] = ("action_dim", "n_envs", "parameter_noise", "wants_episode_length")  # from its repr
 

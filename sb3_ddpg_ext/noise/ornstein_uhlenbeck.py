@@ -20,9 +20,11 @@ class OrnsteinUhlenbeckNoise(AdditiveNoise):
     ``sigma / sqrt(2 * theta - theta ** 2 * dt)``, about 1.8 times ``sigma`` at the usual ``theta``. Begun at zero, the noise
     has ``sqrt(1 - (1 - theta * dt) ** (2 * n))`` of that after n steps.
 
-    Two conventions are in use. With ``dt=0.01`` (OpenAI Baselines, Stable-Baselines3, and the default here) the memory is 666
-    steps long: nearly one constant push for a whole episode, which begins at zero and has a tenth of its final size only after
-    some 3 steps, half after 100. With ``dt=1`` (rllab, most ports, the paper by its figures) it is 6 steps long.
+    Two conventions are in use; a model with ``verbose=1`` says which it has. A string such as ``"ou_0.2"`` has ``dt=0.01``, as
+    it has for rl_zoo3's ``noise_type``. With ``dt=0.01`` (OpenAI Baselines, Stable-Baselines3, and the default here) the
+    memory is 666 steps long: nearly one constant push for a whole episode, which begins at zero and has a tenth of its final
+    size only after some 3 steps, half after 100. With ``dt=1`` (rllab, most ports, the paper by its figures) it is 6 steps
+    long.
 
     :param sigma: diffusion, >= 0, on the [-1, 1] scale: a number, one for each dimension, or a schedule; it scales the process
         as a whole, its past too
@@ -55,6 +57,15 @@ class OrnsteinUhlenbeckNoise(AdditiveNoise):
         self.start = start if start == STATIONARY else check_numbers("start", start)
         self._keep, self._drive = 1 - self.theta * self.dt, np.sqrt(self.dt)
         self._stationary_std = 1 / np.sqrt(2 * self.theta - self.theta**2 * self.dt)
+
+    @property
+    def remark(self) -> str:  # type: ignore[override]
+        """For how many steps it remembers, and what the paper has, if that is longer."""
+        text = f"Ornstein-Uhlenbeck noise with dt={self.dt:g} remembers {1 / (self.theta * self.dt):.0f} steps"
+        if self.dt >= 1:
+            return text
+        paper = f"dict(kind='ou', sigma={self.sigma!r}, dt=1.0)"
+        return f"{text}; dt=0.01 is Stable-Baselines3's default, the figures of DDPG's paper have dt=1, 7 steps: {paper}"
 
     def _prepare(self, episode_length: int | None) -> None:
         super()._prepare(episode_length)
