@@ -10,6 +10,7 @@ import runpy
 import sys
 from collections.abc import Callable
 from functools import partial, wraps
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -203,6 +204,13 @@ def register() -> None:
     ExperimentManager._preprocess_action_noise = preprocess  # type: ignore[method-assign, assignment]
 
 
+def complete_huggingface() -> None:
+    """Give huggingface_sb3 the function that rl_zoo3 2.9.2's ``push_to_hub`` imports, and that 3.2 has under another name."""
+    module: Any = import_module("huggingface_sb3.push_to_hub")
+    if not hasattr(module, "generate_metadata"):
+        module.generate_metadata = lambda *args: module._generate_metadata(*args).to_dict()
+
+
 def main() -> None:
     """``rl_zoo3 ...``, and rl_zoo3's modules that are no sub-commands, such as ``record_video``, by their name."""
     register()
@@ -211,6 +219,7 @@ def main() -> None:
     modules = ("record_video", "record_training", "push_to_hub", "load_from_hub", "benchmark")
     if len(sys.argv) > 1 and sys.argv[1] in modules:
         module = sys.argv.pop(1)
+        complete_huggingface()
         runpy.run_module(f"rl_zoo3.{module}", run_name="__main__", alter_sys=True)
     elif len(sys.argv) > 1:
         rl_zoo3_main()

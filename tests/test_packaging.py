@@ -154,6 +154,23 @@ def test_extras_and_version():
     assert config["metadata"]["version"] == "attr: sb3_ddpg_ext.__version__"
 
 
+def test_constraints_for_robotics_differ_in_mujoco_alone():
+    """They are the others with an older MuJoCo."""
+    pins = [
+        {line for line in (ROOT / f"constraints{name}.txt").read_text().splitlines() if line and not line.startswith("#")}
+        for name in ("", "-robotics")
+    ]
+    assert {line.partition("==")[0] for line in pins[0] ^ pins[1]} == {"mujoco"}
+
+
+def test_version_and_date_are_the_same_everywhere():
+    """In the package, the changelog and the citation."""
+    citation, changelog = (ROOT / "CITATION.cff").read_text(), (ROOT / "CHANGELOG.md").read_text()
+    version, date = re.search(r"^## (\S+) \((\S+)\)$", changelog, re.MULTILINE).groups()
+    assert version == sb3_ddpg_ext.__version__
+    assert f"version: {version}\ndate-released: {date}\n" in citation
+
+
 def test_constraints_pin_what_is_installed():
     """Every installed package that constraints.txt names has the version it names."""
     from importlib.metadata import PackageNotFoundError, version

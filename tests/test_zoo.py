@@ -195,6 +195,27 @@ def test_plot_curves_reads_the_logs(trained):
     assert "Curves: curves.png" in run(sys.executable, "-m", "sb3_ddpg_ext", *command, cwd=trained[0])
 
 
+def test_push_to_hub_as_far_as_the_network(trained):
+    """``python -m sb3_ddpg_ext.zoo push_to_hub`` evaluates, writes model, configuration and card, and uploads that folder."""
+    (trained[0] / "push.py").write_text(
+        "import sys\nfrom pathlib import Path\nfrom huggingface_hub import HfApi\nfrom sb3_ddpg_ext import zoo\n"
+        "HfApi.create_repo = lambda self, **kwargs: print('CREATE', kwargs['repo_id'])\n"
+        "HfApi.snapshot_download = lambda self, repo_id, local_dir: Path(local_dir).mkdir(parents=True)\n"
+        "HfApi.upload_folder = lambda self, repo_id, folder_path, commit_message: print('UPLOAD', repo_id, folder_path)\n"
+        "zoo.main()\n"
+    )
+    agent = ("--algo", ALGO, "--env", "Pendulum-v1", "-f", "logs", "-orga", "me", "--no-render", "-n", 5)
+    output = run(sys.executable, "push.py", "push_to_hub", *agent, cwd=trained[0])
+    assert "CREATE me/ddpg_ext-Pendulum-v1" in output
+    assert "UPLOAD me/ddpg_ext-Pendulum-v1 hub/ddpg_ext-Pendulum-v1" in output
+    folder = trained[0] / "hub/ddpg_ext-Pendulum-v1"
+    assert DDPG.load(folder / "ddpg_ext-Pendulum-v1.zip").num_timesteps == 300
+    card = (folder / "README.md").read_text()
+    assert "library_name: stable-baselines3" in card
+    assert "mean_reward" in card
+    assert (folder / "config.yml").is_file()
+
+
 def test_recurrent(tmp_path):
     """The algorithm with a memory has a name and a YAML file too; ``enjoy`` hands its state on."""
     agent = ("--algo", "ddpg_ext_lstm", "--env", "PendulumNoVel-v1")
