@@ -753,22 +753,12 @@ class DDPG(OffPolicyAlgorithm):
         :return: why it will not go on exactly; empty if it will
         """
         self._trainer.last_finite.look(self._n_updates)  # as the training does that goes on from here
-        callbacks, reasons = checkpoints.callback_states(callback)
-        environments = None
-        try:
-            environments = checkpoints.environment_state(self.env)
-        except ValueError as reason:
-            reasons.append(f"{reason}: a new episode begins there")
-        buffer: Any = self.replay_buffer
-        is_in_folder = as_replay(buffer).is_ours and buffer.is_on_disk
         state = dict(
             class_name=type(self).__name__, num_timesteps=self.num_timesteps, total_timesteps=self._total_timesteps,
-            is_past_warmup=self._is_past_warmup, reasons=reasons, environments=environments, callbacks=callbacks,
-            parts=self.parts_state(), logs=checkpoints.pending_logs(vars(self).get("_logger")),
-            streams=checkpoints.stream_states(), folder=buffer.position() if is_in_folder else None,
+            is_past_warmup=self._is_past_warmup, parts=self.parts_state(),
+            logs=checkpoints.pending_logs(vars(self).get("_logger")),
         )  # fmt: skip
-        checkpoints.write_checkpoint(file, self.save, state, None if is_in_folder else buffer)
-        return reasons
+        return checkpoints.write_checkpoint(file, self.save, state, self.env, self.replay_buffer, callback)  # type: ignore[arg-type]
 
     def go_on_from(self, checkpoint: checkpoints.CheckpointFile) -> None:
         """

@@ -9,16 +9,14 @@ from sb3_ddpg_ext.checkpoints.file import (
     sorted_checkpoints,
     write_checkpoint,
 )
-from sb3_ddpg_ext.checkpoints.followers import between_rollouts, callback_states
+from sb3_ddpg_ext.checkpoints.followers import between_rollouts
 from sb3_ddpg_ext.checkpoints.resumption import Resumption, pending_logs
-from sb3_ddpg_ext.checkpoints.streams import stream_states
 
 __all__ = [
     "CheckpointFile",
     "EnvironmentState",
     "Resumption",
     "between_rollouts",
-    "callback_states",
     "environment_state",
     "find_checkpoint",
     "is_checkpoint",
@@ -26,6 +24,5 @@ __all__ = [
     "pending_logs",
     "restore_environment",
     "sorted_checkpoints",
-    "stream_states",
     "write_checkpoint",
 ]

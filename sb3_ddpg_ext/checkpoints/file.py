@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_ddpg_ext.buffers import BufferFile, TransitionReplayBuffer, write_members
-from sb3_ddpg_ext.checkpoints.environments import may_unpickle
+from sb3_ddpg_ext.checkpoints.environments import environment_state, may_unpickle
+from sb3_ddpg_ext.checkpoints.followers import callback_states
+from sb3_ddpg_ext.checkpoints.streams import stream_states
 from sb3_ddpg_ext.files import opened
 from sb3_ddpg_ext.model_file import check_trusted, damage_named
 from sb3_ddpg_ext.packing import Packer, check_archive, read_packed, write_packed
@@ -24,27 +27,44 @@ NAME = re.compile(r"checkpoint_(\d+)_steps\.zip")
 
 
 def write_checkpoint(
-    file: BufferedIOBase, save_model: Callable[[BufferedIOBase], None], state: dict[str, Any], buffer: ReplayBuffer | None
-) -> None:
+    file: BufferedIOBase,
+    save_model: Callable[[BufferedIOBase], None],
+    state: dict[str, Any],
+    env: Any,
+    buffer: ReplayBuffer | None,
+    callback: BaseCallback | None,
+) -> list[str]:
     """
     :param file: open for writing
     :param save_model: writes the file of a model
     :param state: of the training, for :class:`~sb3_ddpg_ext.packing.Packer`
-    :param buffer: the replay buffer; None where it is in a folder of its own
+    :param env: the training environments
+    :param buffer: the replay buffer; of one in a folder of its own the position is written
+    :param callback: of the present training
+    :return: why it will not go on exactly; empty if it will
     """
+    callbacks, reasons = callback_states(callback)
+    environments = None
+    try:
+        environments = environment_state(env)
+    except ValueError as reason:
+        reasons.append(f"{reason}: a new episode begins there")
+    position = buffer.position() if isinstance(buffer, TransitionReplayBuffer) and buffer.is_on_disk else None
+    around = dict(reasons=reasons, environments=environments, callbacks=callbacks, streams=stream_states(), folder=position)
     model = io.BytesIO()
     save_model(model)
     with zipfile.ZipFile(model) as own, zipfile.ZipFile(file, "w") as archive:  # type: ignore[arg-type]
         for name in own.namelist():
             archive.writestr(name, own.read(name))
         packer = Packer()
-        packed = packer.pack(dict(format=FORMAT, version=VERSION) | state)
+        packed = packer.pack(dict(format=FORMAT, version=VERSION) | state | around)
         write_packed(archive, MEMBER, packed, packer)
-        if isinstance(buffer, TransitionReplayBuffer):
+        if isinstance(buffer, TransitionReplayBuffer) and position is None:
             write_members(archive, buffer, BUFFER)
-        elif buffer is not None:
+        elif buffer is not None and position is None:
             with archive.open(PICKLED_BUFFER, "w", force_zip64=True) as stream:
                 pickle.dump(buffer, stream, pickle.HIGHEST_PROTOCOL)  # as Stable-Baselines3 does
+    return reasons
 
 
 def is_checkpoint(path: Any) -> bool:
