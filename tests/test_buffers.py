@@ -285,7 +285,7 @@ def test_sb3_buffer_of_an_older_model_can_be_loaded(tmp_path):
         (
             dict(sequence_length=3),
             TypeError,
-            r"\['sequence_length'\] is not an argument of TransitionReplayBuffer; they may be",
+            r"\['sequence_length'\] is not an argument of TransitionReplayBuffer; it has",
         ),
         (dict(n_envs=7), TypeError, r"\['n_envs'\] is not an argument"),
         (dict(storage_device="gpu"), ValueError, "storage_device='gpu' must be None or a device that is there"),

@@ -456,7 +456,7 @@ def test_early_end_of_an_episode(short_episodes, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["wrong_0.1"], r"action_noise='wrong_0.1': the kind 'wrong' is unknown; the kinds are"),
+        (["wrong_0.1"], r"action_noise='wrong_0.1': the kind 'wrong' is unknown, did you mean 'red_0.1'"),
         (["ou_0.2", "ou_-1"], r"sigma=-1.0 must be a finite number >= 0"),
         (["{'kind': 'ou', 'beta': 1}"], r"'ou' has no argument 'beta'"),
         (["{'kind': 'ou'"], r"SPEC \"\{'kind': 'ou'\" begins as a dict or a list, and must be a Python literal"),

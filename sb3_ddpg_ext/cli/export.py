@@ -1,6 +1,7 @@
 """``export``: the actor of a model alone, in a file that acts without it."""
 
 import argparse
+import inspect
 import os
 import sys
 from pathlib import Path
@@ -134,8 +135,10 @@ def of_zoo(args: argparse.Namespace) -> Found:
     if args.env is None:
         raise SystemExit("export needs MODEL.zip, or --env and -f for a folder of rl_zoo3")
     from sb3_ddpg_ext.cli.reports import report
+    from sb3_ddpg_ext.zoo import find_model, register
 
     try:
+        register()
         import rl_zoo3.import_envs  # noqa: F401  # registers the environments that rl_zoo3 knows
         from huggingface_sb3 import EnvironmentName
         from rl_zoo3.utils import get_model_path
@@ -143,7 +146,8 @@ def of_zoo(args: argparse.Namespace) -> Found:
         raise SystemExit(f"export -f needs rl_zoo3 ({error}): pip install 'sb3_ddpg_ext[zoo]'") from error
     env_name = EnvironmentName(args.env)
     try:
-        _, model_path, log_path = get_model_path(args.exp_id, args.folder, args.algo, env_name, args.load_best)
+        found = find_model(inspect.unwrap(get_model_path), args.exp_id, args.folder, args.algo, env_name, args.load_best)
+        _, model_path, log_path = found
     except (AssertionError, ValueError) as error:
         raise SystemExit(f"no agent to export: {error}") from error
     env = report.make_env(args.env, os.path.join(log_path, env_name), seed=0)

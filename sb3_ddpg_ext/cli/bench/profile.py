@@ -91,14 +91,15 @@ def phase_seconds(agent: ModelAgent, task: Task, stopwatch: Stopwatch, kernels: 
     stopwatch.time(agent.buffer, "add", "store")
     stopwatch.time(agent.buffer, "sample", "sample")
     stopwatch.time(model, "train", "train")
-    for net in (model.policy.actor, model.policy.critic):
-        stopwatch.time(net.optimizer, "step", "optimiser")
+    if learner_name(agent) == "eager":  # others have an optimiser of their own, and refuse one whose step is not torch's
+        for net in (model.policy.actor, model.policy.critic):
+            stopwatch.time(net.optimizer, "step", "optimiser")
     stopwatch.seconds.clear()
     total = seconds_each(lambda: agent.learn(task.steps), 1, agent.wait, 0)
     seconds = {phase: spent / task.steps for phase, spent in stopwatch.seconds.items()}
     update = seconds["train"] - seconds.get("sample", 0)
     matrices = kernels["matrix products"]
-    optimiser = seconds.get("optimiser", kernels["optimiser"])  # a learner may have an optimiser of its own
+    optimiser = seconds.get("optimiser", kernels["optimiser"])
     of_update = {
         "update: matrix products": matrices,
         "update: optimiser": optimiser,
