@@ -9,7 +9,7 @@ from sb3_ddpg_ext.buffers.buffer_class import BESIDE
 from sb3_ddpg_ext.kinds import Kinds, nearest_names
 from sb3_ddpg_ext.noise.base import NOISES
 from sb3_ddpg_ext.policies import DDPGPolicy
-from sb3_ddpg_ext.policies.options import SB3_KWARGS
+from sb3_ddpg_ext.policies.options import SB3_KWARGS, Options
 
 # What a class is given by the model, and no user gives.
 BY_THE_MODEL = {"self", "args", "kwargs", "misplaced", "observation_space", "action_space", "lr_schedule", "n_envs"}
@@ -51,7 +51,8 @@ def places(model_class: type, policy_class: type[DDPGPolicy]) -> list[Place]:
     :param policy_class: whose options are those of ``policy_kwargs``
     :return: where arguments go; the first that has a name is meant
     """
-    of_policy = names_of(policy_class) | {*policy_class.options_class.names(), *SB3_KWARGS}
+    options = getattr(policy_class, "options_class", Options)  # a policy of SB3's stands for ours
+    of_policy = names_of(policy_class) | {*options.names(), *SB3_KWARGS}
     of_buffer = BESIDE.union(*map(names_of, BUFFERS))
     return [
         Place("Give it to the model itself", "{}", names_of(model_class)),

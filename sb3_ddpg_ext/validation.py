@@ -211,6 +211,8 @@ def check_finite(name: str, value: Any, n_envs: int = 1) -> None:
         for key, entry in value.items():
             check_finite(f"{name}[{key!r}]", entry, n_envs)
         return
+    if type(value) is tuple:  # what reset() gives, about which Stable-Baselines3 says more
+        return
     array = np.asarray(value)
     if array.dtype.kind == "f" and np.count_nonzero(np.isfinite(array)) < array.size:
         which, shown = "the environment", value
@@ -229,6 +231,8 @@ def refuse_not_finite(name: str, value: Any) -> None:
     if hasattr(value, "items"):
         for key, part in value.items():
             refuse_not_finite(f"{name}[{key!r}]", part)
+        return
+    if type(value) is tuple:  # what reset() gives, about which Stable-Baselines3 says more
         return
     array = np.asarray(value)
     if array.dtype.kind == "f" and np.count_nonzero(np.isfinite(array)) < array.size:

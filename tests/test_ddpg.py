@@ -261,9 +261,10 @@ def test_policies_of_sb3_stand_for_ours():
     """The class that SB3's own DDPG would build with one critic, given as a class."""
     from stable_baselines3.ddpg import MlpPolicy as SB3MlpPolicy
 
-    model = DDPG(SB3MlpPolicy, "Pendulum-v1", seed=0, **SMALL)
-    assert_same_parameters(model, SB3DDPG(SB3MlpPolicy, "Pendulum-v1", seed=0, **SMALL))
+    kwargs = SMALL | dict(policy_kwargs=dict(net_arch=[16, 16]))  # to which SB3 adds n_critics
+    model = DDPG(SB3MlpPolicy, "Pendulum-v1", seed=0, **kwargs)
     assert model.critic.n_critics == 1
+    assert_same_parameters(model, SB3DDPG(SB3MlpPolicy, "Pendulum-v1", seed=0, **kwargs))
 
 
 def test_n_steps_of_a_zip_by_sb3_can_be_changed(tmp_path):
