@@ -145,7 +145,7 @@ def convert_from_sb3(attributes: dict[str, Any]) -> None:
     if attributes["policy_class"] not in EQUIVALENT_POLICIES:
         return
     attributes["policy_class"] = EQUIVALENT_POLICIES[attributes["policy_class"]]
-    if attributes["_is_loading"] and "policy_delay" in attributes:  # a zip: one by DDPG says n_critics=1, one by TD3 means its policy's default
+    if attributes["_is_loading"] and "policy_delay" in attributes:  # one by DDPG says n_critics=1, one by TD3 means 2
         attributes["policy_kwargs"].setdefault("n_critics", 2)
         if attributes["replay_buffer_class"] is NStepReplayBuffer and attributes["n_steps"] > 1:
             attributes["replay_buffer_kwargs"] = {}  # where SB3 has written n_steps and gamma; ours come from the model
