@@ -6,6 +6,7 @@ from functools import singledispatch
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch as th
 from gymnasium import spaces
 
@@ -17,6 +18,8 @@ BUFFER_PATHS = ("path", "demonstrations", "demonstration_share")
 OF_RETURNS = ("v_min", "v_max")  # in policy_kwargs: no sizes
 FLAT = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)  # spaces that have no others inside
 LARGEST_COUNT = 10**9  # of transitions, episodes, environments and the like in such a file
+LARGEST = dict.fromkeys(("buffer_size", "batch_size", "_stats_window_size", "n_steps"), LARGEST_COUNT)
+LARGEST |= {"n_envs": 100_000, "n_threads": 4096}
 
 
 def check_names(names: list[str], cls: type) -> None:
@@ -44,9 +47,9 @@ def bounded(objects: dict[str, Any], n_bytes: int) -> dict[str, Any]:
     :param n_bytes: of the parameters in the file
     :raises ValueError: if it asks for more than it brings
     """
-    for name in ("buffer_size", "batch_size", "n_envs", "_stats_window_size", "n_steps"):
-        if check_integer(name, objects.get(name, 1), at_least=1) > LARGEST_COUNT:
-            raise ValueError(f"{name}={objects[name]!r} must be at most {LARGEST_COUNT}")
+    for name, most in LARGEST.items():
+        if check_integer(name, 1 if objects.get(name) is None else objects[name], at_least=1) > most:
+            raise ValueError(f"{name}={objects[name]!r} must be at most {most}")
     policy_kwargs, own = objects.get("policy_kwargs") or {}, objects.get("replay_buffer_kwargs") or {}
     check_instance("policy_kwargs", policy_kwargs, dict, "a dict")
     check_instance("replay_buffer_kwargs", own, dict, "a dict")
@@ -85,6 +88,12 @@ def _products(value: Any) -> list[int]:
 @_products.register(int)
 def _(value: int) -> list[int]:
     return [abs(value)]
+
+
+@_products.register(np.integer)
+@_products.register(np.ndarray)
+def _(value: Any) -> list[int]:
+    return _products(value.tolist())
 
 
 @_products.register(list)

@@ -506,6 +506,19 @@ STATES = {  # of which the fourth part is the pickle, array 9999
     "an array": {"tuple": [["x"], None, [], {"array": 9999}], "of": STATE},
     "bytes": {"tuple": [["x"], None, [], {"bytes": {"array": 9999}}], "of": STATE},
     "an object": {"object": STATE, "arguments": [["x"], None, [], {"array": 9999}], "state": None},
+    "an object that says it is of something else": {
+        "of": "x",
+        "object": STATE,
+        "arguments": [["x"], None, [], {"bytes": {"array": 9999}}],
+        "state": None,
+    },
+    "two forms": {
+        "tuple": [["x"], None, [], None],
+        "of": STATE,
+        "object": STATE,
+        "arguments": [["x"], None, [], {"array": 9999}],
+    },
+    "in its layers": {"tuple": [[{"tuple": [["x"], None, [], {"array": 9999}], "of": STATE}], None, [], None], "of": STATE},
     "in another one": {
         "tuple": [["x"], json.dumps([{"each": {"tuple": [["x"], None, [], {"array": 9999}], "of": STATE}}]), [], None],
         "of": STATE,
@@ -535,6 +548,25 @@ def test_no_pickle_of_an_environment_is_hidden(state, place, saved, tmp_path, fl
         checkpoint.resume(path, "Pendulum-v1", trusted=False).learn(100)
     assert "Opening it runs no code" not in inspect(path).stdout
     assert not flag.exists()
+
+
+@pytest.mark.parametrize(
+    ("attributes", "reason"),
+    [
+        ({"view": {"array": 9999}, "shape": [3 * 10**9], "dtype": "|u1", "offset": 0, "strides": [0]}, "more numbers than"),
+        ([{"array": 9999}, {"array": 9999}], "must stand at one place"),
+    ],
+    ids=["a view", "an array twice"],
+)
+def test_arrays_that_would_grow_are_refused(attributes, reason, saved, tmp_path):
+    """Before there is room for them."""
+    path = edited(saved / "model.zip", tmp_path / "model.zip", **with_attributes(sde_sample_freq=attributes))
+    stream = io.BytesIO()
+    np.save(stream, np.ones(8, np.uint8))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("model.json.arrays/9999.npy", stream.getvalue())
+    with pytest.raises(ValueError, match=rf"model\.zip.*{reason}"):
+        DDPG.load(path, trusted=False)
 
 
 def test_pickles_of_environments_in_other_processes_are_seen(tmp_path):

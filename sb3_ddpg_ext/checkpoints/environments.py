@@ -61,6 +61,8 @@ def environment_state(env: Any) -> EnvironmentState:
         if packer.shares_memory():
             packer = Packer(layers, keeps_views=True)
             packed = packer.pack(states)
+        if packer.shares_memory():  # by a view that has more numbers than there are
+            raise ValueError(f"the state of {_names(layers)[-1]} has an array that repeats the memory of another one")
         return EnvironmentState(_names(layers), json.dumps(packed), packer.arrays, None)
     except CannotPack:
         return EnvironmentState(_names(layers), None, [], _pickled(states, layers))
@@ -94,19 +96,19 @@ def may_unpickle(packed: Any) -> bool:
     match packed:
         case list():
             return any(map(may_unpickle, packed))
-        case {"of": name} | {"object": name} if name == STATE:
-            return not _is_packed_state(packed)
         case dict():
-            return any(map(may_unpickle, packed.values()))
+            parts = list(packed.values())
+            return not _is_packed_state(packed) if STATE in parts else any(map(may_unpickle, parts))
     return False
 
 
 def _is_packed_state(packed: dict[str, Any]) -> bool:
-    match packed.get("tuple"):
-        case [_, None, _, None]:
-            return True
-        case [_, str(inner), _, None]:
-            return not may_unpickle(json.loads(inner))
+    """Whether it is a state in the form that a packer gives it, and without a pickle."""
+    match packed if packed.keys() == {"tuple", "of"} else None:
+        case {"tuple": [layers, None, arrays, None]}:
+            return not may_unpickle([layers, arrays])
+        case {"tuple": [layers, str(inner), arrays, None]}:
+            return not may_unpickle([layers, json.loads(inner), arrays])
     return False
 
 

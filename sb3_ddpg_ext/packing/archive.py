@@ -43,7 +43,15 @@ def read_packed(archive: zipfile.ZipFile, member: str) -> tuple[Any, Unpacker]:
     :param member: the name of the JSON file in it
     :return: the JSON, and what unpacks it
     """
-    return json.loads(archive.read(member)), Unpacker(lambda n: read_array(archive, f"{member}.{ARRAYS}{int(n)}.npy"))
+    seen: set[int] = set()
+
+    def array(n: Any) -> np.ndarray:
+        if int(n) in seen:
+            raise ValueError(f"array {n} must stand at one place")
+        seen.add(int(n))
+        return read_array(archive, f"{member}.{ARRAYS}{int(n)}.npy")
+
+    return json.loads(archive.read(member)), Unpacker(array)
 
 
 def read_array(archive: zipfile.ZipFile, member: str) -> np.ndarray:

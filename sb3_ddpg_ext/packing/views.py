@@ -1,5 +1,6 @@
 """Arrays that lie in the memory of others."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -29,7 +30,7 @@ def owner_of(array: np.ndarray) -> np.ndarray:
 def view_of(array: np.ndarray) -> View | None:
     """:return: where it lies, or None for an array with memory of its own, or of something that is no array"""
     owner = owner_of(array)
-    if owner is array or type(owner) is not np.ndarray or not owner.flags.forc:
+    if owner is array or type(owner) is not np.ndarray or not owner.flags.forc or array.nbytes > owner.nbytes:
         return None
     begin, first = (each.__array_interface__["data"][0] for each in (owner, array))
     return View(owner, first - begin)
@@ -42,8 +43,10 @@ def as_view(owner: np.ndarray, shape: tuple[int, ...], dtype: str, offset: int, 
     :param dtype: of its numbers
     :param offset: of the first one, in bytes
     :param strides: in bytes
-    :raises ValueError: if it would reach beyond the owner
+    :raises ValueError: if it would reach beyond the owner, or have more numbers than that
     """
+    if math.prod(shape) * np.dtype(dtype).itemsize > owner.nbytes:
+        raise ValueError(f"a view of the shape {shape} must not have more numbers than what it is a view of")
     return np.ndarray(shape, dtype, owner, offset, strides)  # type: ignore[call-overload]
 
 
