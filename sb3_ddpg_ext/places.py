@@ -30,7 +30,7 @@ class Place(NamedTuple):
 
 def is_ours(cls: type) -> bool:
     """Whether this library has the class."""
-    return cls.__module__.startswith("sb3_ddpg_ext.")
+    return getattr(cls, "__module__", "").startswith("sb3_ddpg_ext.")  # what is no class is refused later
 
 
 def names_of(cls: type) -> set[str]:
