@@ -30,7 +30,7 @@ class Place(NamedTuple):
 
 def is_ours(cls: type) -> bool:
     """Whether this library has the class."""
-    return getattr(cls, "__module__", "").startswith("sb3_ddpg_ext.")  # what is no class is refused later
+    return str(getattr(cls, "__module__", "")).startswith("sb3_ddpg_ext.")  # what is no class is refused later
 
 
 def names_of(cls: type) -> set[str]:
@@ -102,7 +102,7 @@ def check_places(model_class: Any, misplaced: Mapping[str, Any], policy: Any, bu
     elsewhere = {name for place in all_places for name in place.names}
     for owner, cls, taken in (
         ("policy_kwargs", policy_class, of_policy),
-        ("replay_buffer_kwargs", buffer_class or TransitionReplayBuffer, of_buffer),
+        ("replay_buffer_kwargs", TransitionReplayBuffer if buffer_class is None else buffer_class, of_buffer),
     ):
         for name in sorted(elsewhere.intersection(kwargs[owner] or ()) - taken) if is_ours(cls) else ():
             refuse(owner, name, kwargs[owner][name], taken, all_places)
