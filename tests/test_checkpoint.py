@@ -26,7 +26,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecFrameStack, VecNo
 from sb3_ddpg_ext import DDPG, RecurrentDDPG, checkpoint
 from sb3_ddpg_ext.buffers import HindsightReplayBuffer
 from sb3_ddpg_ext.checkpoint import ExactCheckpoint, resume
-from sb3_ddpg_ext.checkpoints import environment_state
+from sb3_ddpg_ext.checkpoints import environment_state, restore_environment
 from sb3_ddpg_ext.wrappers import Resumable
 
 SMALL = dict(batch_size=16, learning_starts=30, buffer_size=150, device="cpu", seed=3)
@@ -262,6 +262,15 @@ def test_other_environments_are_refused(tmp_path):
     checkpoint.save(model, tmp_path / "c")
     with pytest.raises(ValueError, match="must be made of what it was when it was saved"):
         resume(tmp_path / "c.zip", VecNormalize(pendulum()()))
+
+
+def test_classes_that_have_moved():
+    """Older checkpoints name the module in which they were."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", policy_kwargs=dict(net_arch=[8]), **SMALL)
+    state = environment_state(model.env)
+    older = [name.replace("env_checks.ShapeCheck", "validation.ShapeCheck") for name in state.layers]
+    assert older != state.layers
+    restore_environment(model.env, state._replace(layers=older))
 
 
 def test_rotation(tmp_path):

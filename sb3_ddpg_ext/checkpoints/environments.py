@@ -23,6 +23,7 @@ OTHERS = {"env", "envs", "venv", "spec", "class_attributes", "results_writer", "
 OTHERS |= {"screen", "clock", "surf", "font", "viewer", "window", "renderer", "mujoco_renderer"}
 OF_PROCESSES = {"waiting", "_seeds", "_options", "reset_infos"}  # of a VecEnv: the rest are pipes and processes
 WHERE_FILES_ARE = re.compile(r"(path|folder|directory|filename|_file|_dir|logdir)s?$|^file$")  # names of attributes
+MOVED = {"sb3_ddpg_ext.validation.ShapeCheck": "sb3_ddpg_ext.env_checks.ShapeCheck"}  # as older checkpoints name them
 METHODS = ("get_state", "set_state")  # of an environment that knows its state itself
 NATIVE = ("pybullet", "pybullet_utils")  # modules whose objects are names for something outside, which no pickle has
 # What pickles of environments raise.
@@ -77,7 +78,7 @@ def restore_environment(env: Any, saved: EnvironmentState) -> None:
     layers = list(_layers_of(env))
     if type(saved) is not EnvironmentState:
         raise ValueError(f"saved={saved!r:.100} must be the state of an environment")
-    if _names(layers) != list(saved.layers):
+    if _names(layers) != [MOVED.get(name, name) for name in saved.layers]:
         raise ValueError(f"env={_names(layers)} must be made of what it was when it was saved, {list(saved.layers)}")
     if saved.pickled is None:
         states = Unpacker(lambda n: saved.arrays[n].copy(), layers).unpack(json.loads(saved.packed or "null"))
