@@ -726,11 +726,11 @@ class DDPG(OffPolicyAlgorithm):
         """
         check_replacements(cls, kwargs)
         checkpoint = None if env is None else checkpoints.opened_checkpoint(path, trusted)
-        stream, objects = model_file.without_pickle(path, custom_objects, trusted, cls)
+        stream, objects, at_most = model_file.without_pickle(path, custom_objects, trusted, cls)
         dim = int(np.prod(objects["action_space"].shape)) if "action_space" in objects else 1
         given = [kwargs.pop("action_noise")] if checkpoint is not None and "action_noise" in kwargs else []
         force_reset = force_reset and checkpoint is None
-        with model_file.blamed_on(path):
+        with model_file.blamed_on(path, at_most):
             model = super().load(stream, env, device, objects, print_system_info, force_reset, **kwargs)  # type: ignore[arg-type]
         if checkpoint is not None:
             with model_file.blamed_on(path):
@@ -774,10 +774,10 @@ class DDPG(OffPolicyAlgorithm):
         if state["environments"] is None:
             self._last_obs = None
         else:
-            checkpoints.restore_environment(self.env, state["environments"])
+            checkpoints.restore_environment(self.env, state["environments"], checkpoint.trusted)
         if reasons:
             warnings.warn(f"{checkpoint.name} does not go on exactly: {'; '.join(reasons)}", stacklevel=3)
-        self._resumption = checkpoints.Resumption(state)
+        self._resumption = checkpoints.Resumption(checkpoint)
 
     def parts_state(self) -> dict[str, Any]:
         """What the parts of the model know that a file of a model does not have."""

@@ -1,7 +1,9 @@
 """What the contents of a model's file must be, so that it asks for no more than it brings and spoils no model."""
 
 import inspect
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import singledispatch
 from itertools import pairwise
 from typing import Any
@@ -9,6 +11,10 @@ from typing import Any
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from sb3_ddpg_ext.observations import parts_of
 from sb3_ddpg_ext.validation import check_instance, check_integer
@@ -60,6 +66,32 @@ def bounded(objects: dict[str, Any], n_bytes: int) -> dict[str, Any]:
     if max(_products(kwargs), default=0) > LARGEST_COUNT:
         raise ValueError(f"replay_buffer_kwargs={kwargs!r:.200} must hold no number above {LARGEST_COUNT}")
     return dict.fromkeys(WITHOUT_TRUST) | {"replay_buffer_kwargs": kwargs}
+
+
+@contextmanager
+def bounded_parameters(at_most: int) -> Iterator[None]:
+    """
+    Let the networks that this thread makes meanwhile have no more parameters and buffers than a file can bring. They are
+    counted when they have been allocated, before they are filled, so that they take no memory.
+
+    :param at_most: bytes
+    :raises ValueError: for more
+    """
+    thread, n_bytes = threading.get_ident(), 0
+
+    def count(module: th.nn.Module, name: str, tensor: th.Tensor | None) -> None:
+        nonlocal n_bytes
+        if tensor is not None and threading.get_ident() == thread:
+            n_bytes += tensor.nbytes
+            if n_bytes > at_most:
+                raise ValueError(f"its networks must have no more parameters than it brings: {at_most} bytes of them")
+
+    handles = [register_module_parameter_registration_hook(count), register_module_buffer_registration_hook(count)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _n_numbers(space: Any) -> int:

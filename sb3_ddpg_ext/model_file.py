@@ -5,20 +5,21 @@ import json
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch as th
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from sb3_ddpg_ext.files import opened
-from sb3_ddpg_ext.model_checks import bounded, check_finite_parameters, check_names
+from sb3_ddpg_ext.model_checks import bounded, bounded_parameters, check_finite_parameters, check_names
 from sb3_ddpg_ext.packing import DAMAGE, CannotPack, Packer, check_archive, check_is_of_ddpg, read_packed, write_packed
 from sb3_ddpg_ext.validation import check_choice, check_instance
 
 MEMBER, FORMAT, VERSION = "model.json", "sb3_ddpg_ext model", 1
 DATA, SERIALIZED = "data", ":serialized:"  # of Stable-Baselines3's files
 VARIABLES = "pytorch_variables.pth"  # likewise; no DDPG has any
+LARGEST_SHARE = 2  # of the parameters of a model in those of its file, which has the optimisers' averages, too
 NOT_OF_A_FILE = ("env", "policy_aliases")  # attributes that no file of ours has, and that a model would obey
 
 
@@ -59,15 +60,17 @@ def damage_named(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def blamed_on(path: Any) -> Iterator[None]:
+def blamed_on(path: Any, at_most: int | None = None) -> Iterator[None]:
     """
     Let the errors of a model that is made of a file name it. The reason may also be in what else was given for it.
 
     :param path: the file
+    :param at_most: bytes that its parameters may take; None for any
     :raises ValueError: naming it
     """
     try:
-        yield
+        with nullcontext() if at_most is None else bounded_parameters(at_most):
+            yield
     except FileNotFoundError:
         raise
     except DAMAGE as error:  # after a ValueError, Stable-Baselines3 looks for the optimiser of a DQN
@@ -95,7 +98,7 @@ def _archive(path: Any) -> Iterator[zipfile.ZipFile]:
 
 def without_pickle(
     path: Any, custom_objects: dict[str, Any] | None, trusted: bool | None, cls: type
-) -> tuple[io.BufferedIOBase, dict[str, Any]]:
+) -> tuple[io.BufferedIOBase, dict[str, Any], int | None]:
     """
     What ``BaseAlgorithm.load`` is to read instead of a file, so that it unpickles nothing that can be had otherwise.
 
@@ -103,7 +106,7 @@ def without_pickle(
     :param custom_objects: a user's, which stand for the attributes of their names
     :param trusted: whether pickles may be read: False never, True silently, None with a warning
     :param cls: of the model
-    :return: a file in memory, and the objects to load it with
+    :return: a file in memory, the objects to load it with, and how many bytes its parameters may take, None for any
     :raises ValueError: for a damaged file, one of another algorithm, a pickle that is not to be read, and parameters that are
         not finite
     """
@@ -139,7 +142,7 @@ def without_pickle(
     with damage_named(str(path)):
         check_finite_parameters(load_from_zip_file(stream, device="cpu", load_data=False)[1], "it")
     stream.seek(0)
-    return stream, objects
+    return stream, objects, LARGEST_SHARE * sum(map(len, members.values())) + 1_000_000 if trusted is False else None
 
 
 def check_trusted(what: str, trusted: bool | None, way_out: str = "") -> None:

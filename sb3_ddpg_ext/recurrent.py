@@ -199,10 +199,9 @@ class RecurrentDDPG(DDPG):
         infos: Any,
     ) -> None:
         """Store, and only then, when nothing can fail any more, go on to the next state."""
-        pos = replay_buffer.pos
-        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
         if self._buffer().stored_state:
-            self._buffer().store_states(pos, self._histories.as_rows())
+            self._buffer().hold_states(self._histories.as_rows())
+        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
         self._histories.go_on(buffer_action, reward, dones)
 
     def predict(

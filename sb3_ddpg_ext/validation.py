@@ -21,6 +21,7 @@ MAX_WEIGHT = 1e6  # of a term of a loss
 MAX_UNITS = 10**6  # of a layer
 MAX_NETWORKS = 1000
 MAX_N_STEPS = 10**5  # rewards in a return
+MAX_ROWS = 2**31 - 1  # of all observations of a replay buffer: rows are counted in 32 bits
 SMALLEST, LARGEST = 1e-30, 1e30  # of numbers that float32 holds with room for sums and quotients
 
 

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 import zipfile
+from collections import deque
 
 import gymnasium as gym
 import numpy as np
@@ -324,6 +326,47 @@ def test_a_folder_of_another_training(tmp_path):
         resume(tmp_path / "c.zip", pendulum()())
 
 
+def test_a_folder_that_went_another_way(tmp_path):
+    """It has as many transitions, but others; what was there before the parting is there still."""
+    build = pendulum()
+    kwargs = SMALL | dict(replay_buffer_kwargs=dict(path=tmp_path / "folder"), policy_kwargs=dict(net_arch=[8]))
+    model = DDPG("MlpPolicy", build(), **kwargs).learn(30)
+    for name, n in (("a", 10), ("b", 30), ("c", 30)):
+        model.learn(n, reset_num_timesteps=False)
+        assert checkpoint.save(model, tmp_path / name) == []
+    del model
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = resume(tmp_path / "b.zip", build())
+    model.learn(50, reset_num_timesteps=False)  # past "c", otherwise
+    checkpoint.save(model, tmp_path / "d")
+    rewards = model.replay_buffer.rewards[:40].copy()
+    del model
+    with pytest.warns(UserWarning, match="has overwritten, or lost, transitions"):
+        resume(tmp_path / "c.zip", build())
+    for name in ("d", "b", "a"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            model = resume(tmp_path / f"{name}.zip", build())
+        np.testing.assert_array_equal(model.replay_buffer.rewards[:40], rewards)
+        del model
+    with pytest.warns(UserWarning, match="has overwritten, or lost, transitions"):
+        resume(tmp_path / "d.zip", build())
+
+
+def test_a_checkpoint_after_a_folder_was_loaded_into(tmp_path):
+    """Is exact, also before anything is added."""
+    kwargs = SMALL | dict(policy_kwargs=dict(net_arch=[8]))
+    DDPG("MlpPolicy", pendulum()(), **kwargs).learn(40).save_replay_buffer(tmp_path / "buffer")
+    model = DDPG("MlpPolicy", pendulum()(), replay_buffer_kwargs=dict(path=tmp_path / "folder"), **kwargs)
+    model.load_replay_buffer(tmp_path / "buffer")
+    checkpoint.save(model, tmp_path / "c")
+    del model
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert resume(tmp_path / "c.zip", pendulum()()).replay_buffer.size() == 40
+
+
 class Rising(BaseCallback):
     """Counts the steps, and has a lock, which no file can hold."""
 
@@ -397,6 +440,91 @@ def test_views_and_callbacks_that_draw(is_pickled, tmp_path):
     for one, other in zip(expected, found, strict=True):
         np.testing.assert_array_equal(one, other)
     assert [callbacks[0].seen, callbacks[2].seen] == [120, 120]
+
+
+class Named(gym.Env):
+    """Has data by names that often are those of windows, clocks and files, and generators with children."""
+
+    observation_space, action_space = spaces.Box(-np.inf, np.inf, (4,)), spaces.Box(-1, 1, (1,))
+
+    def __init__(self):
+        self.window, self.clock, self.path = deque([0.0, 0.0], maxlen=2), 0, "left"
+        self.tensor = self.same = th.zeros(1)
+        self.child = None
+
+    def _obs(self):
+        return np.float32([sum(self.window), self.clock, self.path == "left", float(self.same)])
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        (self.child,) = self.np_random.spawn(1)
+        return self._obs(), {}
+
+    def step(self, action):
+        self.window.append(float(action[0]) + self.child.normal())
+        self.clock += 1
+        self.path = "right" if self.clock % 3 else "left"
+        self.tensor += 0.01
+        return self._obs(), float(self.child.normal()), False, self.clock % 20 == 0, {}
+
+
+def test_names_children_and_tensors(tmp_path):
+    """An attribute is known by what it is, not by its name."""
+    expected, _ = run_with(Named, list, tmp_path / "first")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        found, _ = run_with(Named, list, tmp_path / "second", tmp_path / "first" / "checkpoint_50_steps.zip")
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_name_of_a_path_that_was_not_there():
+    """No checkpoint sets it, which is said."""
+    old, new = Named(), Named()
+    old.path, new.path = "right", None
+    with pytest.warns(UserWarning, match=r"Named\.path stays None, since it is named like a path.*there it is 'right'"):
+        restore_environment(new, environment_state(old))
+    old.path, new.path = "logs/old", "logs/new"
+    restore_environment(new, environment_state(old))
+    assert new.path == "logs/new"
+
+
+def in_one_memory(kind):
+    env = Named()
+    env.array = np.zeros(3)
+    env.other = {
+        "tensor and array": lambda: th.from_numpy(env.array), "parts of a tensor": lambda: env.tensor[:1],
+        "bfloat16": lambda: th.zeros(2, dtype=th.bfloat16), "MuJoCo": lambda: gym.make("Hopper-v5").unwrapped.data.qpos,
+        "gradient": lambda: th.zeros(2, requires_grad=True),
+    }[kind]()  # fmt: skip
+    return env
+
+
+@pytest.mark.parametrize("is_pickled", [False, True])
+@pytest.mark.parametrize("kind", ["tensor and array", "parts of a tensor", "MuJoCo"])
+def test_memory_that_could_not_be_shared_again(kind, is_pickled):
+    """Is a reason, whether the environment is a pickle or not."""
+    if kind == "MuJoCo":
+        pytest.importorskip("mujoco")
+    env = in_one_memory(kind)
+    env.random = random.Random(0) if is_pickled else None
+    with pytest.raises(ValueError, match="memory of"):
+        environment_state(env)
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "gradient"])
+def test_tensors_that_no_array_is_like(kind):
+    """Are pickled."""
+    env, again = in_one_memory(kind), in_one_memory(kind)
+    env.other = env.other + 1 if kind == "bfloat16" else env.other
+    state = environment_state(env)
+    assert state.pickled is not None
+    restore_environment(again, state)
+    assert again.other.dtype == env.other.dtype
+    assert again.other.requires_grad == env.other.requires_grad
+    assert again.other.tolist() == env.other.tolist()
+    with pytest.raises(ValueError, match="with trusted=False, which reads no pickles"):
+        restore_environment(again, state, trusted=False)
 
 
 class Breaking(BaseCallback):

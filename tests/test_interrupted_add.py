@@ -1,7 +1,7 @@
 """Ctrl-C at every line of ``add``: a replay buffer has true transitions only, and goes on."""
 
 import sys
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 
 import numpy as np
@@ -35,13 +35,16 @@ class Steps:
             self.t += 1
             reward = 1000 * np.array([self.episode + 100 * env for env in range(self.n_envs)], float) + self.t
             done = np.full(self.n_envs, self.t == LENGTH)
-            self.buffer.add(now, after, np.zeros((self.n_envs, 1)), reward, done, [{}] * self.n_envs)
+            if isinstance(self.buffer, SequenceReplayBuffer):
+                self.buffer.hold_states(reward[:, None])
+            infos = [{"reward": float(each)} for each in reward]
+            self.buffer.add(now, after, np.zeros((self.n_envs, 1)), reward, done, infos)
             if self.t == LENGTH:
                 self.begin_anew()
 
 
-def interrupt_at(line, call):
-    """Whether a Ctrl-C came at that line of the replay buffers' modules, counted from the beginning of the call."""
+def raise_at(line):
+    """Let a Ctrl-C come at that line of the replay buffers' modules, counted from now on."""
     passed = count()
 
     def trace(frame, event, _):
@@ -52,8 +55,13 @@ def interrupt_at(line, call):
             raise KeyboardInterrupt
         return trace
 
-    before = sys.gettrace()
     sys.settrace(trace)
+
+
+def interrupt_at(line, call):
+    """Whether a Ctrl-C came at that line of the replay buffers' modules, counted from the beginning of the call."""
+    before = sys.gettrace()
+    raise_at(line)
     try:
         call()
     except KeyboardInterrupt:
@@ -70,13 +78,22 @@ def check(buffer):
     np.testing.assert_array_equal(after, now + np.float32([0, 1]))
     np.testing.assert_array_equal(buffer.rewards[:n], 1000 * now[..., 0] + after[..., 1])
     np.testing.assert_array_equal(buffer.dones[:n], after[..., 1] == LENGTH)
+    of_rows = buffer.rewards[:n].reshape(-1)
+    if isinstance(buffer, HindsightReplayBuffer):
+        assert [info["reward"] for info in buffer.infos.values[: len(of_rows)]] == of_rows.tolist()
+    if isinstance(buffer, SequenceReplayBuffer):
+        np.testing.assert_array_equal(buffer.states.values[: len(of_rows), 0], of_rows)
 
 
 def made(cls, n_positions, n_envs, **kwargs):
     if cls is HindsightReplayBuffer:
-        kwargs |= dict(env=None, n_sampled_goal=0)
+        kwargs |= dict(env=None, n_sampled_goal=0, copy_info_dict=True)
+    if cls is SequenceReplayBuffer:
+        kwargs |= dict(stored_state=True)
     space = GOALS if cls is HindsightReplayBuffer else BOX
-    return cls(n_positions * n_envs, space, ACTIONS, device="cpu", n_envs=n_envs, **kwargs)
+    buffer = cls(n_positions * n_envs, space, ACTIONS, device="cpu", n_envs=n_envs, **kwargs)
+    buffer.reserve_states(1)
+    return buffer
 
 
 @pytest.mark.parametrize("n_before", [2, 3, 8, 9, 11], ids=lambda n: f"after{n}")
@@ -102,6 +119,29 @@ def test_no_false_transition(cls, n_positions, n_envs, n_before):
     assert line > 30
 
 
+@pytest.mark.parametrize("n_before", [3, 11], ids=lambda n: f"after{n}")
+@pytest.mark.parametrize("cls", [TransitionReplayBuffer, HindsightReplayBuffer, SequenceReplayBuffer])
+def test_once_more_while_it_is_mended(cls, n_before):
+    """A second Ctrl-C comes while the buffer tidies up after the first one."""
+    n_seconds = 0
+    for first, second in product(range(3, 60, 7), range(0, 90, 5)):
+        buffer = made(cls, 8, 2, sampling=Prioritized())
+        steps, mend = Steps(buffer), buffer._mend
+        steps.take(n_before)
+        buffer._mend = lambda second=second, mend=mend: (raise_at(second), mend(), sys.settrace(None))
+        if not interrupt_at(first, lambda steps=steps: steps.take(1)):
+            break
+        buffer._mend = mend
+        n_seconds += buffer._adding_at is not None
+        buffer.interrupt()
+        check(buffer)
+        steps.begin_anew()
+        steps.take(3)
+        check(buffer)
+        assert np.isfinite(buffer.sample(16).rewards.numpy()).all()
+    assert n_seconds > 20
+
+
 def test_priorities_stay():
     """Only the newest transitions are new to the sampling."""
     buffer = made(TransitionReplayBuffer, 8, 1, sampling=Prioritized(alpha=1.0, epsilon=1e-6))
@@ -112,18 +152,23 @@ def test_priorities_stay():
     np.testing.assert_allclose(buffer.sampling.priorities_of(np.arange(4)), [0.1, 0.2, 0.3, 0.4])
 
 
+@pytest.mark.parametrize("cls", [TransitionReplayBuffer, SequenceReplayBuffer])
+@pytest.mark.parametrize("is_killed", [False, True])
 @pytest.mark.parametrize("n_before", [3, 11])
-def test_a_folder(n_before, tmp_path):
-    """The folder, too, has true transitions only, for this process and the next."""
+def test_a_folder(n_before, is_killed, cls, tmp_path):
+    """The folder, too, has true transitions only, for this process, unless it is killed there and then, and the next."""
     for line in range(0, 120, 7):
         path = tmp_path / str(line)
-        buffer = made(TransitionReplayBuffer, 8, 1, path=path)
+        buffer = made(cls, 8, 1, path=path)
         steps = Steps(buffer)
         steps.take(n_before)
+        if is_killed:
+            buffer._mend = lambda: None
         interrupt_at(line, lambda steps=steps: steps.take(1))
-        check(buffer)
+        if not is_killed:
+            check(buffer)
         del buffer, steps
-        again = made(TransitionReplayBuffer, 8, 1, path=path)
+        again = made(cls, 8, 1, path=path)
         check(again)
         assert again.size() >= min(n_before, 8)
 

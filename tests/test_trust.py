@@ -1,16 +1,19 @@
 """Files are read without running what they bring along; damaged ones are refused by name, before anything is touched."""
 
 import base64
+import copy
 import io
 import json
 import os
 import pickle
+import resource
 import subprocess
 import sys
 import time
 import warnings
 import zipfile
 from collections import Counter, OrderedDict, defaultdict, deque
+from contextlib import contextmanager
 from enum import IntEnum
 
 import cloudpickle
@@ -21,11 +24,13 @@ import stable_baselines3 as sb3
 import torch as th
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from sb3_ddpg_ext import DDPG, checkpoint
-from sb3_ddpg_ext.buffers import Episode
+from sb3_ddpg_ext.buffers import Episode, HindsightReplayBuffer
+from sb3_ddpg_ext.buffers.sum_tree import SumTree
 from sb3_ddpg_ext.checkpoints import environment_state, restore_environment
 from sb3_ddpg_ext.checkpoints.followers import restore_callbacks
 from sb3_ddpg_ext.packing import CannotPack, Packer, Unpacker, imports_of
@@ -186,18 +191,24 @@ def test_paths_of_a_file_are_not_followed(tmp_path):
         ("policy_kwargs", {"dict": [["net_arch", [10**6, 10**6]]]}),
         ("policy_kwargs", {"dict": [["net_arch", {"dict": [["pi", [10**9]], ["qf", [1]]]}]]}),
         ("policy_kwargs", {"dict": [["net_arch", [8]], ["n_critics", 10**7]]}),
+        ("policy_kwargs", {"dict": [["net_arch", [10, 20_000]], ["n_critics", 10**4]]}),
+        ("observation_space", Packer().pack(gym.spaces.MultiBinary(500_000))),
     ],
 )
-def test_sizes_are_bounded(name, value, saved, tmp_path):
-    """A small file makes no large memory."""
+@pytest.mark.parametrize("n_more", [0, 3_000_000])
+def test_sizes_are_bounded(name, value, n_more, saved, tmp_path):
+    """A small file makes no large memory, whatever else it holds."""
 
     def change(content):
         about = json.loads(content)
         about["attributes"][name] = value
+        if name == "observation_space":
+            about["attributes"]["policy_kwargs"] = {"dict": [["net_arch", [5000]]]}
         return json.dumps(about)
 
-    path = edited(saved / "model.zip", tmp_path / "evil.zip", **{"model.json": change})
-    with pytest.raises(ValueError, match=r"evil\.zip"):
+    changes = {"model.json": change, "policy.pth": with_parameters(lambda state: state.update(more=th.zeros(n_more // 4)))}
+    path = edited(saved / "model.zip", tmp_path / "evil.zip", **changes)
+    with memory_bounded(300), pytest.raises(ValueError, match=r"evil\.zip"):
         DDPG.load(path, trusted=False)
 
 
@@ -215,6 +226,125 @@ def test_archives_that_would_grow_are_refused(file, method, saved, tmp_path):
     load = model.load_replay_buffer if file == "buffer.pkl" else DDPG.load
     with pytest.raises(ValueError, match=rf"bomb\.zip.*{reason}"):
         load(path)
+
+
+@contextmanager
+def memory_bounded(megabytes):
+    """Fails if the memory in use has grown by more than that meanwhile."""
+    ballast = bytearray(b"x") * max(int((peak_memory() - memory()) * 1e6), 0)  # a former peak must not hide this one
+    before = peak_memory()
+    yield
+    assert peak_memory() - before < megabytes
+    del ballast
+
+
+def peak_memory():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def memory():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() / 2**20
+
+
+def test_archives_in_archives_do_not_grow(saved, tmp_path):
+    """torch reads what somebody has compressed once more."""
+
+    def change(content):
+        stream = io.BytesIO()
+        with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as new:
+            for name in old.namelist():
+                new.writestr(name, old.read(name) + bytes(500_000 if name.endswith("/data/0") else 0))
+        return stream.getvalue()
+
+    path = edited(saved / "model.zip", tmp_path / "bomb.zip", **{"policy.pth": change})
+    with pytest.raises(ValueError, match=r"bomb\.zip.* in policy\.pth would grow"):
+        DDPG.load(path)
+
+
+def test_members_that_lie_in_one_another(saved, tmp_path):
+    """One piece of data is not read as many."""
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("data", bytes(10_000))
+        first = archive.infolist()[0]
+        for number in range(50):
+            again = copy.copy(first)
+            again.filename = f"more{number}"
+            archive.filelist.append(again)
+    with pytest.raises(ValueError, match=r"bomb\.zip.*one behind the other"):
+        DDPG.load(path)
+
+
+def with_header(content, **changes):
+    """A ``.npy`` file whose header says something else."""
+    stream = io.BytesIO(content)
+    np.lib.format.read_magic(stream)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    about = dict(shape=shape, fortran_order=False, descr=np.lib.format.dtype_to_descr(dtype)) | changes
+    out = io.BytesIO()
+    np.lib.format.write_array_header_1_0(out, about)
+    return out.getvalue() + stream.read()
+
+
+@pytest.mark.parametrize("shape", [(2**60, 0), (-1, 3), (10**12, 3), ()], ids=str)
+@pytest.mark.parametrize("member", ["observations/rows.npy", "next.npy", "more.npy", "sampling/priorities.npy"])
+def test_arrays_of_replay_buffers_that_cannot_be(member, shape, tmp_path):
+    """They are refused by name, at once, or make no difference."""
+    kwargs = SMALL | dict(replay_buffer_kwargs=dict(sampling="prioritized"))
+    model = DDPG("MlpPolicy", "Pendulum-v1", **kwargs).learn(30)
+    model.save_replay_buffer(tmp_path / "good.pkl")
+    begin = time.perf_counter()
+    with zipfile.ZipFile(tmp_path / "good.pkl") as old, zipfile.ZipFile(tmp_path / "evil.pkl", "w") as new:
+        for name in dict.fromkeys([*old.namelist(), member]):
+            content = old.read(name if name in old.namelist() else "next.npy")
+            new.writestr(name, with_header(content, shape=shape) if name == member else content)
+    if (member, shape) == ("more.npy", (2**60, 0)):
+        model.load_replay_buffer(tmp_path / "evil.pkl")
+    else:
+        with memory_bounded(300), pytest.raises(ValueError, match=r"evil\.pkl"):
+            model.load_replay_buffer(tmp_path / "evil.pkl")
+    assert time.perf_counter() - begin < 5
+
+
+@pytest.mark.parametrize("info", [{"__array__": ["a"], "dtype": "S300000000"}, {"__array__": [[]], "dtype": "O"}, 5])
+def test_infos_that_cannot_be(info, tmp_path):
+    """They are refused by name, and take no memory."""
+    kwargs = dict(replay_buffer_class=HindsightReplayBuffer, replay_buffer_kwargs=dict(copy_info_dict=True))
+    model = DDPG("MultiInputPolicy", BitFlippingEnv(continuous=True), **SMALL, **kwargs).learn(30)
+    model.save_replay_buffer(tmp_path / "good.pkl")
+    infos = json.dumps([{"a": info} if isinstance(info, dict) else info] * 30)
+    edited(tmp_path / "good.pkl", tmp_path / "evil.pkl", **{"infos.json": lambda content: infos})
+    with memory_bounded(300), pytest.raises(ValueError, match=r"evil\.pkl"):
+        model.load_replay_buffer(tmp_path / "evil.pkl")
+
+
+def test_a_tree_of_priorities_takes_what_it_holds():
+    """Any size is possible in a file, but memory is taken when it is drawn from."""
+    packed = json.dumps(Packer().pack(SumTree(4)))
+    arrays = [np.ones(4)]
+    with memory_bounded(300):
+        large = Unpacker(lambda n: arrays[n]).unpack(json.loads(packed.replace('["n", 4]', f'["n", {2**27}]')))
+    assert large.n == 2**27
+    with pytest.raises(ValueError, match="n="):
+        Unpacker(lambda n: arrays[n]).unpack(json.loads(packed.replace('["n", 4]', f'["n", {10**15}]')))
+
+
+@pytest.mark.parametrize("state", [dict(largest="x"), dict(largest=None), dict(largest=[1]), [], 3])
+def test_states_of_a_sampling_that_cannot_be(state, tmp_path):
+    """The error names the file."""
+    kwargs = SMALL | dict(replay_buffer_kwargs=dict(sampling="prioritized"))
+    model = DDPG("MlpPolicy", "Pendulum-v1", **kwargs).learn(30)
+    model.save_replay_buffer(tmp_path / "good.pkl")
+
+    def change(content):
+        header = json.loads(content)
+        header["sampling"]["state"] = state
+        return json.dumps(header)
+
+    edited(tmp_path / "good.pkl", tmp_path / "evil.pkl", **{"header.json": change})
+    with pytest.raises(ValueError, match=r"evil\.pkl"):
+        model.load_replay_buffer(tmp_path / "evil.pkl")
 
 
 def with_attributes(**attributes):
@@ -395,6 +525,25 @@ def test_arrays_generators_and_identity():
     np.testing.assert_array_equal(back[2], array)
     assert back[0].normal() == generator.normal()
     assert back[3].normal() == np.random.RandomState(3).normal()
+
+
+def test_tensors_and_seeds_at_two_places():
+    """They are one again; what a generator spawns goes on where it was, of older files with new seeds."""
+    tensor, generator = th.arange(3.0), np.random.default_rng(5)
+    generator.spawn(2)
+    packer = Packer()
+    packed = json.loads(json.dumps(packer.pack([tensor, {"t": tensor}, generator, [1], generator.bit_generator.seed_seq])))
+    back = Unpacker(lambda n: packer.arrays[n].copy()).unpack(packed)
+    assert back[0] is back[1]["t"]
+    assert back[0].tolist() == [0, 1, 2]
+    assert back[3] == [1]
+    assert back[4] is back[2].bit_generator.seed_seq
+    assert back[2].spawn(1)[0].normal() == generator.spawn(1)[0].normal()
+    older = Packer().pack(generator)
+    del older["seed_sequence"]
+    assert Unpacker(None).unpack(json.loads(json.dumps(older))).normal() == generator.normal()
+    with pytest.raises(ValueError, match="at most 1024 numbers"):
+        Unpacker(None).unpack({"seeds": {"dict": [["entropy", 1], ["pool_size", 10**9]]}})
 
 
 def test_containers_and_bits_at_two_places():

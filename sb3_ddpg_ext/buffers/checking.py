@@ -1,14 +1,14 @@
 """Checks of what a file of a replay buffer says and holds, before anything is made of it."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from sb3_ddpg_ext.buffers.observations import array_prefix
-from sb3_ddpg_ext.validation import check_instance, check_integer, check_real
+from sb3_ddpg_ext.validation import MAX_ROWS, check_instance, check_integer, check_real
 
-MAX_ROWS = 2**31 - 1  # of all observations: rows are counted in 32 bits
 CHUNK = 65536  # rows that are read at once
 
 
@@ -90,7 +90,7 @@ def _check(
 ) -> None:  # fmt: skip
     if array.shape != shape or array.dtype.kind not in kinds:
         raise ValueError(f"{name} has the shape {array.shape} and the type {array.dtype}; the shape must be {shape}")
-    for start in range(0, len(array), CHUNK):
+    for start in range(0, len(array) if math.prod(shape) else 0, CHUNK):
         part = array[start : start + CHUNK]
         if not np.isfinite(part).all() or (part.size and (part.min() < low or part.max() > high)):
             raise ValueError(f"{name} must hold finite numbers from {low:g} to {high:g}")

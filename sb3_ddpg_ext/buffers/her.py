@@ -166,10 +166,12 @@ class HindsightReplayBuffer(TransitionReplayBuffer):
         if self.demonstrations is not None:
             self.demonstrations.set_env(env)
 
-    def _added(self, rows: slice, infos: list[dict[str, Any]]) -> None:
-        self.episodes.added(rows)
+    def _write_others(self, infos: list[dict[str, Any]], rows: slice) -> None:
         if self.infos is not None:
             self.infos.values[rows] = infos
+
+    def _added(self, rows: slice) -> None:
+        self.episodes.added(rows)
 
     def relabel(self, steps: np.ndarray, observations: dict[str, th.Tensor], rest: th.Tensor) -> None:
         """See :meth:`Relabelling.relabel`."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-ARRAY = "__array__"
+ARRAY, KINDS = "__array__", "biufU"  # of arrays that are kept: numbers and texts
 
 
 @singledispatch
@@ -41,7 +41,7 @@ def _(value: Any) -> Any:
 @as_plain.register(np.ndarray)
 @as_plain.register(np.generic)
 def _(value: Any) -> Any:
-    return {ARRAY: value.tolist(), "dtype": value.dtype.str} if value.dtype.kind in "biufU" else _left_out(value)
+    return {ARRAY: value.tolist(), "dtype": value.dtype.str} if value.dtype.kind in KINDS else _left_out(value)
 
 
 @as_plain.register(dict)
@@ -57,6 +57,7 @@ def as_rich(value: Any) -> Any:
     The same with its arrays.
 
     :param value: what :func:`as_plain` gave
+    :raises ValueError: for an array of another type
     """
     return value
 
@@ -70,6 +71,8 @@ def _(value: Any) -> Any:
 def _(value: Any) -> Any:
     if ARRAY in value:
         dtype = np.dtype(value["dtype"])
+        if dtype.kind not in KINDS:
+            raise ValueError(f"an array of an info must be of numbers or text, not of {dtype}")
         array = np.array(value[ARRAY], "U" if dtype.kind == "U" else dtype)  # a text takes the room that it needs
         return array if array.ndim else array[()]
     return {key: as_rich(each) for key, each in value.items()}

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from sb3_ddpg_ext.buffers.storage import Storage, new_identity
 
 
@@ -25,7 +27,7 @@ def mend(storage: Storage, is_torn: bool) -> None:
     :param is_torn: whether the oldest transitions may have been overwritten in part; they become those that come next
     """
     obs, written = storage.obs, storage.follows[: storage.n_written]
-    storage.goes_on[:] = False
+    storage.goes_on[:], storage.repeated = False, None
     if storage.n_positions == 1 and is_torn:  # nothing else is there
         storage.reset()
         return
@@ -58,13 +60,18 @@ def go_back(storage: Storage, position: dict[str, Any]) -> bool:
     n_after = storage.n_added
     if "n_added" in position:
         n_before = position["n_added"]
-        if position["identity"] != storage.identity:
+        if n_before == 0:
+            storage.reset()
+            return True
+        if n_before > _n_shared(storage, position["identity"]):
             return False
     elif storage.full:  # an older file, which does not say how often the position had come round
         n_after = storage.pos + storage.n_positions
     if n_after < n_before or (storage.full and n_after > n_before):
         return False
-    storage.n_added = n_before
+    if n_after > n_before:
+        _fork(storage, n_before)
+    storage.n_added, storage.repeated = n_before, None
     newest = storage.last_rows.start
     for env in range(storage.n_envs if storage.n_written else 0):
         storage.obs.copy(storage.newest.start + env, int(storage.follows[newest + env]))
@@ -76,8 +83,26 @@ def go_back(storage: Storage, position: dict[str, Any]) -> bool:
     return True
 
 
+def _n_shared(storage: Storage, identity: int) -> int:
+    """How many transitions are still those that the contents of this identity had."""
+    if identity == storage.identity:
+        return storage.n_added
+    of_others = np.empty((0, 2), np.int64) if storage.forks is None else storage.forks
+    return int(of_others[of_others[:, 0] == identity, 1].max(initial=0))
+
+
+def _fork(storage: Storage, n: int) -> None:
+    """Have another identity from now on, since what comes after the first n transitions will be others."""
+    if storage.forks is not None:
+        storage.forks[:] = np.roll(storage.forks, -1, axis=0)
+        storage.forks[-1] = storage.identity, n
+        np.minimum(storage.forks[:, 1], n, out=storage.forks[:, 1])
+    storage.identity = new_identity()
+
+
 def _repeat(storage: Storage, first: int, other: int) -> None:
     """Let the transitions from row ``first`` be those from row ``other``."""
+    storage.repeated = slice(first, first + storage.n_envs), slice(other, other + storage.n_envs)
     for env in range(storage.n_envs):
         row, source = first + env, other + env
         storage.obs.copy(row, source)

@@ -36,13 +36,20 @@ class RowArray:
     def restore(self, arrays: Mapping[str, Any]) -> bool:
         """
         :param arrays: as for :meth:`Storage.restore`, which has been called
-        :return: whether it was among them and had this shape
+        :return: whether it was among them and had this shape; if not, it repeats what a mended storage repeats
         """
         saved = arrays.get(self.name)
         if saved is None or saved.shape != (self.storage.n_written, *self.values.shape[1:]):
+            self.repeat()
             return False
         self.values[: self.storage.n_written] = np.asarray(saved)
         return True
+
+    def repeat(self) -> None:
+        """Have the same values in the rows that the storage repeats."""
+        if self.storage.repeated is not None:
+            rows, source = self.storage.repeated
+            self.values[rows] = self.values[source]
 
     def __getstate__(self) -> dict[str, Any]:
         written = self.values[: self.storage.n_written].copy()

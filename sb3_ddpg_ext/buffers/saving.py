@@ -1,6 +1,7 @@
 """Replay buffers in files of arrays and JSON. Reading such a file runs no code."""
 
 import json
+import math
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from sb3_ddpg_ext.packing import DAMAGE, check_sizes
 
 FORMAT, VERSION = "sb3_ddpg_ext replay buffer", 1
 ZIP = b"PK\x03\x04"  # what such a file begins with
+INFOS = "infos.json"  # what the member ends in that is no array
 OF_SAMPLING = "sampling/"  # the beginning of the names of its arrays
 
 
@@ -159,7 +161,7 @@ class BufferFile:
         if settings is not None and settings == json.loads(json.dumps(buffer.sampling_settings(), default=_as_json)):
             try:
                 sampling.restore(state, own)
-            except (LookupError, ValueError) as error:
+            except DAMAGE as error:
                 kind = type(sampling).__name__
                 raise ValueError(
                     f"{self.name} does not hold what {kind} has saved, or {kind} cannot read it ({error!r})"
@@ -189,7 +191,7 @@ class BufferFile:
                     check_arrays(header, arrays)
 
     def _read(self, member: str) -> Any:
-        if not member.endswith(".json"):
+        if not member.endswith(INFOS):
             return SavedArray(self._archive, f"{self._inside}{member}")
         infos = np.empty(len(parsed := self._json(member)), object)
         infos[:] = [as_rich(each) for each in parsed]
@@ -211,6 +213,7 @@ class SavedArray:
 
     :param archive: open for reading
     :param member: its name there
+    :raises ValueError: if its header promises more than is there
     """
 
     def __init__(self, archive: zipfile.ZipFile, member: str):
@@ -218,7 +221,12 @@ class SavedArray:
         self._open()
         self.shape: tuple[int, ...] = self._header[0]
         self.dtype: np.dtype = self._header[2]
-        self._row = int(np.prod(self.shape[1:], dtype=np.int64)) * self._header[2].itemsize
+        self._row = math.prod(self.shape[1:]) * self.dtype.itemsize
+        self._check(archive.getinfo(member).file_size)
+
+    def _check(self, n_bytes: int) -> None:
+        if min(self.shape, default=-1) < 0 or self.dtype.hasobject or self._header[1] or len(self) * self._row > n_bytes:
+            raise ValueError(f"{self._member} has the shape {self.shape} of {self.dtype}; it is {n_bytes} bytes")
 
     def _open(self) -> None:
         self._stream, self._at = self._archive.open(self._member), 0

@@ -38,6 +38,7 @@ class SequenceReplayBuffer(TransitionReplayBuffer):
 
     copies = True  # its add() keeps nothing either
     of_sequences = True
+    _states_to_come: np.ndarray | float = 0.0  # of the transitions that are added next
 
     def __init__(
         self,
@@ -93,16 +94,16 @@ class SequenceReplayBuffer(TransitionReplayBuffer):
         if size != self.state_size:
             self.state_size = size
             self.states = RowArray(self.storage, "states", (size,), np.float32, file=f"states.{size}")
+            self.states.repeat()  # if a folder has been mended when it was opened
             self.warn_if_too_large()
 
-    def store_states(self, pos: int, states: np.ndarray) -> None:
+    def hold_states(self, states: np.ndarray) -> None:
         """
-        Store the states that belong to the transitions at a position.
+        Have the states at hand that belong to the transitions that are added next.
 
-        :param pos: that of all environments
         :param states: of shape (n_envs, state_size)
         """
-        self.states.values[pos * self.n_envs : (pos + 1) * self.n_envs] = states
+        self._states_to_come = states
 
     @property
     def stride(self) -> int | None:
@@ -120,7 +121,10 @@ class SequenceReplayBuffer(TransitionReplayBuffer):
         self.sampling.set_priorities(follows[is_cut], kept)
         self.sampling.set_priorities(new[self._into_segment(new) > 0], 0.0)
 
-    def _added(self, rows: slice, infos: list[dict[str, Any]]) -> None:
+    def _write_others(self, infos: list[dict[str, Any]], rows: slice) -> None:
+        self.states.values[rows], self._states_to_come = self._states_to_come, 0.0
+
+    def _added(self, rows: slice) -> None:
         self.episodes.added(rows)
 
     def reset(self) -> None:

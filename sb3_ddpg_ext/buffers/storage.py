@@ -1,7 +1,7 @@
 """Transitions as a learner wants them: each observation stored once, each batch one gather."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from gymnasium import spaces
 from sb3_ddpg_ext.buffers.column import Column, NewArray, checked_device, in_memory, read_only
 from sb3_ddpg_ext.buffers.disk import Folder
 from sb3_ddpg_ext.buffers.observations import Observations
+
+N_FORKS = 64  # earlier identities of the contents of a folder that are remembered
 
 
 class Storage:
@@ -55,6 +57,7 @@ class Storage:
         self.n_added = 0  # transitions of each environment until now; one number, so that it is never half changed
         self.is_adding = False  # true after add() only if it was stopped in the middle
         self.identity = 0  # of the contents of a folder, since it was last empty
+        self.repeated: tuple[slice, slice] | None = None  # rows that were torn, and those that they repeat since
         self.goes_on = np.zeros(n_envs, bool)  # whether the newest transition's next observation may start another
         self._incoming = np.empty((n_envs, action_dim + 2), np.float32)
 
@@ -67,6 +70,8 @@ class Storage:
         self.timeouts = self.new_array("timeouts", (self.n_rows,), bool)
         # Position, how often it has come round, whether something is being added, and the identity.
         self.counters = None if self.folder is None else self.new_array("counters", (4,), np.int64)
+        # Earlier identities, the newest last, and up to how many transitions what is here still is what they were.
+        self.forks = None if self.folder is None else self.new_array("forks", (N_FORKS, 2), np.int64)
 
     @property
     def new_array(self) -> NewArray:
@@ -118,8 +123,9 @@ class Storage:
         return slice(first, first + self.n_envs)
 
     def add(
-        self, obs: Any, next_obs: Any, action: np.ndarray, reward: np.ndarray, done: np.ndarray, timeouts: list[bool] | None
-    ) -> slice:
+        self, obs: Any, next_obs: Any, action: np.ndarray, reward: np.ndarray, done: np.ndarray, timeouts: list[bool] | None,
+        write_others: Callable[[slice], None] | None = None,
+    ) -> slice:  # fmt: skip
         """
         Write a transition of each environment. An error leaves everything as it was; what stops it in the middle, such as
         Ctrl-C, leaves ``is_adding`` true, and :func:`~sb3_ddpg_ext.buffers.mending.mend` is to be called.
@@ -130,6 +136,7 @@ class Storage:
         :param reward: of shape (n_envs,)
         :param done: whether the episodes have ended
         :param timeouts: whether that was by a time limit, which is no termination; None for by none
+        :param write_others: writes what else belongs to these rows, before they count as transitions
         :return: the rows
         """
         starts, follows, rest = self.obs.as_rows(obs, self.n_envs), self.obs.as_rows(next_obs, self.n_envs), self._incoming
@@ -150,6 +157,8 @@ class Storage:
         if np.count_nonzero(done):
             self._end_episodes(rows, done, timeouts)
         self.rest.write(rows, rest)
+        if write_others is not None:
+            write_others(rows)
         self.n_added += 1
         self.note()
         return rows
@@ -222,6 +231,8 @@ class Storage:
     def reset(self) -> None:
         """Forget all transitions."""
         self.n_added = self.identity = 0
+        if self.forks is not None:
+            self.forks[:] = 0
         self.goes_on[:] = False
         self.obs.reset()
         self.note()
@@ -265,18 +276,20 @@ class Storage:
         self.timeouts[parts[0]] = np.asarray(arrays["timeouts"])
         self.goes_on[:] = state["goes_on"]
         self.obs.forget_unused(self.follows[parts[0]])
+        self.identity = 0 if self.folder is None else new_identity()
         self.note()
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and copy: what has been written, in memory."""
         contents = {name: np.concatenate(parts) for name, parts in self.contents().items()}
-        left_out = dict.fromkeys(("rest", "follows", "timeouts", "folder", "counters"))
+        left_out = dict.fromkeys(("rest", "follows", "timeouts", "folder", "counters", "forks"))
         return self.__dict__ | left_out | {"contents": contents, "state": self.state()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         contents, own = state.pop("contents"), state.pop("state")
         self.__dict__.update(state)
         self.goes_on, self.n_added, self.is_adding, self.identity = np.zeros(self.n_envs, bool), 0, False, 0
+        self.repeated = None
         self.allocate()
         self.restore(own, contents)
 

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from sb3_ddpg_ext.validation import MAX_ROWS, check_integer
+
 
 class SumTree:
     """
@@ -81,6 +83,7 @@ class SumTree:
         return {"n": self.n, "values": self.values[: used[-1] + 1 if len(used) else 0].copy()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["n"])  # type: ignore[misc]
+        """The sums are worked out when they are asked for: until then a large tree from a file takes no memory."""
+        self.__init__(check_integer("n", state["n"], 0, MAX_ROWS))  # type: ignore[misc]
         self.values[: len(state["values"])] = state["values"]
-        self._build()
+        self._changed = None

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -57,6 +58,7 @@ class TransitionReplayBuffer(ReplayBuffer):
     of_sequences: ClassVar[bool] = False
     relabel: Relabel | None = None  # changes what was gathered for a batch
     state_size = 0  # numbers in the state of recurrent networks that is stored for one environment
+    _adding_at: int | None = None  # transitions of each environment before the one that is being added, until that is whole
     copies: ClassVar[bool] = True  # whether add() leaves nothing of what it is given for others to change
 
     def __init_subclass__(cls, **kwargs: Any):
@@ -183,35 +185,39 @@ class TransitionReplayBuffer(ReplayBuffer):
         timeouts = None
         if self.handle_timeout_termination and np.count_nonzero(done):
             timeouts = [info.get("TimeLimit.truncated", False) for info in infos]
-        n_before = self.storage.n_added
+        self._adding_at = self.storage.n_added  # until all of it is whole
         try:
-            rows = self.storage.add(obs, next_obs, action, reward, done, timeouts)
-            self._added(rows, infos)
+            rows = self.storage.add(obs, next_obs, action, reward, done, timeouts, partial(self._write_others, infos))
+            self._added(rows)
             self.sampling.added(rows)
         except BaseException:  # such as Ctrl-C
-            self._mend(n_before)
+            self._mend()
             raise
+        self._adding_at = None
 
-    def _added(self, rows: slice, infos: list[dict[str, Any]]) -> None:
+    def _write_others(self, infos: list[dict[str, Any]], rows: slice) -> None:
+        """For subclasses, to write what else belongs to new transitions in these rows, before they count."""
+
+    def _added(self, rows: slice) -> None:
         """For subclasses, to let their parts take note of new transitions in these rows."""
 
-    def _mend(self, n_before: int) -> None:
+    def _mend(self) -> None:
         """After :meth:`add` was stopped in the middle, have whole transitions again, and parts that follow them."""
-        is_torn = self.storage.n_added == n_before
-        if is_torn and not self.storage.is_adding:  # nothing was written
-            return
-        kept = self.sampling.state(), self.sampling.contents(self.n_written)
-        mend(self.storage, is_torn)
-        self._restore_parts({})
-        self.renew_sampling()
-        if not self.of_sequences:  # which may begin elsewhere now
-            self.sampling.restore(*kept)
-            self.sampling.added(self.storage.last_rows)
+        is_torn = self.storage.n_added == self._adding_at
+        if self.storage.is_adding or not is_torn:  # something was written
+            kept = self.sampling.state(), self.sampling.contents(self.n_written)
+            mend(self.storage, is_torn)
+            self._restore_parts({})
+            self.renew_sampling()
+            if not self.of_sequences:  # which may begin elsewhere now
+                self.sampling.restore(*kept)
+                self.sampling.added(self.storage.last_rows)
+        self._adding_at = None
 
     def interrupt(self) -> None:
         """What is added next does not go on from what was added last, whatever the observations are."""
-        if self.storage.is_adding:  # a second Ctrl-C has come
-            self._mend(self.storage.n_added)
+        if self._adding_at is not None:  # a second Ctrl-C has come
+            self._mend()
         self.storage.interrupt()
 
     def reset(self) -> None:
@@ -384,8 +390,8 @@ class TransitionReplayBuffer(ReplayBuffer):
 
     def position(self) -> dict[str, Any]:
         """Of a buffer in a folder: what :meth:`go_back` needs, which is all that the folder does not have."""
-        own = {"storage": position_of(self.storage), "sampling": self.sampling.state()}
-        return own | {"priorities": self.sampling.contents(self.n_written)}
+        sampling = {"sampling": self.sampling.state(), "priorities": self.sampling.contents(self.n_written)}
+        return {"storage": position_of(self.storage)} | sampling
 
     def go_back(self, position: dict[str, Any]) -> bool:
         """

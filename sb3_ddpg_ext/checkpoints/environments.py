@@ -1,9 +1,12 @@
 """The state of environments in the middle of their episodes, taken from outside."""
 
+import ctypes
 import io
 import json
+import os
 import pickle
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType
@@ -12,15 +15,20 @@ from typing import Any, NamedTuple
 import cloudpickle
 import gymnasium as gym
 import numpy as np
+import torch as th
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 from sb3_ddpg_ext.model_checks import is_of_class
-from sb3_ddpg_ext.packing import CannotPack, Packer, Unpacker, as_view, imports_of, view_of
+from sb3_ddpg_ext.packing import CannotPack, Packer, Unpacker, as_view, imports_of, is_of_others, share_memory, view_of
 
 FUNCTIONS = (FunctionType, MethodType, BuiltinFunctionType)
-# What stays that of the new environment: what is inside, what describes it, what draws, what writes.
-OTHERS = {"env", "envs", "venv", "spec", "class_attributes", "results_writer", "file_handler"}
-OTHERS |= {"screen", "clock", "surf", "font", "viewer", "window", "renderer", "mujoco_renderer"}
+# What stays that of the new environment: what is inside, what describes it, what draws and writes.
+OTHERS = {"env", "envs", "venv", "spec", "class_attributes"}
+DRAWS = {"screen", "clock", "surf", "font", "viewer", "window", "renderer", "mujoco_renderer"}
+DRAWS |= {"results_writer", "file_handler"}
+# Modules of what draws and writes; other objects of these names are part of the state.
+OF_DRAWING = {"_csv", "_io", "csv", "cv2", "glfw", "gymnasium", "matplotlib", "mujoco", "pygame", "pyglet", "sb3_contrib"}
+OF_DRAWING |= {"stable_baselines3", "tkinter", "OpenGL"}
 OF_PROCESSES = {"waiting", "_seeds", "_options", "reset_infos"}  # of a VecEnv: the rest are pipes and processes
 WHERE_FILES_ARE = re.compile(r"(path|folder|directory|filename|_file|_dir|logdir)s?$|^file$")  # names of attributes
 MOVED = {"sb3_ddpg_ext.validation.ShapeCheck": "sb3_ddpg_ext.env_checks.ShapeCheck"}  # as older checkpoints name them
@@ -62,22 +70,35 @@ def environment_state(env: Any) -> EnvironmentState:
         if packer.shares_memory():
             packer = Packer(layers, keeps_views=True)
             packed = packer.pack(states)
-        if packer.shares_memory():  # by a view that has more numbers than there are
-            raise ValueError(f"the state of {_names(layers)[-1]} has an array that repeats the memory of another one")
+        _check_memory(packer.arrays, layers)
         return EnvironmentState(_names(layers), json.dumps(packed), packer.arrays, None)
     except CannotPack:
         return EnvironmentState(_names(layers), None, [], _pickled(states, layers))
 
 
-def restore_environment(env: Any, saved: EnvironmentState) -> None:
+def _check_memory(arrays: list[np.ndarray], layers: list[Any]) -> None:
+    """
+    :raises ValueError: for arrays and tensors that would not lie in the same memory any more
+    """
+    if share_memory(arrays):  # a tensor and an array, two tensors, or a view that has more numbers than there are
+        raise ValueError(f"the state of {_names(layers)[-1]} has an array or tensor that repeats the memory of another one")
+    if any(map(is_of_others, arrays)):
+        raise ValueError(f"the state of {_names(layers)[-1]} has an array in the memory of something outside Python")
+
+
+def restore_environment(env: Any, saved: EnvironmentState, trusted: bool | None = None) -> None:
     """
     :param env: made as the one that was saved
     :param saved: its state
-    :raises ValueError: if the environments are of other classes, or the state is of another class or shape
+    :param trusted: False where it may not be a pickle
+    :raises ValueError: if the environments are of other classes, or the state is of another class or shape, or a pickle that
+        is not to be read
     """
     layers = list(_layers_of(env))
     if type(saved) is not EnvironmentState:
         raise ValueError(f"saved={saved!r:.100} must be the state of an environment")
+    if trusted is False and saved.pickled is not None:
+        raise ValueError("saved.pickled must be None with trusted=False, which reads no pickles")
     if _names(layers) != [MOVED.get(name, name) for name in saved.layers]:
         raise ValueError(f"env={_names(layers)} must be made of what it was when it was saved, {list(saved.layers)}")
     if saved.pickled is None:
@@ -85,7 +106,7 @@ def restore_environment(env: Any, saved: EnvironmentState) -> None:
     else:
         states = _unpickled(saved.pickled, layers)
     for layer, state in zip(layers, states, strict=True):
-        _restore(layer, state)
+        _restore(layer, state, trusted)
 
 
 def may_unpickle(packed: Any) -> bool:
@@ -113,9 +134,20 @@ def _is_packed_state(packed: dict[str, Any]) -> bool:
     return False
 
 
-def says_where_files_are(name: str, value: Any) -> bool:
-    """Whether an attribute is a path. A training that goes on may have folders of its own."""
-    return isinstance(value, str | Path | None) and WHERE_FILES_ARE.search(name) is not None
+def says_where_files_are(name: str, *values: Any) -> bool:
+    """
+    Whether an attribute is a path. A training that goes on may have folders of its own.
+
+    :param name: of the attribute
+    :param values: that it has had
+    """
+    return WHERE_FILES_ARE.search(name) is not None and any(map(_is_path, values))
+
+
+def _is_path(value: Any) -> bool:
+    if isinstance(value, str):
+        return {"/", "\\", "~"} & set(value) != set() or Path(value).suffix != "" or os.path.exists(value)
+    return isinstance(value, Path | None)
 
 
 def _layers_of(env: Any) -> Iterator[Any]:
@@ -149,9 +181,16 @@ def _state_of(layer: Any) -> Any:
 
 def _is_state(layer: Any, name: str, value: Any) -> bool:
     """Whether an attribute is a part of the state, and neither what the class has nor what the new environment brings."""
-    if name in OTHERS or is_of_class(type(layer), name) or says_where_files_are(name, value):
+    present = vars(layer).get(name)
+    if name in OTHERS or is_of_class(type(layer), name) or says_where_files_are(name, value, present):
         return False
-    return not any(isinstance(each, FUNCTIONS) for each in (value, vars(layer).get(name)))
+    if name in DRAWS and (_draws(value) or _draws(present)):
+        return False
+    return not any(isinstance(each, FUNCTIONS) for each in (value, present))
+
+
+def _draws(value: Any) -> bool:
+    return type(value).__module__.split(".")[0] in OF_DRAWING
 
 
 def _state_of_processes(env: VecEnv) -> Any:
@@ -166,11 +205,20 @@ def _state_of_processes(env: VecEnv) -> Any:
     return {"attributes": {name: vars(env)[name] for name in OF_PROCESSES if name in vars(env)}, "each": each}
 
 
-def _restore(layer: Any, state: Any) -> None:
+def _restore(layer: Any, state: Any, trusted: bool | None) -> None:
     if "own" in state and _knows_itself(layer):
         layer.set_state(state["own"])
-    vars(layer).update({name: each for name, each in state.get("attributes", {}).items() if _is_state(layer, name, each)})
+    attributes = state.get("attributes", {})
+    taken = {name: each for name, each in attributes.items() if _is_state(layer, name, each)}
+    for name in attributes.keys() - taken.keys():
+        saved, present = attributes[name], vars(layer).get(name)
+        if says_where_files_are(name, present) and not says_where_files_are(name, saved):
+            warnings.warn(f"{type(layer).__name__}.{name} stays {present!r}, since it is named like a path, which no "
+                          f"checkpoint sets; there it is {saved!r}", stacklevel=5)  # fmt: skip
+    vars(layer).update(taken)
     for number, each in enumerate(state.get("each", ())):
+        if trusted is False and getattr(each, "pickled", None) is not None:
+            raise ValueError("the state of an environment must be no pickle with trusted=False, which reads none")
         layer.env_method("set_state", each, indices=[number])
 
 
@@ -178,6 +226,7 @@ class _Pickler(cloudpickle.Pickler):
     """Leaves the layers out: they are those of the new environment. Views of arrays stay views, unlike in other pickles."""
 
     numbers: dict[int, int]
+    memory: list[np.ndarray]  # in which arrays and tensors lie
 
     def persistent_id(self, obj: Any) -> int | None:
         return self.numbers.get(id(obj))
@@ -185,6 +234,8 @@ class _Pickler(cloudpickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         view = view_of(obj) if type(obj) is np.ndarray else None
         if view is None:
+            if isinstance(obj, np.ndarray | th.Tensor):
+                self.memory.append(np.asarray(obj) if isinstance(obj, np.ndarray) else _bytes_of(obj))
             return super().reducer_override(obj)
         return as_view, (view.owner, obj.shape, obj.dtype.str, view.offset, obj.strides)
 
@@ -196,14 +247,25 @@ class _Unpickler(pickle.Unpickler):
         return self.layers[pid]
 
 
+def _bytes_of(tensor: th.Tensor) -> np.ndarray:
+    """All of the memory that a tensor, or a view, has a part of."""
+    storage = tensor.detach().untyped_storage()
+    if not storage.nbytes():
+        return np.empty(0, np.uint8)
+    memory = (ctypes.c_ubyte * storage.nbytes()).from_address(storage.data_ptr())
+    return np.ctypeslib.as_array(memory)
+
+
 def _pickled(states: list[Any], layers: list[Any]) -> bytes:
     stream = io.BytesIO()
     pickler = _Pickler(stream)
+    pickler.memory = []
     pickler.numbers = {id(layer): number for number, layer in enumerate(layers)}
     try:
         pickler.dump(states)
     except UNSAVED as error:
         raise ValueError(f"the state of {_names(layers)[-1]} cannot be pickled ({error})") from error
+    _check_memory(pickler.memory, layers)
     if outside := {name.split(".")[0] for name in imports_of(stream.getvalue())} & set(NATIVE):
         raise ValueError(f"the state of {_names(layers)[-1]} is outside Python, in {', '.join(sorted(outside))}")
     return stream.getvalue()

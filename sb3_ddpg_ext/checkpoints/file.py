@@ -112,11 +112,12 @@ class CheckpointFile:
     What :func:`write_checkpoint` has written.
 
     :param path: the file
+    :param trusted: False where none of its pickles is to be read
     :raises ValueError: if it is damaged
     """
 
-    def __init__(self, path: Any):
-        self.path, self.name = path, str(path)
+    def __init__(self, path: Any, trusted: bool | None = None):
+        self.path, self.name, self.trusted = path, str(path), trusted
         with damage_named(self.name), opened(path, "zip") as file, zipfile.ZipFile(file) as archive:
             check_archive(archive)
             packed, unpacker = read_packed(archive, MEMBER)
@@ -151,7 +152,7 @@ def opened_checkpoint(path: Any, trusted: bool | None) -> CheckpointFile | None:
     """
     if not is_checkpoint(path):
         return None
-    checkpoint = CheckpointFile(path)
+    checkpoint = CheckpointFile(path, trusted)
     if pickles := checkpoint.pickles:
         check_trusted(f"path={checkpoint.name!r} has {', '.join(pickles)} as pickles", trusted)
     return checkpoint

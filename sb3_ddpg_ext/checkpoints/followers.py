@@ -41,12 +41,13 @@ def callback_states(callback: BaseCallback | None) -> tuple[list[Any], list[str]
     return states, left_out
 
 
-def restore_callbacks(callback: BaseCallback, states: list[Any]) -> None:
+def restore_callbacks(callback: BaseCallback, states: list[Any], trusted: bool | None = None) -> None:
     """
     Give callbacks what those of the same class knew. Others begin anew, with a warning.
 
     :param callback: of the new training
     :param states: of the old one; none if it had been saved without callbacks
+    :param trusted: see :func:`~sb3_ddpg_ext.checkpoints.restore_environment`
     """
     present = _numbered([(type(each).__name__, each) for each in each_callback(callback)])
     saved = _numbered([(name, (kept, environments)) for name, kept, environments in states])
@@ -55,7 +56,7 @@ def restore_callbacks(callback: BaseCallback, states: list[Any]) -> None:
         own.update({name: value for name, value in kept.items() if _is_own(present[key], name, value)})
         for name, state in environments.items():
             if isinstance(own.get(name), VecEnv):
-                restore_environment(own[name], state)
+                restore_environment(own[name], state, trusted)
     lists = ("CallbackList", "ProgressBarCallback", "ConvertCallback")  # which know nothing that matters
     others = sorted({name for name, _ in present.keys() ^ saved.keys()} - set(lists))
     if saved and others:
@@ -75,7 +76,8 @@ def _numbered(named: list[tuple[str, Any]]) -> dict[tuple[str, int], Any]:
 
 def _is_own(callback: BaseCallback, name: str, value: Any) -> bool:
     """Whether an attribute is what a callback knows, and neither a method nor what the new training brings."""
-    return not (name in GIVEN or is_of_class(type(callback), name) or says_where_files_are(name, value))
+    is_path = says_where_files_are(name, value, vars(callback).get(name))
+    return not (name in GIVEN or is_of_class(type(callback), name) or is_path)
 
 
 def each_callback(callback: BaseCallback) -> Iterator[BaseCallback]:

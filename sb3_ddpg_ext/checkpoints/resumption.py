@@ -5,6 +5,7 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
+from sb3_ddpg_ext.checkpoints.file import CheckpointFile
 from sb3_ddpg_ext.checkpoints.followers import restore_callbacks
 from sb3_ddpg_ext.checkpoints.streams import restore_streams
 from sb3_ddpg_ext.packing import CannotPack, Packer
@@ -28,11 +29,11 @@ class Resumption:
     """
     Lets a training go on where a checkpoint was made.
 
-    :param state: of the checkpoint
+    :param checkpoint: the file
     """
 
-    def __init__(self, state: dict[str, Any]):
-        self._state = state
+    def __init__(self, checkpoint: CheckpointFile):
+        self._state, self._trusted = checkpoint.state, checkpoint.trusted
 
     def remaining(self, total_timesteps: int | None, num_timesteps: int) -> int:
         """
@@ -50,7 +51,7 @@ class Resumption:
         :param logger: of the model
         :return: whether it is still in the warm-up that it was in
         """
-        restore_callbacks(callback, self._state["callbacks"])
+        restore_callbacks(callback, self._state["callbacks"], self._trusted)
         for name, numbers in self._state["logs"].items():
             getattr(logger, name).update(numbers)
         restore_streams(self._state["streams"])

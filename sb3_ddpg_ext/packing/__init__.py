@@ -5,7 +5,7 @@ from sb3_ddpg_ext.packing.names import CannotPack
 from sb3_ddpg_ext.packing.packer import Packer
 from sb3_ddpg_ext.packing.pickles import check_is_of_ddpg, imports_of
 from sb3_ddpg_ext.packing.unpacker import Unpacker
-from sb3_ddpg_ext.packing.views import as_view, share_memory, view_of
+from sb3_ddpg_ext.packing.views import as_view, is_of_others, share_memory, view_of
 
 __all__ = [
     "DAMAGE",
@@ -17,6 +17,7 @@ __all__ = [
     "check_is_of_ddpg",
     "check_sizes",
     "imports_of",
+    "is_of_others",
     "read_packed",
     "share_memory",
     "view_of",

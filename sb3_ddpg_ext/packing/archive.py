@@ -7,7 +7,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -86,9 +86,26 @@ def check_sizes(archive: zipfile.ZipFile) -> None:
     :param archive: open for reading
     :raises ValueError: if it would grow out of proportion
     """
+    n_bytes = archive.fp.seek(0, 2)  # type: ignore[union-attr]
+    if sum(info.compress_size for info in archive.infolist()) > n_bytes:
+        raise ValueError(f"its members must lie one behind the other in its {n_bytes} bytes")
     for info in archive.infolist():
         if info.compress_type not in METHODS:
             raise ValueError(f"{info.filename} is compressed by method {info.compress_type}; it must be stored or deflated")
         ratio = LARGEST_RATIO if info.filename.endswith((".npy", ".pth", ".pkl")) else LARGEST_RATIO_OF_JSON
         if info.file_size > ratio * max(info.compress_size, 1000):
             raise ValueError(f"{info.filename} would grow from {info.compress_size} to {info.file_size} bytes")
+        if info.filename.endswith(".pth"):
+            with archive.open(info) as inner:
+                _check_inner(info.filename, inner)
+
+
+def _check_inner(name: str, file: IO[bytes]) -> None:
+    """Check a file of torch's, which is an archive of its own. It compresses nothing, and reads all that others compress."""
+    if not zipfile.is_zipfile(file):
+        return  # an older form, which is no archive
+    with zipfile.ZipFile(file) as inner:
+        for info in inner.infolist():
+            if info.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"{info.filename} in {name} would grow from {info.compress_size} to {info.file_size} bytes")
+        check_sizes(inner)

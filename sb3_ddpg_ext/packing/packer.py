@@ -16,7 +16,9 @@ from sb3_ddpg_ext.packing.views import share_memory, view_of
 
 # Of these, objects of a subclass are more than what is packed.
 EXACTLY = (bool, int, float, str, bytes, list, dict, set, frozenset, deque, np.ndarray, th.Tensor, np.random.Generator,
-           np.random.RandomState)  # fmt: skip
+           np.random.RandomState, np.random.SeedSequence)  # fmt: skip
+AS_ARRAYS = (th.float64, th.float32, th.float16, th.complex64, th.complex128, th.int64, th.int32, th.int16, th.int8, th.uint8,
+             th.bool)  # fmt: skip  # tensors that NumPy has, too
 
 
 class Packer:
@@ -168,7 +170,11 @@ class Packer:
 
     @_packed.register(th.Tensor)
     def _(self, value: th.Tensor) -> Any:
-        return {"tensor": self.pack(value.numpy(force=True))}
+        if value.requires_grad or value.layout is not th.strided or value.dtype not in AS_ARRAYS:
+            raise CannotPack(f"a tensor of {value.dtype}, {value.layout}, requires_grad={value.requires_grad}")
+        packed = {"shared_tensor": self.pack(value.numpy(force=True))}
+        self._share(value)
+        return packed
 
     @_packed.register(th.nn.Module)
     def _(self, value: th.nn.Module) -> Any:
@@ -188,7 +194,12 @@ class Packer:
         if id(bits) in self._shared:  # by another generator
             return packed | {"bits": self._shared[id(bits)][0]}
         self._share(bits)
-        return packed | {"state": self.pack(bits.state)}
+        return packed | {"state": self.pack(bits.state), "seed_sequence": self.pack(bits.seed_seq)}
+
+    @_packed.register(np.random.SeedSequence)
+    def _(self, value: np.random.SeedSequence) -> Any:
+        self._share(value)
+        return {"seeds": self.pack(value.state)}
 
     @_packed.register(np.random.RandomState)
     def _(self, value: np.random.RandomState) -> Any:

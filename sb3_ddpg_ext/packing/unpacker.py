@@ -12,6 +12,7 @@ import torch as th
 from sb3_ddpg_ext.packing.names import HELD, NAMED, class_of
 from sb3_ddpg_ext.packing.views import as_view
 
+LARGEST_POOL = 1024  # numbers in the pool of a SeedSequence, which has 4 unless somebody wants more
 GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
 
 
@@ -45,6 +46,8 @@ class Unpacker:
             "dtype": lambda packed: np.dtype(packed["dtype"]),
             "number": lambda packed: np.dtype(packed["number"]).type,
             "tensor": lambda packed: th.from_numpy(self.unpack(packed["tensor"]).copy()),
+            "shared_tensor": lambda packed: self._share(th.from_numpy(self.unpack(packed["shared_tensor"]).copy())),
+            "seeds": self._seeds,
             "class": lambda packed: class_of(packed["class"], NAMED + HELD),
             "enum": lambda packed: class_of(packed["enum"], HELD)(self.unpack(packed["value"])),
             "generator": self._generator,
@@ -131,11 +134,25 @@ class Unpacker:
             raise ValueError(f"the random generator {packed['generator']!r} must be one of {GENERATORS}")
         if "bits" in packed:
             return self._keep(np.random.Generator(self._shared[packed["bits"]]))
-        bits = getattr(np.random, packed["generator"])(0)
-        made = self._keep(np.random.Generator(bits))
-        self._share(bits)
-        bits.state = self.unpack(packed["state"])
-        return made
+        number = len(self._kept), len(self._shared)
+        self._keep(None)  # made when its seeds are known, which do not lead back to it
+        self._share(None)
+        state, seeds = self.unpack(packed["state"]), self.unpack(packed.get("seed_sequence"))
+        if not isinstance(seeds, np.random.SeedSequence | None):
+            raise ValueError(f"the seeds of a random generator must be a SeedSequence, not {type(seeds).__name__}")
+        bits = getattr(np.random, packed["generator"])(0 if seeds is None else seeds)
+        bits.state = state
+        self._kept[number[0]], self._shared[number[1]] = np.random.Generator(bits), bits
+        return self._kept[number[0]]
+
+    def _seeds(self, packed: dict[str, Any]) -> np.random.SeedSequence:
+        number = len(self._shared)
+        self._share(None)
+        state = self.unpack(packed["seeds"])
+        if not isinstance(state["pool_size"], int) or state["pool_size"] > LARGEST_POOL:
+            raise ValueError(f"the pool of a SeedSequence must have at most {LARGEST_POOL} numbers: {state['pool_size']!r}")
+        self._shared[number] = np.random.SeedSequence(**state)
+        return self._shared[number]
 
     def _random_state(self, packed: dict[str, Any]) -> np.random.RandomState:
         made = self._keep(np.random.RandomState(0))

@@ -1,8 +1,8 @@
 """Arrays that lie in the memory of others."""
 
 import math
-from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -51,5 +51,18 @@ def as_view(owner: np.ndarray, shape: tuple[int, ...], dtype: str, offset: int, 
 
 
 def share_memory(arrays: Iterable[np.ndarray]) -> bool:
-    """Whether two of them lie in the memory of the same array."""
-    return any(n > 1 for n in Counter(id(owner_of(array)) for array in arrays).values())
+    """Whether two of them lie in the memory of the same array, or otherwise between the same addresses."""
+    bounds = sorted(_bounds(owner_of(array)) for array in arrays if array.size)
+    return any(end > begin for (_, end), (begin, _) in pairwise(bounds))
+
+
+def _bounds(array: np.ndarray) -> tuple[int, int]:
+    """The addresses of its first byte, and of the first behind it."""
+    first = array.__array_interface__["data"][0]
+    reach = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
+    return first + sum(each for each in reach if each < 0), first + sum(each for each in reach if each > 0) + array.itemsize
+
+
+def is_of_others(array: np.ndarray) -> bool:
+    """Whether it lies in memory that a library such as MuJoCo has lent, of which nobody sees what else is there."""
+    return type(owner_of(array).base).__name__ == "PyCapsule"
