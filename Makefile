@@ -43,7 +43,7 @@ pictures: $(VENV)/.zoo
 		$(PLOT) curves results/curves_$$env.csv --png results/curves_$$env.png --title $${env##*_}; done
 	$(PLOT) curves results/curves_her_PandaPush-v3.csv --success --png results/curves_her_PandaPush-v3.png --title PandaPush-v3
 	set -e; for env in Pendulum-v1 cheetah-run; do $(PLOT) curves results/paper_$$env.csv --png results/paper_$$env.png --title $$env; done
-	set -e; for name in bench bench_defaults bench_options bench_buffers bench_profile; do $(PLOT) bench results/$$name.json --png results/$$name.png; done
+	set -e; for name in bench bench_defaults bench_amd bench_options bench_buffers bench_profile; do $(PLOT) bench results/$$name.json --png results/$$name.png; done
 	set -e; for runs in $(wildcard results/studies/*/runs.csv); do $(PLOT) study $$(dirname $$runs); done
 
 # The speed tables of docs/speed.md: ours, SB3 and SBX, interleaved. Half an hour of an idle machine.
