@@ -23,7 +23,7 @@ if platform.machine().lower() in ("x86_64", "amd64"):
 # What the numbers are of, and how they are multiplied; bfloat16 needs instructions of its own.
 TYPES = [(level, type_name, type_name, flags) for level, flags in LEVELS.items() for type_name in ("float", "double")]
 TYPES += [("avx512", "bf16", "float", [*flags, "-mavx512bf16"]) for level, flags in LEVELS.items() if level == "avx512"]
-HEADERS = [f"{SOURCE}/{name}.h" for name in ("act", "adam", "functions", "network", "pairs", "pool", "product", "vectors")]
+HEADERS = sorted(str(header) for header in Path(SOURCE).glob("*.h"))
 
 
 class Libraries(build_ext):

@@ -479,6 +479,23 @@ def test_without_names_all_options(monkeypatch, launched):
     assert [task.library for task in launched] == ["ours", *(f"ours+{name}" for name in OPTIONS)]
 
 
+def test_beside(monkeypatch, launched, capsys):
+    """Others in a cell of their own, in turn with ours; the picture of costs leaves them out, which have no plain one there."""
+    run_bench(monkeypatch, "--options", "layer", "--beside", "sb3@400x300/256", "ours+batch@8/4", "--repeats", "2", "--threads", "1")
+    turn = [("ours", "256x256/256"), ("ours+layer", "256x256/256"), ("sb3", "400x300/256"), ("ours+batch", "8/4")]
+    assert [(task.library, task.cell) for task in launched] == turn * 2
+    rows = bench_report.summarise([dict(library=a, cell=b, threads=1, measures=dict(update=2.0)) for a, b in turn])
+    assert [row.speedup for row in rows] == [None, 1.0, None, None]
+    (axes,) = plot_bench.draw_costs(pyplot(), rows, []).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["layer"]
+    for wrong in ("sb3", "sb4@8/4", "sb3@8"):
+        with pytest.raises(SystemExit):
+            run_bench(monkeypatch, "--beside", wrong)
+    assert "such as" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="--beside compares with others"):
+        run_bench(monkeypatch, "--profile", "--beside", "sb3@8/4")
+
+
 @pytest.mark.parametrize("option", OPTIONS)
 def test_each_option_makes_an_agent(option):
     """With the option in its policy or its arguments, able to learn."""

@@ -339,10 +339,11 @@ BEYOND_FUSED = [
 
 @pytest.mark.parametrize(("policy_kwargs", "reason"), BEYOND_FUSED, ids=lambda value: str(value))
 def test_what_fused_leaves_to_others(policy_kwargs, reason):
-    """It says which option it is, and "auto" takes the eager learner."""
+    """It says which option it is, and "auto" takes the compiled learner if it can, see test_batch_updates.py, or eager."""
     model = make_model(policy_kwargs=policy_kwargs, dtype=th.float32)
     assert reason in FusedLearner.reason_against(model.policy, UpdateSettings())
-    assert type(model._trainer.learner) is EagerLearner
+    is_compiled = FASTEST == "compiled" and reason in ("Categorical", "BatchNorm", "JointCritic")
+    assert type(model._trainer.learner) is (CompiledLearner if is_compiled else EagerLearner)
     with pytest.raises(ValueError, match=reason):
         make_model(policy_kwargs=policy_kwargs, learner="fused")
 

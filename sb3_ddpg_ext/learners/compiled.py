@@ -1,7 +1,6 @@
 """The same update in one call of a C library, for plain multilayer perceptrons on the CPU; see ``native/source/update.c``."""
 
 import weakref
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,13 @@ from torch.nn import functional as F
 
 from sb3_ddpg_ext import native
 from sb3_ddpg_ext.batch import Batch
-from sb3_ddpg_ext.learners.base import LEARNERS, UpdateSettings
+from sb3_ddpg_ext.learners.base import LEARNERS, PolicyTensors, UpdateSettings
 from sb3_ddpg_ext.learners.linked import LinkedLearner, sequentials
 from sb3_ddpg_ext.learners.tempo import Tempo
-from sb3_ddpg_ext.networks import plain_layers
-from sb3_ddpg_ext.policies import DDPGPolicy
+from sb3_ddpg_ext.networks import normed_layers, statistics_of
+from sb3_ddpg_ext.policies import Critic, DDPGPolicy
+from sb3_ddpg_ext.policies.critics import JointCritic
+from sb3_ddpg_ext.policies.heads import Categorical, Head
 
 MAX_PLANS = 12  # that are kept: for some sizes of batches, with some numbers of threads each
 WIDTHS = (64, 32, 16)  # of blocks: transitions that are worked on together
@@ -30,6 +31,12 @@ class CompiledLearner(LinkedLearner):
     """
 
     name = "compiled"
+    critics = (Critic, JointCritic)
+    layers_of = staticmethod(normed_layers)
+
+    @classmethod
+    def reason_against_head(cls, head: Head) -> str | None:
+        return None if type(head) is Categorical else super().reason_against_head(head)
 
     @classmethod
     def reason_against(cls, policy: DDPGPolicy, settings: UpdateSettings) -> str | None:
@@ -42,11 +49,16 @@ class CompiledLearner(LinkedLearner):
             return f"precision='bf16' needs parameters of float32, not of {type_name}, and a processor that is fast with it"
         if (reason := super().reason_against(policy, settings)) is not None:
             return reason
-        n_inputs = [plain_layers(net)[0].linear.weight.shape[1] for net in sequentials(policy)]
-        n_actions = int(np.prod(policy.action_space.shape))
-        if n_inputs[2:] != [n_inputs[0] + n_actions] * len(n_inputs[2:]) or n_inputs[1] != n_inputs[0]:
+        layers = [normed_layers(net) for net in sequentials(policy)]
+        n_obs, n_actions = layers[0][0].n_inputs, int(np.prod(policy.action_space.shape))
+        n_inputs = [next((layer.n_inputs for layer in own if layer.linear is not None), 0) for own in layers]
+        n_normed = {own[0].n_inputs for own in layers[2:] if own[0].linear is None}
+        if n_inputs[2:] != [n_obs + n_actions] * len(n_inputs[2:]) or n_inputs[1] != n_obs or not n_normed <= {n_obs}:
             return "the networks' first layers do not fit each other"
-        n_layers = max(len(plain_layers(net)) for net in sequentials(policy))
+        n_outputs = {len(own[-1].linear.weight) for own in layers[2:]}
+        if n_outputs != {policy.critic.head.n_outputs}:
+            return f"the critics have {n_outputs} outputs"
+        n_layers = max(map(len, layers))
         n_groups = max(len(net.optimizer.param_groups) for net in (policy.actor, policy.critic))
         sizes = ((n_layers, native.MAX_LAYERS, "layers"), (policy.critic.n_critics, native.MAX_CRITICS, "critics"),
                  (n_groups, native.MAX_GROUPS, "groups in an optimiser"))  # fmt: skip
@@ -57,7 +69,8 @@ class CompiledLearner(LinkedLearner):
         return self.eager is None
 
     def _is_linked(self) -> bool:
-        return super()._is_linked() and self.settings.precision == self.precision  # the settings may have changed
+        is_same = super()._is_linked() and self.settings.precision == self.precision  # the settings may have changed
+        return is_same and [of[name].data_ptr() for of, name in self.buffers] == self.pointers
 
     def _link(self) -> None:
         super()._link()
@@ -69,15 +82,29 @@ class CompiledLearner(LinkedLearner):
         self.tempo: dict[int, Tempo] = {}  # for each size of a batch
         self.step = native.Step()
         self.step_for: UpdateSettings | None = None  # the settings that are in it
-        options = policy.critic.options
+        options, head = policy.critic.options, policy.critic.head
+        norms = [layer.norm for net in sequentials(policy) for layer in normed_layers(net) if statistics_of(layer)]
+        self.buffers = [(norm._buffers, name) for norm in norms for name in norm._buffers]  # type: ignore[union-attr]
+        if type(head) is Categorical:
+            self.buffers.append((head._buffers, "atoms"))
+            self.step.atoms = head.atoms.data_ptr()
+            self.step.lowest_atom = head.v_min
+            self.step.atoms_per_return = (head.n_outputs - 1) / (head.v_max - head.v_min)
+        self.pointers = [of[name].data_ptr() for of, name in self.buffers]
+        of_targets = PolicyTensors(policy)
+        self.copies = (of_targets.target_buffers, of_targets.buffers) if norms else ([], [])
+        of_batch = [policy.actor.mu, *(policy.critic.q_networks if self.has_targets else [])]  # n of them in one pass
+        self.needs_two = any(statistics_of(layer) for net in of_batch for layer in normed_layers(net))
         low, high = options.target_q_range or (-np.inf, np.inf)
         self.target_q_range = low, high
-        self.step.loss = int(policy.critic.head.error is F.huber_loss)
+        self.step.loss = int(getattr(head, "error", None) is F.huber_loss)
         self.step.backup = int(options.backup == "mean")
         self.step.action_l2 = self.action_l2
 
     def _update(self, batch: Batch) -> dict[str, Any]:  # type: ignore[override]
         n, step, settings = len(batch.actions), self.step, self.settings
+        if n == 1 and self.needs_two:
+            raise ValueError("batch_size=1 must be at least 2 with BatchNorm, which needs the variance of a batch")
         tempo = self.tempo.get(n)
         if tempo is None:
             tempo = self.tempo[n] = Tempo(self._n_products() * n)
@@ -95,7 +122,7 @@ class CompiledLearner(LinkedLearner):
         step.reward_factor = factor
         step.lowest, step.highest = self.target_q_range[0] * factor, self.target_q_range[1] * factor
         step.n_threads = n_threads
-        step.updates_actor, step.updates_targets = self.updates_actor, self.updates_targets
+        step.updates_actor, step.updates_targets = self.updates_actor, self.has_targets and self.updates_targets
         observations = self._rows_of("observations", self._flat(batch.observations), n, plan.n_obs)
         next_observations = self._rows_of("next_observations", self._flat(batch.next_observations), n, plan.n_obs)
         actions = self._rows_of("actions", batch.actions, n, plan.n_actions)
@@ -114,6 +141,8 @@ class CompiledLearner(LinkedLearner):
         step.smoothing = None if smoothing is None else smoothing.data_ptr()
         step.errors = None if self.errors is None else self.errors.data_ptr()
         self.library.plan_update(plan.address, step)
+        if step.updates_targets and self.copies[0]:
+            th._foreach_copy_(*self.copies)
         if self.n_threads is None:
             tempo.end()
         losses = {"critic_loss": step.critic_loss}
@@ -123,7 +152,8 @@ class CompiledLearner(LinkedLearner):
 
     def _n_products(self) -> float:
         """Multiply-adds for each transition of an update: about three passes forward, and two backward."""
-        return 5 * sum(layer.linear.weight.numel() for net in sequentials(self.policy)[::2] for layer in plain_layers(net))
+        nets = (self.policy.actor.mu, *self.policy.critic.q_networks)
+        return 5 * sum(layer.linear.weight.numel() for net in nets for layer in normed_layers(net) if layer.linear is not None)
 
     def _set(self, settings: UpdateSettings) -> None:
         self.step.tau = settings.tau
@@ -147,18 +177,20 @@ class _Plan:
     def __init__(self, learner: CompiledLearner, n: int, n_threads: int):
         policy, given = learner.policy, native.Plan()
         critic_groups, actor_groups = (_groups_of(net.optimizer) for net in (policy.critic, policy.actor))
-        native.describe(given.actor, plain_layers(policy.actor.mu))
-        native.describe(given.actor_target, plain_layers(policy.actor_target.mu))
+        native.describe(given.actor, normed_layers(policy.actor.mu))
+        native.describe(given.actor_target, normed_layers(policy.actor_target.mu))
         _fill_groups(given.actor_groups, policy.actor.mu, actor_groups)
         for i, (net, target) in enumerate(zip(policy.critic.q_networks, policy.critic_target.q_networks, strict=True)):
-            native.describe(given.critics[i], plain_layers(net))
-            native.describe(given.critics_target[i], plain_layers(target))
+            native.describe(given.critics[i], normed_layers(net))
+            if learner.has_targets:
+                native.describe(given.critics_target[i], normed_layers(target))
             _fill_groups(given.critic_groups[i], net, critic_groups)
         for side, adam in ((given.of_critics, learner.critic_adam), (given.of_actor, learner.actor_adam)):
             for name in ("values", "gradients", "averages", "squares", "steps"):
                 setattr(side.adam, name, getattr(adam, name).data_ptr())
             side.adam.n_steps = len(adam.steps)
-        given.n_critics, given.n = policy.critic.n_critics, n
+        given.n_critics, given.n, given.is_joint = policy.critic.n_critics, n, not learner.has_targets
+        given.targets_of_batch = learner.has_targets and policy.options.target_statistics == "batch"
         given.width = next((width for width in WIDTHS if width * n_threads <= n), WIDTHS[-1])
         given.n_obs, given.n_actions = given.actor.layers[0].n_in, int(np.prod(policy.action_space.shape))
         self.n_obs, self.n_actions = given.n_obs, given.n_actions
@@ -172,14 +204,23 @@ class _Plan:
             for net, side in ((policy.critic, here.of_critics), (policy.actor, here.of_actor))
             for i, of_torch in enumerate(net.optimizer.param_groups)
         ]
+        networks = (here.actor, here.actor_target, *here.critics[: given.n_critics], *here.critics_target[: given.n_critics])
+        self.norms = [
+            (layer.norm, own.layers[i])
+            for net, own in zip(sequentials(policy), networks, strict=True)
+            for i, layer in enumerate(normed_layers(net))
+            if statistics_of(layer)
+        ]
 
     def follow(self) -> None:
-        """Take over learning rates and the like, which may have changed."""
+        """Take over learning rates, momenta and the like, which may have changed."""
         for of_torch, own in self.groups:
             own.lr = of_torch["lr"]
             own.beta1, own.beta2 = of_torch["betas"]
             own.epsilon, own.weight_decay = of_torch["eps"], of_torch["weight_decay"]
             own.is_decoupled = of_torch["decoupled_weight_decay"]
+        for norm, of_norm in self.norms:
+            of_norm.momentum = native.momentum_of(norm)
 
 
 def _library(type_name: str, settings: UpdateSettings) -> Any:
@@ -195,7 +236,7 @@ def _groups_of(optimizer: th.optim.Optimizer) -> dict[int, int]:
 
 
 def _fill_groups(groups: Any, net: nn.Module, of: dict[int, int]) -> None:
-    for own, (linear, norm, _) in zip(groups, plain_layers(net), strict=False):
-        parameters: Iterable[Any] = (linear.weight, linear.bias, *(() if norm is None else (norm.weight, norm.bias)))
-        for i, parameter in enumerate(parameters):
-            own[i] = of[id(parameter)]
+    for own, layer in zip(groups, normed_layers(net), strict=False):
+        for i, parameter in enumerate(layer.parameters()):
+            if parameter is not None:
+                own[i] = of[id(parameter)]

@@ -2,6 +2,7 @@
 
 import warnings
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import fields
 from itertools import chain
 from operator import attrgetter
@@ -15,7 +16,7 @@ from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.learners.base import Learner, UpdateSettings
 from sb3_ddpg_ext.learners.eager import EagerLearner
 from sb3_ddpg_ext.learners.flat import Flat, FlatAdam
-from sb3_ddpg_ext.networks import NotPlain, Snapshot, normalise, plain_layers, replaced_methods, without_normaliser
+from sb3_ddpg_ext.networks import Layer, NotPlain, Snapshot, normalise, plain_layers, replaced_methods, without_normaliser
 from sb3_ddpg_ext.observations import parts_of
 from sb3_ddpg_ext.policies import Actor, Critic, DDPGPolicy
 from sb3_ddpg_ext.policies.acting import is_preprocessed, joins
@@ -43,8 +44,10 @@ class LinkedLearner(Learner):
     tensors.
     """
 
-    needs_modes = False
+    needs_modes = False  # BatchNorm is in training here, or in evaluation, as an update has it, whatever its mode is
     name: ClassVar[str]  # for warnings
+    critics: ClassVar[tuple[type[Critic], ...]] = (Critic,)  # whose gradients are written out
+    layers_of: ClassVar[Callable[[nn.Module], list[Layer]]] = staticmethod(plain_layers)  # of a network
 
     def __init__(self, policy: DDPGPolicy, settings: UpdateSettings | None = None):
         super().__init__(policy, settings)
@@ -57,10 +60,11 @@ class LinkedLearner(Learner):
             return f"the model is on {policy.device}, not on the CPU"
         if is_preprocessed(policy.observation_space, policy.normalize_images):
             return f"observations are preprocessed: {policy.observation_space}"
-        own = ((policy.actor, Actor), (policy.critic, Critic), (policy.actor_target, Actor), (policy.critic_target, Critic))
-        for net, expected in own:
-            if type(net) is not expected:
-                return f"{type(net).__name__} is not the {expected.__name__} whose gradients are written out"
+        nets = list(dict.fromkeys((policy.actor, policy.critic, policy.actor_target, policy.critic_target)))
+        for net in nets:
+            expected = cls.critics if net in (policy.critic, policy.critic_target) else (Actor,)
+            if type(net) not in expected:
+                return f"{type(net).__name__} is not the {expected[0].__name__} whose gradients are written out"
             extractor, _ = without_normaliser(net.features_extractor)
             if not joins(extractor):
                 return f"{type(extractor).__name__} extracts features"
@@ -68,12 +72,12 @@ class LinkedLearner(Learner):
                 return f"parameters of {type(net).__name__} are frozen"
             if any(p.is_shared() for p in net.parameters()):
                 return f"parameters of {type(net).__name__} are shared with other processes"
-        nets = [net for net, _ in own]
-        reason = _of_methods(policy, nets) or _of_head(policy.critic.head) or _of_options(policy) or _of_sharing(nets)
+        reason = _of_methods(policy, nets) or cls.reason_against_head(policy.critic.head)
+        reason = reason or _of_options(policy) or _of_sharing(nets) or _of_targets(policy)
         if reason is not None:
             return reason
         try:
-            layers = [plain_layers(net) for net in sequentials(policy)]
+            layers = [cls.layers_of(net) for net in sequentials(policy)]
         except NotPlain as error:
             return str(error)
         if type(layers[0][-1].activation) is not nn.Tanh:
@@ -83,6 +87,15 @@ class LinkedLearner(Learner):
         reasons = [FlatAdam.reason_against(net.optimizer, list(net.parameters())) for net in (policy.actor, policy.critic)]
         return reasons[0] or reasons[1]
 
+    @classmethod
+    def reason_against_head(cls, head: Head) -> str | None:
+        """Say why this learner cannot train a critic with these outputs; None if it can."""
+        if type(head) is not Scalar:
+            return f"the critic's outputs are those of {type(head).__name__}"
+        if head.popart is not None:
+            return "the critic's outputs are those of PopArt"
+        return None if head.error in LOSSES else f"the critic's loss is {head.error}, which has no derivative there"
+
     def _link(self) -> None:
         """Move parameters, targets and Adam's moments into flat memory."""
         policy = self.policy
@@ -90,12 +103,14 @@ class LinkedLearner(Learner):
             [p for group in net.optimizer.param_groups for p in group["params"]] for net in (policy.critic, policy.actor)
         )
         self.online = Flat(critic_parameters + actor_parameters, with_gradients=True)
-        of_targets = chain(policy.critic_target.parameters(), policy.actor_target.parameters())
-        target_of = dict(zip(chain(policy.critic.parameters(), policy.actor.parameters()), of_targets, strict=True))
-        self.target = Flat([target_of[p] for p in self.online.parameters], with_gradients=False)
+        self.has_targets = policy.critic_target is not policy.critic
+        if self.has_targets:
+            of_targets = chain(policy.critic_target.parameters(), policy.actor_target.parameters())
+            target_of = dict(zip(chain(policy.critic.parameters(), policy.actor.parameters()), of_targets, strict=True))
+            self.target = Flat([target_of[p] for p in self.online.parameters], with_gradients=False)
         self.critic_adam = FlatAdam(policy.critic.optimizer, self.online, critic_parameters)
         self.actor_adam = FlatAdam(policy.actor.optimizer, self.online, actor_parameters)
-        self.memory = (self.online, self.target, self.critic_adam, self.actor_adam)
+        self.memory = (self.online, *([self.target] if self.has_targets else []), self.critic_adam, self.actor_adam)
         self.snapshot = Snapshot(policy.actor, policy.critic, policy.actor_target, policy.critic_target)
         self.attributes = list(map(vars, self.snapshot.modules))
         self.n_attributes = list(map(len, self.attributes))
@@ -161,15 +176,6 @@ def sequentials(policy: DDPGPolicy) -> list[nn.Module]:
     return [policy.actor.mu, policy.actor_target.mu, *policy.critic.q_networks, *policy.critic_target.q_networks]
 
 
-def _of_head(head: Head) -> str | None:
-    """The reason why this learner cannot train a critic with these outputs; None if it can."""
-    if type(head) is not Scalar:
-        return f"the critic's outputs are those of {type(head).__name__}"
-    if head.popart is not None:
-        return "the critic's outputs are those of PopArt"
-    return None if head.error in LOSSES else f"the critic's loss is {head.error}, which has no derivative there"
-
-
 def _of_options(policy: DDPGPolicy) -> str | None:
     """The first option, if any, that would be left out: also one that a subclass has, by itself or with another default."""
     options = policy.options
@@ -202,6 +208,12 @@ def _of_sharing(nets: list[Any]) -> str | None:
                 return f"{name} of {type(net).__name__} is a parameter of two layers"
             seen.add(id(parameter))
     return None
+
+
+def _of_targets(policy: DDPGPolicy) -> str | None:
+    """What is wrong with the targets: copies, or with a JointCritic none."""
+    are_copies = {policy.actor_target is not policy.actor, policy.critic_target is not policy.critic}
+    return None if are_copies == {type(policy.critic) is Critic} else "the targets are not those of its critic"
 
 
 _NEEDS_GRADIENT = attrgetter("requires_grad")

@@ -1,7 +1,17 @@
 """The library of the compiled learner, if it was built: plain C behind ctypes, see ``source/``."""
 
 from sb3_ddpg_ext.native.loading import LEVELS, levels_here, library
-from sb3_ddpg_ext.native.structures import MAX_CRITICS, MAX_GROUPS, MAX_LAYERS, TYPE_NAMES, Network, Plan, Step, describe
+from sb3_ddpg_ext.native.structures import (
+    MAX_CRITICS,
+    MAX_GROUPS,
+    MAX_LAYERS,
+    TYPE_NAMES,
+    Network,
+    Plan,
+    Step,
+    describe,
+    momentum_of,
+)
 
 __all__ = [
     "LEVELS",
@@ -15,4 +25,5 @@ __all__ = [
     "describe",
     "levels_here",
     "library",
+    "momentum_of",
 ]

@@ -25,8 +25,10 @@ from sb3_ddpg_ext.networks.plain import (
     NotPlain,
     Snapshot,
     hooks_of,
+    normed_layers,
     plain_layers,
     replaced_methods,
+    statistics_of,
 )
 from sb3_ddpg_ext.networks.running import (
     Normalised,
@@ -63,9 +65,11 @@ __all__ = [
     "is_norm",
     "linear_layers",
     "normalise",
+    "normed_layers",
     "output_layer",
     "plain_layers",
     "replaced_methods",
+    "statistics_of",
     "uses_batch_statistics",
     "without_normaliser",
 ]

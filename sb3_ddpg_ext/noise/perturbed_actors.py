@@ -9,7 +9,7 @@ from torch import nn
 from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
-from sb3_ddpg_ext.networks import is_norm, plain_layers
+from sb3_ddpg_ext.networks import Layer, is_norm, normed_layers, statistics_of
 from sb3_ddpg_ext.observations import each
 
 if TYPE_CHECKING:
@@ -107,21 +107,30 @@ class PerturbedActors:
     def _plain_layers(self) -> list[tuple]:
         views = {id(parameter): self.views[name] for name, parameter in self.actor.named_parameters()}
         layers = []
-        for linear, norm, activation in plain_layers(self.actor.mu):
-            affine = None if norm is None else (views[id(norm.weight)][:, None], views[id(norm.bias)][:, None], norm.eps)
-            layers.append((views[id(linear.weight)].mT, views[id(linear.bias)][:, None], affine, activation))
+        for layer in normed_layers(self.actor.mu):
+            weight, *vectors = [None if p is None else views[id(p)] for p in layer.parameters()]
+            bias, *affine = [None if vector is None else vector[:, None] for vector in vectors]
+            layers.append((None if weight is None else weight.mT, bias, layer, affine))
         return layers
 
     def _plain(self, plain: "PlainActor", observations: Any) -> np.ndarray:
         x = plain.features(observations, self.copies).view(self.n, 1, -1)
-        for weight, bias, affine, activation in self._layers:
-            x = th.baddbmm(bias, x, weight)  # (n, 1, outputs)
-            if affine is not None:
-                scale, shift, eps = affine
-                x = F.layer_norm(x, x.shape[-1:], eps=eps) * scale + shift
-            if activation is not None:
-                x = activation(x)
+        for weight, bias, layer, (scale, shift) in self._layers:
+            if weight is not None:
+                x = th.baddbmm(bias, x, weight)  # (n, 1, outputs)
+            if layer.norm is not None:
+                x = _standardised(layer, x) * scale + shift
+            if layer.activation is not None:
+                x = layer.activation(x)
         return x[:, 0].cpu().numpy()
+
+
+def _standardised(layer: Layer, x: th.Tensor) -> th.Tensor:
+    """By LayerNorm or, as in evaluation, by BatchNorm's running statistics."""
+    if not (statistics := statistics_of(layer)):
+        return F.layer_norm(x, x.shape[-1:], eps=layer.norm.eps)  # type: ignore[union-attr]
+    mean, variance, _ = statistics
+    return (x - mean) / (variance + layer.norm.eps).sqrt()  # type: ignore[union-attr]
 
 
 def _names(actor: nn.Module) -> tuple[list[str], list[str]]:

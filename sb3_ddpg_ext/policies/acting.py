@@ -1,6 +1,7 @@
 """Acting with a plain actor in few calls, where the general way spends most of its time around them."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtr
 from torch import nn
 from torch.nn import functional as F
 
-from sb3_ddpg_ext.networks import NotPlain, Snapshot, normalise, plain_layers, without_normaliser
+from sb3_ddpg_ext.networks import NotPlain, Snapshot, normalise, normed_layers, statistics_of, without_normaliser
 from sb3_ddpg_ext.observations import has_keys, parts_of
 from sb3_ddpg_ext.policies.actor import Actor
 from sb3_ddpg_ext.policies.compiled_actor import AT_MOST, CompiledActor
@@ -39,6 +40,11 @@ def _tensor(array: np.ndarray, like: th.Tensor) -> th.Tensor:
     return x if x.dtype is like.dtype and like.is_cpu else x.to(like.device, like.dtype)
 
 
+def by_running_statistics(norm: nn.BatchNorm1d, x: th.Tensor) -> th.Tensor:
+    """BatchNorm of x (batch, features) as in evaluation, whatever its mode is."""
+    return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
+
+
 def _flat(x: th.Tensor) -> th.Tensor:
     return x.flatten(1) if x.ndim > 1 else x[:, None]
 
@@ -49,7 +55,7 @@ class PlainActor:
 
     It reads the parameters where the modules hold them, at each call.
 
-    :param actor: a plain multilayer perceptron
+    :param actor: a plain multilayer perceptron; BatchNorm is by running statistics
     :param is_exact: whether the actions have SB3's bits; else a few of them may be computed by the compiled library
     :raises NotPlain: if calling it involves more than its layers
     """
@@ -67,9 +73,14 @@ class PlainActor:
         self.has_keys = has_keys(space)
         self.obs_shape: Any = shapes if self.has_keys else shapes[""]
         self.actor, self.is_exact = actor, is_exact
-        layers = plain_layers(actor.mu)
+        layers = normed_layers(actor.mu)
+        self.has_batch_norm = any(map(statistics_of, layers))  # which takes no vectors
         self.steps = [
-            (layer.linear._parameters, layer.norm, layer.activation and IN_PLACE.get(type(layer.activation), layer.activation))
+            (
+                None if layer.linear is None else layer.linear._parameters,
+                partial(by_running_statistics, layer.norm) if statistics_of(layer) else layer.norm,
+                layer.activation and IN_PLACE.get(type(layer.activation), layer.activation),
+            )
             for layer in layers
         ]
         self.layers, self.is_direct = layers, not is_exact and self.normaliser is None and len(space.shape or ()) == 1
@@ -132,14 +143,15 @@ class PlainActor:
                 return self.compiled(observations)
         with th.inference_mode():
             bias: Any
-            weight: Any = self.steps[0][0]["weight"]
+            weight: Any = self.steps[-1][0]["weight"]
             x = self.features(observations, weight)
-            alone = len(x) == 1  # a vector then: the same numbers from fewer calls
+            alone = len(x) == 1 and not self.has_batch_norm  # a vector then: the same numbers from fewer calls
             if alone:
                 x = x[0]
             for parameters, norm, activation in self.steps:
-                weight, bias = parameters["weight"], parameters["bias"]  # never None: see plain_layers
-                x = th.addmv(bias, weight, x) if alone else F.linear(x, weight, bias)
+                if parameters is not None:
+                    weight, bias = parameters["weight"], parameters["bias"]  # never None: see plain_layers
+                    x = th.addmv(bias, weight, x) if alone else F.linear(x, weight, bias)
                 if norm is not None:
                     x = norm(x)
                 if activation is not None:

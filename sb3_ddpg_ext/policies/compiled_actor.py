@@ -8,7 +8,7 @@ import torch as th
 from torch import nn
 
 from sb3_ddpg_ext import native
-from sb3_ddpg_ext.networks import Layer, NotPlain, plain_layers
+from sb3_ddpg_ext.networks import Layer, NotPlain, normed_layers, statistics_of
 
 AT_MOST = 8  # observations at once: from there on products of matrices are faster
 ROOM = 16  # numbers behind the end of an array, which may be read or written
@@ -18,21 +18,22 @@ class CompiledActor:
     """
     mu(s) of a plain multilayer perceptron, to rounding. It reads the parameters where they lie.
 
-    :param layers: of the actor, see :func:`sb3_ddpg_ext.networks.plain_layers`
+    :param layers: of the actor, see :func:`sb3_ddpg_ext.networks.normed_layers`
     """
 
     def __init__(self, layers: list[Layer]):
         self.layers, self.parameters = layers, _parameters_of(layers)
-        self.pointers = list(map(th.Tensor.data_ptr, self.parameters))
+        self.norms = [layer for layer in layers if statistics_of(layer)]
+        self.pointers = self._present_pointers()
         dtype = str(self.parameters[0].dtype)
         self.library: Any = native.library(native.TYPE_NAMES[dtype])
         self.network = native.Network()
         native.describe(self.network, layers)
         as_numpy = np.dtype(dtype.removeprefix("torch."))
-        weights = [layer.linear.weight for layer in layers]
-        self.half = max(map(len, weights)) + ROOM
-        self.inputs = np.zeros((AT_MOST, weights[0].shape[1]), as_numpy)
-        self.actions = np.zeros((AT_MOST, len(weights[-1])), as_numpy)
+        n_actions = len(layers[-1].linear.weight)
+        self.half = max(n_actions, *(layer.n_inputs for layer in layers)) + ROOM
+        self.inputs = np.zeros((AT_MOST, layers[0].n_inputs), as_numpy)
+        self.actions = np.zeros((AT_MOST, n_actions), as_numpy)
         self.memory = np.zeros(2 * self.half, as_numpy)
         of_arrays = (array.ctypes.data for array in (self.inputs, self.memory, self.actions))
         self.at_inputs, self.at_memory, self.at_actions = of_arrays
@@ -45,7 +46,7 @@ class CompiledActor:
     def make(cls, layers: list[Layer]) -> "CompiledActor | None":
         """:return: one, or None where the library cannot do it"""
         try:
-            plain_layers(nn.Sequential(*(module for layer in layers for module in layer if module is not None)))
+            normed_layers(nn.Sequential(*(module for layer in layers for module in layer if module is not None)))
         except NotPlain:  # any more
             return None
         parameters = _parameters_of(layers)
@@ -53,13 +54,18 @@ class CompiledActor:
         is_possible = type_name is not None and len(layers) <= native.MAX_LAYERS
         if not is_possible or native.library(type_name) is None:
             return None
+        parameters += [buffer for layer in layers for buffer in statistics_of(layer)[:2]]
         alike = all(p.is_cpu and p.is_contiguous() and p.dtype is parameters[0].dtype for p in parameters)
         return cls(layers) if alike else None
 
     def is_current(self) -> bool:
         """Whether the parameters still lie where they did, in the same way. That modules hold others, their owner sees."""
-        present = list(map(th.Tensor.data_ptr, self.parameters))
-        return present == self.pointers and all(map(th.Tensor.is_contiguous, self.parameters))
+        return self._present_pointers() == self.pointers and all(map(th.Tensor.is_contiguous, self.parameters))
+
+    def _present_pointers(self) -> list[int]:
+        """Running statistics may also be other tensors than before, which modules hold as buffers."""
+        statistics = [buffer for layer in self.norms for buffer in statistics_of(layer)[:2]]
+        return list(map(th.Tensor.data_ptr, [*self.parameters, *statistics]))
 
     def __call__(self, observations: np.ndarray) -> np.ndarray:
         """From observations (n, features) to actions (n, action_dim) on the [-1, 1] scale; at most ``AT_MOST`` of them."""
@@ -71,4 +77,4 @@ class CompiledActor:
 
 
 def _parameters_of(layers: list[Layer]) -> list[th.Tensor]:
-    return [p for linear, norm, _ in layers for module in (linear, norm) if module is not None for p in module.parameters()]
+    return [p for layer in layers for p in layer.parameters() if p is not None]

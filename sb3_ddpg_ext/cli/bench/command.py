@@ -14,7 +14,7 @@ from sb3_ddpg_ext.cli.bench import report
 from sb3_ddpg_ext.cli.bench.buffers import OURS
 from sb3_ddpg_ext.cli.bench.buffers import libraries as libraries_of_buffers
 from sb3_ddpg_ext.cli.bench.options import OPTIONS
-from sb3_ddpg_ext.cli.bench.task import LIBRARIES, MEASURES, Cell, Task
+from sb3_ddpg_ext.cli.bench.task import LIBRARIES, MEASURES, Beside, Cell, Task
 
 DEFAULT_CELLS = ("400x300/256", "256x256/256", "400x300/64", "64x64/64")
 
@@ -40,6 +40,10 @@ def add_parser(commands: Any) -> None:
         "--options", nargs="*", choices=OPTIONS, metavar="OPTION", help="instead: ours with each of these options, or with all"
     )
     add("--buffers", nargs="*", choices=OURS, metavar="BUFFER", help="instead: ours and SB3's with each of these, or with all")
+    add(
+        "--beside", nargs="+", type=Beside.parse, default=[], metavar="LIBRARY@NET/BATCH",
+        help="in turn with them, others in a cell of their own, such as sb3@400x300/256",
+    )  # fmt: skip
     add("--measure", nargs="+", choices=MEASURES, default=["learn", "update"], help="what to measure")
     add("--env", default="HalfCheetah-v5", help="environment id; observations and actions must be one-dimensional boxes")
     add("--n-envs", type=positive, default=1, help="environments that step together, with one update for each step of each")
@@ -118,6 +122,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise SystemExit("--threads default must come alone: what a library takes by itself is no count to be compared")
     if sum((args.options is not None, args.buffers is not None, args.profile)) > 1:
         raise SystemExit("--options compares our own updates, --buffers replay, --profile is about one update: one of them")
+    if args.profile and args.beside:
+        raise SystemExit("--beside compares with others; --profile is about one of our updates")
     if args.profile and args.device != "cpu":
         raise SystemExit(f"--profile measures the CPU; it must not come with --device {args.device}")
 
@@ -148,7 +154,7 @@ def plan(args: argparse.Namespace, libraries: list[str]) -> list[Task]:
     warmup = -(-max(args.warmup, 100 + 10 * args.n_envs) // args.n_envs) * args.n_envs
     return [
         Task(
-            library=library, threads=n_threads, repeat=repeat, cell=str(cell), env=args.env, n_envs=args.n_envs,
+            library=library, threads=n_threads, repeat=repeat, cell=str(own), env=args.env, n_envs=args.n_envs,
             device=args.device, learner=args.learner, precision=args.precision, measures=args.measure, steps=steps,
             gradient_steps=args.gradient_steps, warmup=warmup, fill=args.fill, min_seconds=args.min_seconds,
             profile=args.profile,
@@ -156,7 +162,7 @@ def plan(args: argparse.Namespace, libraries: list[str]) -> list[Task]:
         for cell in cells_of(args)
         for repeat in range(1 if args.profile else args.repeats)
         for n_threads in args.threads or sorted({1, report.usable_cores()})
-        for library in libraries
+        for library, own in (*((library, cell) for library in libraries), *args.beside)
     ]  # fmt: skip
 
 

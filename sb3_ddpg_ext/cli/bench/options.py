@@ -3,9 +3,17 @@
 from typing import Any
 
 LAYER, BATCH = dict(actor_norm="layer", critic_norm="layer"), dict(actor_norm="batch", critic_norm="batch")
+SLOW = dict(kind="batch", momentum=0.01)
+# As "cq categorical smooth min of 2" of results/studies/modern_forms.yml.
+CROSSQ: dict[str, Any] = dict(
+    actor_norm=SLOW, critic_norm=SLOW, input_norm=SLOW, target_networks=False, n_critics=2, scale_returns=True,
+    critic=dict(kind="categorical", n_atoms=101, v_min=-5.0, v_max=5.0), optimizer_kwargs=dict(betas=(0.5, 0.999)),
+)  # fmt: skip
+OF_CROSSQ: dict[str, Any] = dict(policy_delay=3, target_policy_noise=0.2)
 # name -> policy_kwargs, and arguments of DDPG
 OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "eager": ({}, dict(learner="eager")),  # what those without written-out gradients are to be compared with
+    "fused": ({}, dict(learner="fused")),
     **{name: (dict(activation_fn=name), {}) for name in ("tanh", "elu", "silu", "mish")},
     "layer-critic": (dict(critic_norm="layer"), {}),
     "layer": (LAYER, {}),
@@ -27,6 +35,8 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "huber": (dict(critic_loss="huber"), {}),
     "target-range": (dict(target_q_range=(-100, 100)), {}),
     "crossq": (BATCH | dict(target_networks=False), {}),
+    "crossq-categorical": (CROSSQ, OF_CROSSQ),
+    "crossq-categorical-eager": (CROSSQ, OF_CROSSQ | dict(learner="eager")),
     "weight-decay": (dict(critic_weight_decay=1e-2), {}),
     "inverting-gradients": (dict(inverting_gradients=True), {}),
     "output-norm": (dict(output_norm=1.0), {}),

@@ -52,6 +52,25 @@ class Cell(NamedTuple):
         return f"{'x'.join(map(str, self.net))}/{self.batch_size}"
 
 
+class Beside(NamedTuple):
+    """A library, or ours with an option, in a cell of its own."""
+
+    library: str
+    cell: Cell
+
+    @classmethod
+    def parse(cls, text: str) -> "Beside":
+        library, _, cell = text.partition("@")
+        if library.partition("+")[0] not in LIBRARIES or not cell:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} must be one of {', '.join(LIBRARIES)}, @, hidden layers and batch size, such as sb3@400x300/256"
+            )
+        return cls(library, Cell.parse(cell))
+
+    def __str__(self) -> str:
+        return f"{self.library}@{self.cell}"
+
+
 @dataclass(frozen=True)
 class Task:
     """

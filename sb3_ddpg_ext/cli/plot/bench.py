@@ -98,8 +98,8 @@ RUN: dict[str, Any] = dict(color="white", markeredgecolor="black", markeredgewid
 
 def draw_costs(plt: Any, rows: list[Row], runs: list[dict[str, Any]]) -> Any:
     """Dots of the time or steps with each option, as multiples of plain DDPG's; one panel for each measure and cell."""
-    panels = list(dict.fromkeys((row.measure, row.cell) for row in rows))
-    names = list(dict.fromkeys(row.library for row in rows if row.library != "ours"))[::-1]
+    panels = list(dict.fromkeys((row.measure, row.cell) for row in rows if row.library == "ours"))
+    names = list(dict.fromkeys(row.library for row in rows if row.speedup is not None))[::-1]
     size = (figures.WIDTH, 1.6 + 0.22 * len(names))
     figure, axes = plt.subplots(1, len(panels), figsize=size, layout="constrained", squeeze=False, sharex=True, sharey=True)
     for ax, (measure, cell) in zip(axes[0], panels, strict=True):

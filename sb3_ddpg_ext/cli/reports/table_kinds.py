@@ -173,6 +173,21 @@ def buffers(request: Request) -> str:
     return markdown(header, lines)
 
 
+def costs(request: Request) -> str:
+    """options and libraries beside plain DDPG of ours, FILE of bench --options --json; measure=update"""
+    measure = measure_of(request, "update")
+    rows = [row for row in summarise(plot_bench.read(request.file())["runs"]) if row.measure == measure]
+    plain = next((row.median for row in rows if row.library == "ours"), None)
+    if plain is None:
+        raise SystemExit(f"{request.name}: the file must have runs of ours without an option")
+    lines = [
+        [TITLES.get(row.library, f"`{row.library.removeprefix('ours+')}`"), row.cell.replace("x", "-").replace("/", " / "),
+         number(row.median), f"{number(row.low)} to {number(row.high)}", f"{row.median / plain:.2f}"]
+        for row in rows
+    ]  # fmt: skip
+    return markdown(["what", "network / batch", f"median, {MEASURES[measure].unit}", "each run", "against ours"], lines)
+
+
 def median_of(row: Row | None) -> str:
     return "" if row is None else number(row.median)
 
@@ -208,6 +223,6 @@ def exported(request: Request) -> str:
 
 
 KINDS: dict[str, Callable[[Request], str]] = {
-    "returns": returns, "summary": summary, "curves": curves, "bench": bench, "buffers": buffers, "study": study,
-    "export": exported,
+    "returns": returns, "summary": summary, "curves": curves, "bench": bench, "buffers": buffers, "costs": costs,
+    "study": study, "export": exported,
 }  # fmt: skip

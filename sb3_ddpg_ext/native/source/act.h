@@ -23,6 +23,11 @@ static void units(const Layer *layer, const real *x, real *y) {
 
 static void normalise_units(const Layer *layer, real *y) {
     real mean = 0, variance = 0;
+    for (long i = 0; layer->running_mean && i < layer->n_normed; i++) {
+        const real rstd = 1 / sqrt(layer->running_variance[i] + layer->epsilon);
+        y[i] = (y[i] - layer->running_mean[i]) * rstd * layer->norm_weight[i] + layer->norm_bias[i];
+    }
+    if (layer->running_mean) return;
     for (long i = 0; i < layer->n_out; i++) mean += y[i];
     mean /= layer->n_out;
     for (long i = 0; i < layer->n_out; i++) variance += (y[i] - mean) * (y[i] - mean);
@@ -37,7 +42,10 @@ static void act_on_rows(const Network *network, const real *observations, long n
         for (int l = 0; l < network->n_layers; l++) {
             const Layer *layer = &network->layers[l];
             real *y = memory + l % 2 * half;
-            units(layer, x, y);
+            if (layer->weight)
+                units(layer, x, y);
+            else
+                memcpy(y, x, layer->n_out * sizeof(real));
             if (layer->norm_weight) normalise_units(layer, y);
             for (long j = 0; layer->activation != NONE && j < layer->n_out; j += V)
                 store(y + j, activated(layer->activation, load(y + j), layer->alpha));

@@ -1,9 +1,13 @@
-/* A gradient step of DDPG: Algorithm 1 of Lillicrap et al. (2016), arXiv 1509.02971, and the additions of TD3. */
+/*
+ * A gradient step of DDPG: Algorithm 1 of Lillicrap et al. (2016), arXiv 1509.02971, and the additions of TD3, of a categorical
+ * critic, and of CrossQ.
+ */
 #include <stdlib.h>
 
 #include "act.h"
 #include "adam.h"
-#include "network.h"
+#include "batch_norm.h"
+#include "categorical.h"
 #include "pool.h"
 
 enum { MAX_CRITICS = 16, UNITS = 48, LARGE = 64, HUBER = 1, MEAN = 1 };
@@ -13,8 +17,9 @@ typedef struct {
     const real *observations, *actions, *next_observations, *rewards, *dones, *discounts;
     const real *weights;   /* (n) of each transition's loss; NULL for 1 */
     const real *smoothing; /* (n, action_dim), noise on the next actions; NULL for none */
+    const real *atoms;     /* of categorical critics, as many as they have outputs; NULL for scalar ones */
     long observations_row, actions_row, next_observations_row, rewards_row, dones_row, discounts_row;
-    double tau, largest_norm, lowest, highest, reward_factor, action_l2;
+    double tau, largest_norm, lowest, highest, reward_factor, action_l2, lowest_atom, atoms_per_return;
     int loss, backup, updates_actor, updates_targets, n_threads;
     real *errors; /* (n), the largest of the critics' on each transition; NULL if they are not wanted */
     double critic_loss, actor_loss;
@@ -22,12 +27,22 @@ typedef struct {
 
 /* Units [first, last) of a layer, for which one thread makes the gradients and takes the step. */
 typedef struct {
-    Layer *layer, *target;
+    Layer *layer;
+    Network *network;
+    Layer *target;
     const real *const *x; /* the layer's input, which is there when the plan has its memory */
     long x_row, first, last;
     const int *groups; /* of weight, bias and those of the norm: which group of the optimiser they are in */
     double squares;    /* sum of its squared gradients */
 } Piece;
+
+/* Where all blocks are on their way through a network. */
+typedef struct {
+    Network *network;
+    const real *x; /* (blocks, n_obs + n_actions, width) */
+    long n_parts;
+    int at; /* the layer in which they wait, see advance() and retreat() */
+} Pass;
 
 /* An optimiser, and the pieces of its networks. */
 typedef struct {
@@ -41,33 +56,51 @@ typedef struct {
     Side of_actor, of_critics;
     int actor_groups[MAX_LAYERS][4], critic_groups[MAX_CRITICS][MAX_LAYERS][4];
     int n_critics;
+    int is_joint;         /* present and next observations pass the critics in one batch, in place of targets: CrossQ */
+    int targets_of_batch; /* whether BatchNorm in the targets normalises by the batch */
     long n, n_obs, n_actions;
     long width; /* transitions in a block, a multiple of V; no number depends on it */
 
     long n_blocks, x_row;
-    real *x;                      /* (n, x_row): observations and actions, a row for each transition */
-    real *columns, *next_columns; /* (blocks, n_obs + n_actions, width): the same, and what follows */
+    real *x;                      /* (n, x_row): observations and actions, a row for each transition; in a joint pass next ones, too */
+    real *columns, *next_columns; /* (blocks, n_obs + n_actions, width): the same, and, behind it, what follows */
     real *losses;                 /* (n_critics, n) */
+    real *targets;                /* (blocks, n_atoms, width): distributions; none for scalar critics */
     real *memory;
     Step *step;
     Side *side; /* whose pieces are worked on */
+    Pass pass;
 } Plan;
 
 /* --- memory --- */
 
 static size_t in_vectors(size_t n) { return (n + V - 1) / V * V; }
 
+static int has_batch_norm(const Network *network) {
+    for (int l = 0; l < network->n_layers; l++)
+        if (network->layers[l].running_mean) return 1;
+    return 0;
+}
+
+/* Parts of a batch in the critics: present and next transitions in a joint pass. */
+static long critic_parts(const Plan *plan) { return plan->is_joint ? 2 : 1; }
+
+/* Those that have a gradient: the next ones by the statistics that they have a share in. */
+static long gradient_parts(const Plan *plan, const Network *critic) { return has_batch_norm(critic) ? critic_parts(plan) : 1; }
+
 /* Give a network its memory, or count what it will need where `memory` is NULL. Returns where it ends. */
-static size_t lay_out_network(const Plan *plan, Network *network, int learns, real *memory, size_t at) {
-    const size_t columns = plan->n_blocks * plan->width;
+static size_t lay_out_network(const Plan *plan, Network *network, long n_parts, int learns, real *memory, size_t at) {
+    const size_t columns = n_parts * plan->n_blocks * plan->width;
     for (Layer *layer = network->layers; layer <= last_of(network); layer++) {
-        const int norm = layer->norm_weight != NULL, pairs = layer->in_pairs;
-        const size_t size = layer->n_out * columns;
+        const int batch = layer->running_mean && (learns || plan->targets_of_batch), pairs = layer->in_pairs;
+        const int norm = layer->norm_weight && !layer->running_mean;
+        const size_t size = layer->n_out * columns, units = in_vectors(layer->n_out);
         layer->row = row_length(layer->n_out);
         struct { real **what; size_t size; } parts[] = {
-            {&layer->outputs, size}, {&layer->before, needs_input(layer) ? size : 0}, {&layer->standardised, norm ? size : 0},
-            {&layer->rstd, norm ? columns : 0}, {&layer->gradient, learns ? size : 0},
-            {&layer->norm_gradient, learns && norm ? size : 0},
+            {&layer->outputs, size}, {&layer->before, needs_input(layer) ? size : 0}, {&layer->standardised, norm || batch ? size : 0},
+            {&layer->mean, batch ? units : 0}, {&layer->rstd, batch ? units : norm ? columns : 0},
+            {&layer->gradient, learns ? size : 0}, {&layer->norm_gradient, learns && norm ? size : 0},
+            {&layer->gradient_sum, learns && batch ? units : 0}, {&layer->product_sum, learns && batch ? units : 0},
             {&layer->rows, learns && layer < last_of(network) ? columns * layer->row : 0},
             {&layer->weight_pairs, pairs ? layer->n_out * n_pairs(layer->n_in) : 0},
             {&layer->weight_columns, pairs && learns ? n_pairs(layer->n_out) * layer->n_in : 0},
@@ -86,23 +119,25 @@ static size_t lay_out_network(const Plan *plan, Network *network, int learns, re
 
 /* The products of large layers are of rounded numbers; observations, actions and what the networks give out are not rounded. */
 static void choose_pairs(Network *network) {
-    for (Layer *layer = network->layers + 1; layer <= last_of(network); layer++)
+    for (Layer *layer = first_of(network) + 1; layer < last_of(network); layer++)
         layer->in_pairs = ROUNDS && layer->n_in >= LARGE && layer->n_out >= LARGE;
 }
 
 static size_t lay_out(Plan *plan, real *memory) {
     size_t at = 0;
-    at = lay_out_network(plan, &plan->actor, 1, memory, at);
-    at = lay_out_network(plan, &plan->actor_target, 0, memory, at);
+    at = lay_out_network(plan, &plan->actor, 1, 1, memory, at);
+    at = lay_out_network(plan, &plan->actor_target, 1, 0, memory, at);
     for (int c = 0; c < plan->n_critics; c++) {
-        at = lay_out_network(plan, &plan->critics[c], 1, memory, at);
-        at = lay_out_network(plan, &plan->critics_target[c], 0, memory, at);
+        at = lay_out_network(plan, &plan->critics[c], critic_parts(plan), 1, memory, at);
+        if (!plan->is_joint) at = lay_out_network(plan, &plan->critics_target[c], 1, 0, memory, at);
     }
+    const long n_outputs = last_of(&plan->critics[0])->n_out;
     const size_t columns = plan->n_blocks * plan->width, n_inputs = plan->n_obs + plan->n_actions;
     plan->x_row = row_length(n_inputs);
     struct { real **what; size_t size; } parts[] = {
-        {&plan->x, columns * plan->x_row}, {&plan->columns, columns * n_inputs}, {&plan->next_columns, columns * n_inputs},
-        {&plan->losses, plan->n_critics * columns},
+        {&plan->x, critic_parts(plan) * columns * plan->x_row}, {&plan->columns, columns * n_inputs},
+        {&plan->next_columns, columns * n_inputs}, {&plan->losses, plan->n_critics * columns},
+        {&plan->targets, n_outputs > 1 ? n_outputs * columns : 0},
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         if (memory) *parts[i].what = memory + at;
@@ -118,10 +153,11 @@ static long cut(Plan *plan, Network *network, Network *target, int (*groups)[4],
     long n = 0;
     for (int l = 0; l < network->n_layers; l++) {
         Layer *layer = &network->layers[l];
-        for (long first = 0; first < layer->n_out; first += UNITS, n++) {
-            const long last = layer->n_out < first + UNITS ? layer->n_out : first + UNITS;
+        const long n_units = layer->weight ? layer->n_out : layer->n_normed;
+        for (long first = 0; first < n_units; first += UNITS, n++) {
+            const long last = n_units < first + UNITS ? n_units : first + UNITS;
             if (to)
-                to[n] = (Piece){layer, &target->layers[l], l ? (const real *const *)&layer[-1].rows : (const real *const *)&plan->x,
+                to[n] = (Piece){layer, network, &target->layers[l], l ? (const real *const *)&layer[-1].rows : (const real *const *)&plan->x,
                                 l ? layer[-1].row : plan->x_row, first, last, groups[l], 0};
         }
     }
@@ -133,8 +169,8 @@ static void cut_all(Plan *plan) {
     actor->n_pieces = cut(plan, &plan->actor, &plan->actor_target, plan->actor_groups, actor->pieces);
     critics->n_pieces = 0;
     for (int c = 0; c < plan->n_critics; c++)
-        critics->n_pieces += cut(plan, &plan->critics[c], &plan->critics_target[c], plan->critic_groups[c],
-                                 critics->pieces ? critics->pieces + critics->n_pieces : NULL);
+        critics->n_pieces += cut(plan, &plan->critics[c], plan->is_joint ? &plan->critics[c] : &plan->critics_target[c],
+                                 plan->critic_groups[c], critics->pieces ? critics->pieces + critics->n_pieces : NULL);
 }
 
 /* Parameters of a piece that are side by side: rows of the weight, or units of the bias or of the norm. */
@@ -155,9 +191,10 @@ static Part part_of(const Piece *piece, int which) {
 
 /* --- the update --- */
 
+/* Of all parts. */
 static Block block_of(const Plan *plan, long item) {
-    const long first = item * plan->width, n = plan->n - first < plan->width ? plan->n - first : plan->width;
-    return (Block){item, plan->width, n, rounded_up(n, V)};
+    const long first = item % plan->n_blocks * plan->width, n = plan->n - first < plan->width ? plan->n - first : plan->width;
+    return (Block){item, plan->width, n, rounded_up(n, V), item >= plan->n_blocks};
 }
 
 /* Copy a block of the batch to where the networks read it. */
@@ -175,19 +212,31 @@ static void take(Plan *plan, Block block) {
               next_columns, block.width);
 }
 
+/* What a critic gives out for the next observations and actions of a block, in a joint pass or by its target. */
+static real *next_outputs(Plan *plan, int c, Block block) {
+    if (plan->is_joint) block.number += plan->n_blocks;
+    Layer *last = last_of(plan->is_joint ? &plan->critics[c] : &plan->critics_target[c]);
+    return of_block(last->outputs, last, block);
+}
+
+/* gamma to the number of steps, 0 after a termination. */
+static real discount_of(const Step *step, long i) {
+    return (1 - step->dones[i * step->dones_row]) * step->discounts[i * step->discounts_row];
+}
+
+static real reward_of(const Step *step, long i) { return step->rewards[i * step->rewards_row] * (real)step->reward_factor; }
+
 /* y = r + gamma (1 - d) Q'(s', a'), with the smallest of the critics' values, or their mean. */
 static real target_of(Plan *plan, Block block, long j) {
     const Step *step = plan->step;
     const long i = block.number * block.width + j;
     real value = 0;
     for (int c = 0; c < plan->n_critics; c++) {
-        const Layer *last = last_of(&plan->critics_target[c]);
-        const real q = of_block(last->outputs, last, block)[j];
+        const real q = next_outputs(plan, c, block)[j];
         value = c == 0 ? q : step->backup == MEAN ? value + q : q < value || q != q ? q : value;
     }
     if (step->backup == MEAN) value /= plan->n_critics;
-    const real discount = (1 - step->dones[i * step->dones_row]) * step->discounts[i * step->discounts_row];
-    const real y = step->rewards[i * step->rewards_row] * (real)step->reward_factor + discount * value;
+    const real y = reward_of(step, i) + discount_of(step, i) * value;
     return y < step->lowest ? step->lowest : y > step->highest ? step->highest : y;
 }
 
@@ -217,12 +266,95 @@ static void next_actions(Plan *plan, Block block) {
         }
 }
 
+static Atoms atoms_of(const Plan *plan) {
+    const Step *step = plan->step;
+    const long n = plan->critics[0].layers[plan->critics[0].n_layers - 1].n_out;
+    return (Atoms){step->atoms, n, plan->width, step->lowest_atom, step->atoms_per_return};
+}
+
+/* The same as distributions, of V transitions from j on: that of the smallest mean, or the mean of all. */
+static const real *distribution_of(Plan *plan, Block block, long j) {
+    const Step *step = plan->step;
+    const Atoms atoms = atoms_of(plan);
+    real *best = next_outputs(plan, 0, block) + j, *target = plan->targets + block.number * atoms.n * block.width + j;
+    vec smallest = probabilities(best, atoms, best), reward = {0}, discount = {0};
+    for (int c = 1; c < plan->n_critics; c++) {
+        real *other = next_outputs(plan, c, block) + j;
+        const vec mean = probabilities(other, atoms, other);
+        const mask is_smaller = (mean < smallest) | (mean != mean);
+        smallest = choose(is_smaller, mean, smallest);
+        for (long k = 0; k < atoms.n * block.width; k += block.width) {
+            const vec one = load(best + k), two = load(other + k);
+            store(best + k, step->backup == MEAN ? one + two : choose(is_smaller, two, one));
+        }
+    }
+    for (long k = 0; step->backup == MEAN && k < atoms.n * block.width; k += block.width)
+        store(best + k, load(best + k) / (real)plan->n_critics);
+    for (long lane = 0; lane < V && j + lane < block.n; lane++) {
+        const long i = block.number * block.width + j + lane;
+        reward[lane] = reward_of(step, i), discount[lane] = discount_of(step, i);
+    }
+    project(best, atoms, reward, discount, step->lowest, step->highest, target);
+    return target;
+}
+
+static void keep_error(const Step *step, int c, long i, real size) {
+    if (step->errors) step->errors[i] = c == 0 || size > step->errors[i] || size != size ? size : step->errors[i];
+}
+
+/* The cross-entropy of categorical critics on a block, and its gradient by their outputs. */
+static void categorical_losses(Plan *plan, Block block) {
+    const Step *step = plan->step;
+    const Atoms atoms = atoms_of(plan);
+    for (long j = 0; j < block.n; j += V) {
+        const real *target = distribution_of(plan, block, j);
+        const long first = block.number * block.width + j, n = block.n - j < V ? block.n - j : V;
+        const vec own = step->errors ? entropy(target, atoms) : (vec){0};
+        vec weight = {0};
+        for (long lane = 0; lane < n; lane++) weight[lane] = step->weights ? step->weights[first + lane] : 1;
+        for (int c = 0; c < plan->n_critics; c++) {
+            Layer *z = last_of(&plan->critics[c]);
+            real *gradient = of_block(z->gradient, z, block) + j;
+            const vec loss = cross_entropy(of_block(z->outputs, z, block) + j, target, atoms, gradient);
+            for (long lane = 0; lane < n; lane++) {
+                const real divergence = loss[lane] - own[lane];
+                plan->losses[c * plan->n + first + lane] = weight[lane] * loss[lane];
+                keep_error(step, c, first + lane, divergence < 0 ? 0 : divergence);
+            }
+            for (long k = 0; k < atoms.n * block.width; k += block.width)
+                store(gradient + k, load(gradient + k) * (weight / (real)plan->n));
+        }
+    }
+}
+
+static void scalar_losses(Plan *plan, Block block) {
+    const Step *step = plan->step;
+    for (long j = 0; j < block.n; j++) {
+        const long i = block.number * block.width + j;
+        const real y = target_of(plan, block, j), weight = step->weights ? step->weights[i] : 1;
+        for (int c = 0; c < plan->n_critics; c++) {
+            Layer *q = last_of(&plan->critics[c]);
+            const real error = of_block(q->outputs, q, block)[j] - y;
+            real derivative;
+            plan->losses[c * plan->n + i] = weight * loss_of(step, error, &derivative);
+            of_block(q->gradient, q, block)[j] = weight * derivative / plan->n;
+            keep_error(step, c, i, error < 0 ? -error : error);
+        }
+    }
+}
+
+static void losses_of_block(Plan *plan, Block block) {
+    if (plan->step->atoms)
+        categorical_losses(plan, block);
+    else
+        scalar_losses(plan, block);
+}
+
 /* The critics' losses on a block, and their gradients down to each layer. */
 static void critic_block(void *context, long item) {
     Plan *plan = context;
-    const Step *step = plan->step;
     const Block block = block_of(plan, item);
-    const long first = block.number * block.width, begin = first * (plan->n_obs + plan->n_actions);
+    const long begin = item * plan->width * (plan->n_obs + plan->n_actions);
     take(plan, block);
     forward(&plan->actor_target, plan->next_columns + begin, block);
     next_actions(plan, block);
@@ -230,41 +362,33 @@ static void critic_block(void *context, long item) {
         forward(&plan->critics_target[c], plan->next_columns + begin, block);
         forward(&plan->critics[c], plan->columns + begin, block);
     }
-    for (long j = 0; j < block.n; j++) {
-        const long i = first + j;
-        const real y = target_of(plan, block, j), weight = step->weights ? step->weights[i] : 1;
-        for (int c = 0; c < plan->n_critics; c++) {
-            Layer *q = last_of(&plan->critics[c]);
-            const real error = of_block(q->outputs, q, block)[j] - y, size = error < 0 ? -error : error;
-            real derivative;
-            plan->losses[c * plan->n + i] = weight * loss_of(step, error, &derivative);
-            of_block(q->gradient, q, block)[j] = weight * derivative / plan->n;
-            if (step->errors) step->errors[i] = c == 0 || size > step->errors[i] || size != size ? size : step->errors[i];
-        }
-    }
+    losses_of_block(plan, block);
     for (int c = 0; c < plan->n_critics; c++) {
         backward(&plan->critics[c], block, NULL, 0, 0);
         keep_rows(&plan->critics[c], block);
     }
 }
 
-/* Q(s, mu(s)) on a block, and the gradients of -Q through the actor. */
-static void actor_block(void *context, long item) {
+/* Q(s, mu(s)) on a block, after the actor, and the gradient of -Q by the actions. */
+static void climb_block(void *context, long item) {
     Plan *plan = context;
     const Step *step = plan->step;
     const Block block = block_of(plan, item);
     const long first = block.number * block.width;
     real *columns = plan->columns + first * (plan->n_obs + plan->n_actions);
     Layer *mu = last_of(&plan->actor), *q = last_of(&plan->critics[0]);
-    const real *actions = of_block(mu->outputs, mu, block);
-    forward(&plan->actor, columns, block);
+    const real *actions = of_block(mu->outputs, mu, block), *outputs = of_block(q->outputs, q, block);
+    real *of_outputs = of_block(q->gradient, q, block), *gradient = of_block(mu->gradient, mu, block);
     memcpy(columns + plan->n_obs * block.width, actions, plan->n_actions * block.width * sizeof(real));
     forward(&plan->critics[0], columns, block);
-    for (long j = 0; j < block.n; j++) {
-        plan->losses[first + j] = -of_block(q->outputs, q, block)[j];
-        of_block(q->gradient, q, block)[j] = -(real)1 / plan->n;
+    for (long j = 0; j < block.n; j += V) {
+        vec values = load(outputs + j);
+        if (step->atoms) values = climb(outputs + j, atoms_of(plan), -(real)1 / plan->n, of_outputs + j);
+        for (long lane = 0; lane < V && j + lane < block.n; lane++) {
+            plan->losses[first + j + lane] = -values[lane];
+            if (!step->atoms) of_outputs[j + lane] = -(real)1 / plan->n;
+        }
     }
-    real *gradient = of_block(mu->gradient, mu, block);
     backward(&plan->critics[0], block, gradient, plan->n_obs, plan->n_actions);
     for (long k = 0; step->action_l2 && k < plan->n_actions; k++)
         for (long j = 0; j < block.n; j++) {
@@ -272,9 +396,130 @@ static void actor_block(void *context, long item) {
             plan->losses[first + j] += step->action_l2 / plan->n_actions * action * action;
             gradient[k * block.width + j] += 2 * step->action_l2 / (plan->n * plan->n_actions) * action;
         }
+}
+
+/* The same with the actor before it, and the gradients through the actor. */
+static void actor_block(void *context, long item) {
+    Plan *plan = context;
+    const Block block = block_of(plan, item);
+    forward(&plan->actor, plan->columns + item * plan->width * (plan->n_obs + plan->n_actions), block);
+    climb_block(context, item);
     backward(&plan->actor, block, NULL, 0, 0);
     keep_rows(&plan->actor, block);
 }
+
+/* --- the same, where BatchNorm needs the statistics of the batch, or present and next observations pass together --- */
+
+static Extent extent_of(const Plan *plan, long n_parts) { return (Extent){plan->n, plan->width, plan->n_blocks, n_parts}; }
+
+static void share_out_blocks(Plan *plan, Work work, long n_parts) {
+    share_out(plan->step->n_threads, work, plan, n_parts * plan->n_blocks);
+}
+
+static void share_out_units(Plan *plan, Work work, const Layer *layer) {
+    share_out(plan->step->n_threads, work, plan, (layer->n_normed + UNITS - 1) / UNITS);
+}
+
+static void take_block(void *context, long item) { take(context, block_of(context, item)); }
+
+/* In a joint pass also as rows, for the gradients of the critics' first layers. */
+static void next_actions_block(void *context, long item) {
+    Plan *plan = context;
+    const Block block = block_of(plan, item);
+    const long first = item * plan->width, n_inputs = plan->n_obs + plan->n_actions;
+    next_actions(plan, block);
+    if (plan->is_joint)
+        transpose(plan->next_columns + first * n_inputs, block.width, n_inputs, block.n,
+                  plan->x + (plan->n_blocks * plan->width + first) * plan->x_row, plan->x_row);
+}
+
+static void losses_block(void *context, long item) { losses_of_block(context, block_of(context, item)); }
+
+static void advance_block(void *context, long item) {
+    const Plan *plan = context;
+    const Pass *pass = &plan->pass;
+    advance(pass->network, pass->at, pass->x + item * plan->width * (plan->n_obs + plan->n_actions), block_of(plan, item));
+}
+
+static void measure_piece(void *context, long item) {
+    const Plan *plan = context;
+    Layer *layer = &plan->pass.network->layers[plan->pass.at];
+    const long last = (item + 1) * UNITS < layer->n_normed ? (item + 1) * UNITS : layer->n_normed;
+    measure_units(layer, item * UNITS, last, extent_of(plan, plan->pass.n_parts));
+}
+
+/* All blocks through a network, which normalises by their statistics or by running ones. */
+static void advance_all(Plan *plan, Network *network, int of_batch, const real *x, long n_parts) {
+    network->of_batch = of_batch;
+    plan->pass = (Pass){network, x, n_parts, -1};
+    for (int *at = &plan->pass.at, next = 0; next < network->n_layers;) {
+        for (next = *at + 1; next < network->n_layers && !waits(network, &network->layers[next]);) next++;
+        share_out_blocks(plan, advance_block, n_parts);
+        *at = next;
+        if (next == network->n_layers) break;
+        *network->layers[next].n_batches += 1;
+        share_out_units(plan, measure_piece, &network->layers[next]);
+    }
+}
+
+static void retreat_block(void *context, long item) {
+    const Plan *plan = context;
+    const Pass *pass = &plan->pass;
+    retreat(pass->network, pass->at, plan->n * pass->n_parts, block_of(plan, item), NULL, 0, 0);
+}
+
+static void sum_piece(void *context, long item) {
+    const Plan *plan = context;
+    Layer *layer = &plan->pass.network->layers[plan->pass.at];
+    const long last = (item + 1) * UNITS < layer->n_normed ? (item + 1) * UNITS : layer->n_normed;
+    sum_gradients(layer, item * UNITS, last, extent_of(plan, plan->pass.n_parts));
+}
+
+static void keep_rows_block(void *context, long item) {
+    const Plan *plan = context;
+    keep_rows(plan->pass.network, block_of(plan, item));
+}
+
+/* The gradients of a network that all blocks have passed. */
+static void retreat_all(Plan *plan, Network *network, long n_parts) {
+    plan->pass = (Pass){network, NULL, n_parts, network->n_layers};
+    for (int *at = &plan->pass.at, next = network->n_layers; next >= 0;) {
+        for (next = *at - 1; next >= 0 && !waits(network, &network->layers[next]);) next--;
+        share_out_blocks(plan, retreat_block, n_parts);
+        *at = next;
+        if (next < 0) break;
+        share_out_units(plan, sum_piece, &network->layers[next]);
+        if (!network->layers[next].weight) break;
+    }
+    share_out_blocks(plan, keep_rows_block, n_parts);
+}
+
+static void critics_in_stages(Plan *plan) {
+    const long n_parts = critic_parts(plan);
+    share_out_blocks(plan, take_block, 1);
+    advance_all(plan, &plan->actor_target, plan->targets_of_batch, plan->next_columns, 1);
+    share_out_blocks(plan, next_actions_block, 1);
+    for (int c = 0; c < plan->n_critics; c++) {
+        if (!plan->is_joint) advance_all(plan, &plan->critics_target[c], plan->targets_of_batch, plan->next_columns, 1);
+        advance_all(plan, &plan->critics[c], 1, plan->columns, n_parts);
+    }
+    share_out_blocks(plan, losses_block, 1);
+    for (int c = 0; c < plan->n_critics; c++) retreat_all(plan, &plan->critics[c], gradient_parts(plan, &plan->critics[c]));
+}
+
+static void actor_in_stages(Plan *plan) {
+    advance_all(plan, &plan->actor, 1, plan->columns, 1);
+    plan->critics[0].of_batch = 0;
+    share_out_blocks(plan, climb_block, 1);
+    retreat_all(plan, &plan->actor, 1);
+}
+
+/* Whether a block cannot go through all of it by itself. */
+static int is_in_stages(const Plan *plan) {
+    return plan->is_joint || has_batch_norm(&plan->actor) || has_batch_norm(&plan->critics[0]);
+}
+
+/* --- steps --- */
 
 static void make_gradients(void *context, long item) {
     const Plan *plan = context;
@@ -284,8 +529,9 @@ static void make_gradients(void *context, long item) {
     real *const own[] = {layer->weight, layer->bias, layer->norm_weight, layer->norm_bias}, *to[4] = {NULL};
     for (int which = 0; which < 4; which++)
         if (own[which]) to[which] = adam->gradients + (own[which] - adam->values);
-    parameter_gradients(layer, *piece->x, piece->x_row, plan->n, plan->width, piece->first, piece->last,
-                        (Gradients){to[0], to[1], to[2], to[3]});
+    const int is_once = plan->side == &plan->of_actor || layer == last_of(piece->network);
+    parameter_gradients(layer, *piece->x, piece->x_row, extent_of(plan, is_once ? 1 : gradient_parts(plan, piece->network)),
+                        piece->first, piece->last, piece->network->of_batch, (Gradients){to[0], to[1], to[2], to[3]});
     if (plan->step->largest_norm < 0) return;
     piece->squares = 0;
     for (int which = 0; which < 4; which++) {
@@ -383,7 +629,10 @@ Plan *plan_new(const Plan *given) {
     *plan = *given;
     plan->n_blocks = (plan->n + plan->width - 1) / plan->width;
     choose_pairs(&plan->actor), choose_pairs(&plan->actor_target);
-    for (int c = 0; c < plan->n_critics; c++) choose_pairs(&plan->critics[c]), choose_pairs(&plan->critics_target[c]);
+    for (int c = 0; c < plan->n_critics; c++) {
+        choose_pairs(&plan->critics[c]);
+        if (!plan->is_joint) choose_pairs(&plan->critics_target[c]);
+    }
     const size_t size = in_vectors(lay_out(plan, NULL)) * sizeof(real);
     cut_all(plan);
     plan->memory = aligned_alloc(BYTES, size);
@@ -407,11 +656,18 @@ void plan_update(Plan *plan, Step *step) {
     const unsigned before = flush_denormals();
     plan->step = step;
     if (ROUNDS) share_out_pieces(plan, &plan->of_critics, round_all_weights), share_out_pieces(plan, &plan->of_actor, round_all_weights);
-    share_out(step->n_threads, critic_block, plan, plan->n_blocks);
+    const int in_stages = is_in_stages(plan);
+    if (in_stages)
+        critics_in_stages(plan);
+    else
+        share_out(step->n_threads, critic_block, plan, plan->n_blocks);
     step->critic_loss = mean_of(plan->losses, plan->n_critics * plan->n, plan->n);
     take_step(plan, &plan->of_critics);
     if (step->updates_actor) {
-        share_out(step->n_threads, actor_block, plan, plan->n_blocks);
+        if (in_stages)
+            actor_in_stages(plan);
+        else
+            share_out(step->n_threads, actor_block, plan, plan->n_blocks);
         step->actor_loss = mean_of(plan->losses, plan->n, plan->n);
         take_step(plan, &plan->of_actor);
     } else if (step->updates_targets) {

@@ -1,0 +1,300 @@
+"""The compiled update where BatchNorm needs the whole batch, in a joint pass, and of categorical critics, against eager."""
+
+import copy
+import itertools
+
+import numpy as np
+import pytest
+import torch as th
+from conftest import needs_library
+from test_compiled import level, with_threads  # noqa: F401  # level is a fixture
+from test_learners import SMALL, make_batch, make_model, state_of
+from torch import nn
+
+from sb3_ddpg_ext import DDPG
+from sb3_ddpg_ext.batch import Batch
+from sb3_ddpg_ext.learners import CompiledLearner, EagerLearner, FusedLearner, UpdateSettings
+from sb3_ddpg_ext.networks import NotPlain, normed_layers
+
+pytestmark = [needs_library, pytest.mark.usefixtures("keep_float64")]
+
+SLOW, FAST, EVER = (dict(kind="batch", momentum=momentum) for momentum in (0.01, 0.3, None))
+NORMS = dict(actor_norm=SLOW, critic_norm=FAST, input_norm=EVER)
+ATOMS = dict(kind="categorical", n_atoms=21, v_min=-5.0, v_max=5.0)
+CATEGORICAL = [
+    dict(critic=ATOMS),
+    dict(critic=dict(kind="categorical", n_atoms=2, v_min=-0.3, v_max=0.4), n_critics=2),
+    dict(critic=ATOMS, n_critics=3, backup="mean", scale_returns=True, critic_norm="layer"),
+    dict(critic=ATOMS, n_critics=2, scale_returns=True, target_q_range=(-1.0, 2.0), normalize_observations=True),
+]
+BATCH_NORM = [
+    dict(critic_norm=FAST),
+    dict(actor_norm=SLOW, activation_fn="silu"),
+    dict(input_norm=EVER),
+    dict(NORMS, target_statistics="batch", n_critics=2),
+    dict(NORMS, action_l2=0.3, critic_weight_decay=0.1, critic_loss="huber", normalize_observations=True, activation_fn="elu"),
+    dict(actor_norm="layer", critic_norm=FAST, input_norm=SLOW, activation_fn="mish", n_critics=2, backup="mean"),
+]
+JOINT = [
+    dict(target_networks=False),
+    dict(target_networks=False, critic_norm="layer", n_critics=2),
+    dict(target_networks=False, input_norm=SLOW),
+    dict(target_networks=False, critic_norm=FAST, activation_fn="tanh"),
+    dict(target_networks=False, n_critics=2, net_arch=[], **NORMS),
+]
+CROSSQ = dict(
+    target_networks=False, critic=ATOMS, n_critics=2, scale_returns=True, optimizer_kwargs=dict(betas=(0.5, 0.999)), **NORMS
+)
+FORMS = [*CATEGORICAL, *BATCH_NORM, *JOINT, CROSSQ]
+
+
+def make(policy_kwargs, dtype=th.float64, **kwargs):
+    """A model whose normalisation is away from its neutral values, in training as an eager update wants it."""
+    model = make_model(dtype=dtype, policy_kwargs=policy_kwargs, **kwargs)
+    model.policy.set_training_mode(True)
+    pairs = ((model.actor, model.actor_target), (model.critic, model.critic_target))
+    for net in itertools.chain(*pairs):
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm1d):
+                n = module.num_features
+                module.weight.data, module.bias.data = (th.linspace(a, b, n, dtype=dtype) for a, b in ((0.5, 1.5), (-0.3, 0.2)))
+                module.running_mean.copy_(th.linspace(-0.4, 0.5, n))
+                module.running_var.copy_(th.linspace(0.6, 2.0, n))
+    return model
+
+
+def train(model, cls, n_updates=50, batch_size=16, first=0, priorities=False, **settings):
+    """Updates with batches and noise that depend on ``first`` alone; losses and errors."""
+    learner = cls(model.policy, UpdateSettings(tau=0.02, **settings))
+    learner.n_updates = first
+    generator = th.Generator().manual_seed(first)
+    th.manual_seed(first)
+    dtype, numbers = next(model.actor.parameters()).dtype, []
+    for _ in range(n_updates):
+        batch = make_batch(generator, batch_size)
+        if priorities:
+            weights = th.rand(batch_size, 1, generator=generator, dtype=th.float64)
+            batch = batch._replace(weights=weights, indices=np.arange(batch_size))
+        batch = Batch(*(part.to(dtype) if th.is_tensor(part) else part for part in batch))
+        numbers += map(float, learner.update(batch).values())
+        numbers += learner.errors.flatten().tolist() if priorities else []
+    assert getattr(learner, "eager", None) is None
+    return numbers
+
+
+def assert_agree(model, other, tolerance=1e-12):
+    """
+    Parameters, running statistics and moments. What is added before BatchNorm has a gradient of zero: eager's is some 1e-18,
+    of which Adam, whose eps is 1e-8, makes a step of 1e-13; the running means follow.
+    """
+    mine, its = state_of(model), state_of(other)
+    assert mine.keys() == its.keys()
+    for key, value in mine.items():
+        th.testing.assert_close(value, its[key], rtol=tolerance, atol=tolerance, msg=lambda text, key=key: f"{key}: {text}")
+
+
+@pytest.mark.parametrize("policy_kwargs", FORMS, ids=str)
+@pytest.mark.parametrize("settings", [{}, dict(policy_delay=3, target_policy_noise=0.2, max_grad_norm=0.01)], ids=str)
+def test_agreement(policy_kwargs, settings):
+    """In float64, after 50 updates, losses, parameters, running statistics, moments and steps are those of the eager learner."""
+    models = [make(policy_kwargs) for _ in range(2)]
+    losses = [train(model, cls, **settings) for model, cls in zip(models, (EagerLearner, CompiledLearner), strict=True)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-9, abs=1e-12)
+    assert_agree(*models)
+    start = make(policy_kwargs).policy.state_dict()
+    assert not any(th.equal(value, start[key]) for key, value in models[1].policy.state_dict().items() if "num_batches" in key)
+
+
+@pytest.mark.parametrize("policy_kwargs", [CATEGORICAL[0], CATEGORICAL[3], BATCH_NORM[3], CROSSQ], ids=str)
+def test_priorities(policy_kwargs):
+    """Weights of the loss, and the errors that are told to the replay buffer."""
+    models = [make(policy_kwargs) for _ in range(2)]
+    numbers = [train(m, cls, 20, priorities=True) for m, cls in zip(models, (EagerLearner, CompiledLearner), strict=True)]
+    assert numbers[1] == pytest.approx(numbers[0], rel=1e-9, abs=1e-12)
+    assert_agree(*models)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_shape_on_any_processor(seed, level):  # noqa: F811
+    """Layers, atoms, batches and numbers of threads at random, each with parts of vectors and of tiles left over."""
+    rng = np.random.default_rng(seed)
+    arch, n_atoms = rng.integers(1, 140, rng.integers(0, 4)).tolist(), int(rng.integers(2, 110))
+    kwargs = dict(
+        NORMS, net_arch=arch, n_critics=1 + seed % 3, critic=ATOMS | dict(n_atoms=n_atoms), target_networks=seed % 2 == 1,
+        activation_fn=[nn.ReLU, nn.Tanh, nn.ELU, nn.SiLU, nn.Mish, nn.ReLU][seed],
+    )  # fmt: skip
+    models = [make(kwargs) for _ in range(2)]
+    batch_size, n_threads = int(rng.integers(2, 150)), int(rng.integers(1, 4))
+    losses = [
+        train(model, cls, 10, batch_size) for model, cls in zip(models, (EagerLearner, with_threads(n_threads)), strict=True)
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-9, abs=1e-12)
+    assert_agree(*models)
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("policy_kwargs", [CROSSQ, dict(NORMS, n_critics=2, target_statistics="batch"), CATEGORICAL[2]], ids=str)
+def test_numbers_do_not_depend_on_threads(policy_kwargs):
+    """Nor on the blocks into which these cut a batch."""
+    states = []
+    for n in (1, 2, 3, 7):
+        model = make(policy_kwargs | dict(net_arch=[70, 50]), th.float32)
+        train(model, with_threads(n), 5, 141, max_grad_norm=0.5)
+        states.append(state_of(model))
+    for other in states[1:]:
+        assert all(th.equal(value, other[key]) for key, value in states[0].items())
+
+
+@pytest.mark.parametrize("policy_kwargs", [CROSSQ, CATEGORICAL[2], BATCH_NORM[3]], ids=str)
+def test_float32_is_as_exact_as_torch(policy_kwargs, level):  # noqa: F811
+    """
+    After 20 updates, parameters are about as near to those of float64 as eager's in float32 are. With this eps Adam does not
+    make whole steps of gradients that are rounding alone.
+    """
+    optimizer_kwargs = dict(policy_kwargs.get("optimizer_kwargs", {}), eps=1e-4)
+    kwargs, ends = policy_kwargs | dict(net_arch=[40, 30], optimizer_kwargs=optimizer_kwargs), {}
+    for name, cls, dtype in (
+        ("exact", EagerLearner, th.float64), ("eager", EagerLearner, th.float32), ("compiled", CompiledLearner, th.float32)
+    ):  # fmt: skip
+        model = make(kwargs, dtype)
+        train(model, cls, 20, 33)
+        ends[name] = th.cat([p.detach().double().flatten() for p in (*model.policy.parameters(), *model.policy.buffers())])
+    errors = {name: (end - ends["exact"]).abs() for name, end in ends.items()}
+    assert 0 < errors["compiled"].mean() < 1.5 * errors["eager"].mean()
+
+
+def test_switching_in_the_middle():
+    """Eager, compiled, eager, compiled, on one live policy, which predicts between: as if eager had gone on alone."""
+    switching, alone = make(CROSSQ), make(CROSSQ)
+    for i, cls in enumerate((EagerLearner, CompiledLearner, EagerLearner, CompiledLearner)):
+        switching.predict(np.zeros((9, 3), np.float32))  # in evaluation
+        if cls is EagerLearner:
+            switching.policy.set_training_mode(True)
+        train(switching, cls, n_updates=10, first=10 * i)
+        train(alone, EagerLearner, n_updates=10, first=10 * i)
+    assert_agree(switching, alone)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations([CompiledLearner, EagerLearner])), ids=str)
+def test_saved_by_one_loaded_by_the_other(order, tmp_path):
+    """Running statistics and moments are in the file."""
+    model, alone = make(CROSSQ), make(CROSSQ)
+    train(model, order[0], n_updates=20)
+    model.save(tmp_path / "model")
+    loaded = make(CROSSQ)
+    loaded.set_parameters(tmp_path / "model.zip")
+    train(loaded, order[1], n_updates=20, first=20)
+    train(alone, EagerLearner, n_updates=20)
+    train(alone, EagerLearner, n_updates=20, first=20)
+    assert_agree(loaded, alone)
+
+
+def test_what_is_changed_outside_is_seen():
+    """New memory for running statistics and atoms, another momentum."""
+    models = make(CROSSQ), make(CROSSQ)
+    learners = [cls(m.policy, UpdateSettings()) for cls, m in zip((EagerLearner, CompiledLearner), models, strict=True)]
+    for step in range(12):
+        for model, learner in zip(models, learners, strict=True):
+            norm = model.actor.mu[2]
+            assert isinstance(norm, nn.BatchNorm1d)
+            if step == 3:
+                norm.running_mean = norm.running_mean.clone() + 1
+            if step == 5:
+                norm.momentum = 0.7
+            if step == 7:
+                model.critic.head.atoms = model.critic.head.atoms * 1.01
+            if step == 9:
+                state = copy.deepcopy(model.policy.state_dict())
+                model.policy.load_state_dict({key: value for key, value in state.items()}, assign=True)
+                model.critic.q_networks = [model.critic.qf0, model.critic.qf1]
+            learner.update(make_batch(th.Generator().manual_seed(step), 8))
+    assert learners[1].eager is None
+    assert_agree(*models)
+
+
+@pytest.mark.parametrize("policy_kwargs", [dict(NORMS), dict(NORMS, target_networks=False), dict(critic_norm=SLOW)], ids=str)
+def test_a_batch_of_one_has_no_variance(policy_kwargs):
+    """As with torch, an error; a joint pass of the critic alone has two."""
+    learner = CompiledLearner(make(policy_kwargs).policy, UpdateSettings())
+    with pytest.raises(ValueError, match="batch_size=1 must be at least 2 with BatchNorm"):
+        learner.update(make_batch(th.Generator().manual_seed(0), 1))
+    models = [make(dict(critic_norm=SLOW, target_networks=False)) for _ in range(2)]
+    for model, cls in zip(models, (EagerLearner, CompiledLearner), strict=True):
+        train(model, cls, 5, batch_size=1)
+    assert_agree(*models)
+
+
+def test_nan_is_passed_on():
+    """From a reward to losses and parameters, and written nowhere else."""
+    for policy_kwargs in (CROSSQ, CATEGORICAL[2]):
+        model = make(policy_kwargs)
+        learner = CompiledLearner(model.policy, UpdateSettings())
+        batch = make_batch(th.Generator().manual_seed(0), 16)
+        batch.rewards[3] = th.nan
+        assert np.isnan(learner.update(batch)["critic_loss"])
+        assert model.critic.qf0[1][-1].weight.isnan().any() if policy_kwargs is CROSSQ else model.critic.qf0[-1].weight.isnan().any()
+
+
+def test_auto_takes_it():
+    """Through the environment, with what CrossQ's form is made of; fused says by name that it cannot."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", **SMALL | dict(policy_kwargs=dict(net_arch=[16, 16], **CROSSQ)), policy_delay=3,
+                 target_policy_noise=0.2, learning_starts=50).learn(200)  # fmt: skip
+    assert (model.learner_name, model._trainer.learner.eager) == ("compiled", None)
+    assert "JointCritic" in FusedLearner.reason_against(model.policy, UpdateSettings())
+    batches = {int(module.num_batches_tracked) for module in model.critic.modules() if isinstance(module, nn.BatchNorm1d)}
+    assert batches == {model._n_updates}
+
+
+def with_norm_of_actions(policy):
+    """Normalises the actions, too, through which the actor's gradient would have to go."""
+    for critic in (policy.critic, policy.critic_target):
+        critic.qf0 = nn.Sequential(nn.BatchNorm1d(4), *critic.qf0)
+        critic.q_networks[0] = critic.qf0
+    policy.critic.optimizer = th.optim.Adam(policy.critic.parameters())
+
+
+def without_weight(policy):
+    policy.actor.mu[1] = nn.BatchNorm1d(16, affine=False)
+    policy.actor.optimizer = th.optim.Adam(policy.actor.parameters())
+
+
+def without_statistics(policy):
+    policy.actor.mu[1] = nn.BatchNorm1d(16, track_running_stats=False)
+    policy.actor.optimizer = th.optim.Adam(policy.actor.parameters())
+
+
+def shared(policy):
+    policy.critic_target = policy.critic
+
+
+@pytest.mark.parametrize(
+    ("policy_kwargs", "change", "reason"),
+    [
+        ({}, with_norm_of_actions, "first layers do not fit"),
+        (dict(actor_norm="batch"), without_weight, "BatchNorm1d"),
+        (dict(actor_norm="batch"), without_statistics, "BatchNorm1d"),
+        ({}, shared, "the targets are not those of its critic"),
+        (dict(input_norm="layer"), None, "LateAction"),
+        (dict(input_norm="batch", action_layer=1), None, "LateAction"),
+        (dict(critic="quantile"), None, "Quantile"),
+        (dict(actor_norm="batch-renorm"), None, "BatchRenorm1d"),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_what_is_still_left_to_eager(policy_kwargs, change, reason):
+    """By its name."""
+    policy = make_model(policy_kwargs=policy_kwargs).policy
+    if change is not None:
+        change(policy)
+    assert reason in CompiledLearner.reason_against(policy, UpdateSettings())
+
+
+def test_layers_with_batch_norm():
+    """What is before the actions of a critic is a layer without Linear; shapes that do not fit are refused."""
+    policy = make_model(policy_kwargs=CROSSQ).policy
+    first, *rest = normed_layers(policy.critic.qf0)
+    assert (first.linear, first.n_inputs, len(rest)) == (None, 3, 3)
+    assert [layer.n_inputs for layer in rest] == [4, 16, 12]
+    policy.critic.qf0[1][0] = nn.Linear(5, 16)
+    with pytest.raises(NotPlain, match="do not fit"):
+        normed_layers(policy.critic.qf0)
