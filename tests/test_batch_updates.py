@@ -8,7 +8,7 @@ import pytest
 import torch as th
 from conftest import needs_library
 from test_compiled import level, with_threads  # noqa: F401  # level is a fixture
-from test_learners import SMALL, make_batch, make_model, state_of
+from test_learners import SMALL, assert_equal_states, make_batch, make_model, state_of
 from torch import nn
 
 from sb3_ddpg_ext import DDPG
@@ -45,12 +45,17 @@ JOINT = [
 CROSSQ = dict(
     target_networks=False, critic=ATOMS, n_critics=2, scale_returns=True, optimizer_kwargs=dict(betas=(0.5, 0.999)), **NORMS
 )
-FORMS = [*CATEGORICAL, *BATCH_NORM, *JOINT, CROSSQ]
+FORMS = [*CATEGORICAL, *BATCH_NORM, *JOINT, CROSSQ, CROSSQ]
 
 
-def make(policy_kwargs, dtype=th.float64, **kwargs):
-    """A model whose normalisation is away from its neutral values, in training as an eager update wants it."""
-    model = make_model(dtype=dtype, policy_kwargs=policy_kwargs, **kwargs)
+def make(policy_kwargs, dtype=th.float64, eps=1e-3):
+    """
+    A model whose normalisation is away from its neutral values, in training as an eager update wants it.
+
+    A bias before BatchNorm has a gradient of zero, and eager's is 1e-17: with this eps Adam makes nothing of it.
+    """
+    optimizer_kwargs = policy_kwargs.get("optimizer_kwargs", {}) | dict(eps=eps)
+    model = make_model(dtype=dtype, policy_kwargs=policy_kwargs | dict(optimizer_kwargs=optimizer_kwargs))
     model.policy.set_training_mode(True)
     pairs = ((model.actor, model.actor_target), (model.critic, model.critic_target))
     for net in itertools.chain(*pairs):
@@ -82,27 +87,24 @@ def train(model, cls, n_updates=50, batch_size=16, first=0, priorities=False, **
     return numbers
 
 
-def assert_agree(model, other, tolerance=1e-12):
-    """
-    Parameters, running statistics and moments. What is added before BatchNorm has a gradient of zero: eager's is some 1e-18,
-    of which Adam, whose eps is 1e-8, makes a step of 1e-13; the running means follow.
-    """
-    mine, its = state_of(model), state_of(other)
-    assert mine.keys() == its.keys()
-    for key, value in mine.items():
-        th.testing.assert_close(value, its[key], rtol=tolerance, atol=tolerance, msg=lambda text, key=key: f"{key}: {text}")
-
-
-@pytest.mark.parametrize("policy_kwargs", FORMS, ids=str)
-@pytest.mark.parametrize("settings", [{}, dict(policy_delay=3, target_policy_noise=0.2, max_grad_norm=0.01)], ids=str)
-def test_agreement(policy_kwargs, settings):
+@pytest.mark.parametrize(("policy_kwargs", "is_td3"), [(form, i % 2 == 1) for i, form in enumerate(FORMS)], ids=str)
+def test_agreement(policy_kwargs, is_td3):
     """In float64, after 50 updates, losses, parameters, running statistics, moments and steps are those of the eager learner."""
+    settings = dict(policy_delay=3, target_policy_noise=0.2, max_grad_norm=0.01) if is_td3 else {}
     models = [make(policy_kwargs) for _ in range(2)]
     losses = [train(model, cls, **settings) for model, cls in zip(models, (EagerLearner, CompiledLearner), strict=True)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-9, abs=1e-12)
-    assert_agree(*models)
+    assert_equal_states(*models)
     start = make(policy_kwargs).policy.state_dict()
     assert not any(th.equal(value, start[key]) for key, value in models[1].policy.state_dict().items() if "num_batches" in key)
+
+
+def test_agreement_with_the_usual_eps():
+    """Steps of eager's rounding errors in biases that change nothing are 1e-12 each; the rest agrees as far as they let it."""
+    models = [make(CROSSQ, eps=1e-8) for _ in range(2)]
+    for model, cls in zip(models, (EagerLearner, CompiledLearner), strict=True):
+        train(model, cls, policy_delay=3, target_policy_noise=0.2)
+    assert_equal_states(*models, 1e-8)
 
 
 @pytest.mark.parametrize("policy_kwargs", [CATEGORICAL[0], CATEGORICAL[3], BATCH_NORM[3], CROSSQ], ids=str)
@@ -111,7 +113,7 @@ def test_priorities(policy_kwargs):
     models = [make(policy_kwargs) for _ in range(2)]
     numbers = [train(m, cls, 20, priorities=True) for m, cls in zip(models, (EagerLearner, CompiledLearner), strict=True)]
     assert numbers[1] == pytest.approx(numbers[0], rel=1e-9, abs=1e-12)
-    assert_agree(*models)
+    assert_equal_states(*models)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -129,7 +131,7 @@ def test_any_shape_on_any_processor(seed, level):  # noqa: F811
         train(model, cls, 10, batch_size) for model, cls in zip(models, (EagerLearner, with_threads(n_threads)), strict=True)
     ]
     assert losses[1] == pytest.approx(losses[0], rel=1e-9, abs=1e-12)
-    assert_agree(*models)
+    assert_equal_states(*models)
 
 
 @pytest.mark.usefixtures("level")
@@ -148,11 +150,9 @@ def test_numbers_do_not_depend_on_threads(policy_kwargs):
 @pytest.mark.parametrize("policy_kwargs", [CROSSQ, CATEGORICAL[2], BATCH_NORM[3]], ids=str)
 def test_float32_is_as_exact_as_torch(policy_kwargs, level):  # noqa: F811
     """
-    After 20 updates, parameters are about as near to those of float64 as eager's in float32 are. With this eps Adam does not
-    make whole steps of gradients that are rounding alone.
+    After 20 updates, parameters and running statistics are about as near to those of float64 as eager's in float32 are.
     """
-    optimizer_kwargs = dict(policy_kwargs.get("optimizer_kwargs", {}), eps=1e-4)
-    kwargs, ends = policy_kwargs | dict(net_arch=[40, 30], optimizer_kwargs=optimizer_kwargs), {}
+    kwargs, ends = policy_kwargs | dict(net_arch=[40, 30]), {}
     for name, cls, dtype in (
         ("exact", EagerLearner, th.float64), ("eager", EagerLearner, th.float32), ("compiled", CompiledLearner, th.float32)
     ):  # fmt: skip
@@ -172,7 +172,7 @@ def test_switching_in_the_middle():
             switching.policy.set_training_mode(True)
         train(switching, cls, n_updates=10, first=10 * i)
         train(alone, EagerLearner, n_updates=10, first=10 * i)
-    assert_agree(switching, alone)
+    assert_equal_states(switching, alone)
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations([CompiledLearner, EagerLearner])), ids=str)
@@ -186,7 +186,7 @@ def test_saved_by_one_loaded_by_the_other(order, tmp_path):
     train(loaded, order[1], n_updates=20, first=20)
     train(alone, EagerLearner, n_updates=20)
     train(alone, EagerLearner, n_updates=20, first=20)
-    assert_agree(loaded, alone)
+    assert_equal_states(loaded, alone)
 
 
 def test_what_is_changed_outside_is_seen():
@@ -204,12 +204,10 @@ def test_what_is_changed_outside_is_seen():
             if step == 7:
                 model.critic.head.atoms = model.critic.head.atoms * 1.01
             if step == 9:
-                state = copy.deepcopy(model.policy.state_dict())
-                model.policy.load_state_dict({key: value for key, value in state.items()}, assign=True)
-                model.critic.q_networks = [model.critic.qf0, model.critic.qf1]
+                model.policy.load_state_dict(copy.deepcopy(model.policy.state_dict()))
             learner.update(make_batch(th.Generator().manual_seed(step), 8))
     assert learners[1].eager is None
-    assert_agree(*models)
+    assert_equal_states(*models)
 
 
 @pytest.mark.parametrize("policy_kwargs", [dict(NORMS), dict(NORMS, target_networks=False), dict(critic_norm=SLOW)], ids=str)
@@ -221,7 +219,7 @@ def test_a_batch_of_one_has_no_variance(policy_kwargs):
     models = [make(dict(critic_norm=SLOW, target_networks=False)) for _ in range(2)]
     for model, cls in zip(models, (EagerLearner, CompiledLearner), strict=True):
         train(model, cls, 5, batch_size=1)
-    assert_agree(*models)
+    assert_equal_states(*models)
 
 
 def test_nan_is_passed_on():
@@ -232,7 +230,8 @@ def test_nan_is_passed_on():
         batch = make_batch(th.Generator().manual_seed(0), 16)
         batch.rewards[3] = th.nan
         assert np.isnan(learner.update(batch)["critic_loss"])
-        assert model.critic.qf0[1][-1].weight.isnan().any() if policy_kwargs is CROSSQ else model.critic.qf0[-1].weight.isnan().any()
+        assert model.policy.not_finite() == "actor"
+        assert normed_layers(model.critic.qf0)[-1].linear.weight.isnan().any()
 
 
 def test_auto_takes_it():
@@ -274,7 +273,7 @@ def shared(policy):
         (dict(actor_norm="batch"), without_weight, "BatchNorm1d"),
         (dict(actor_norm="batch"), without_statistics, "BatchNorm1d"),
         ({}, shared, "the targets are not those of its critic"),
-        (dict(input_norm="layer"), None, "LateAction"),
+        (dict(input_norm="layer"), None, "LayerNorm"),
         (dict(input_norm="batch", action_layer=1), None, "LateAction"),
         (dict(critic="quantile"), None, "Quantile"),
         (dict(actor_norm="batch-renorm"), None, "BatchRenorm1d"),
@@ -295,6 +294,6 @@ def test_layers_with_batch_norm():
     first, *rest = normed_layers(policy.critic.qf0)
     assert (first.linear, first.n_inputs, len(rest)) == (None, 3, 3)
     assert [layer.n_inputs for layer in rest] == [4, 16, 12]
-    policy.critic.qf0[1][0] = nn.Linear(5, 16)
+    policy.critic.qf0.get_submodule("1")[0] = nn.Linear(5, 16)
     with pytest.raises(NotPlain, match="do not fit"):
         normed_layers(policy.critic.qf0)
