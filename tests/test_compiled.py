@@ -125,9 +125,14 @@ def rounding_linear(x, weight, bias, linear=th.nn.functional.linear):
 @pytest.mark.skipif(library("bf16") is None, reason="needs a processor of AMD's with AVX512_BF16")
 @pytest.mark.parametrize("n", [1, 40, 77, 256])
 @pytest.mark.parametrize("arch", [[64, 64], [131, 70, 65], [400, 300]], ids=str)
-def test_bf16_rounds_what_products_of_wide_layers_multiply(monkeypatch, arch, n):
+@pytest.mark.parametrize("is_joint", [False, True])
+def test_bf16_rounds_what_products_of_wide_layers_multiply(monkeypatch, is_joint, arch, n):
     """Its gradients are those of rounded products to what a few numbers on an edge of rounding make of it."""
-    kwargs = dict(net_arch=arch, n_critics=2, critic_norm="layer")
+    norm = "layer" if n == 1 or not is_joint else "batch"
+    kwargs = dict(net_arch=arch, n_critics=2, critic_norm=norm)
+    if is_joint:
+        kwargs |= dict(actor_norm=norm, target_networks=False, critic=dict(kind="categorical", n_atoms=21))
+        kwargs |= dict(optimizer_kwargs=dict(eps=1e-3 if norm == "batch" else 1e-8))  # no steps of the rounding errors of biases before BatchNorm
     gradients = {}
     for name, cls, precision in (
         ("bf16", CompiledLearner, "bf16"), ("rounded", EagerLearner, "float32"), ("exact", EagerLearner, "float32")
