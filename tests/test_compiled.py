@@ -147,8 +147,9 @@ def test_bf16_rounds_what_products_of_wide_layers_multiply(monkeypatch, is_joint
         gradients[name] = [th.cat([p.grad.flatten() for p in net.parameters()]) for net in networks]
         if name == "bf16":
             assert learner.eager is None
+    share = 0.6 if is_joint else 0.1  # eager from parameters 1e-7 apart, by batch statistics: up to half of what rounding does
     for mine, its, exact in zip(*gradients.values(), strict=True):
-        assert (mine - its).norm() < 0.1 * (its - exact).norm() < 0.01 * exact.norm()
+        assert (mine - its).norm() < share * (its - exact).norm() < 0.1 * share * exact.norm()
 
 
 @pytest.mark.skipif(library("bf16") is None, reason="needs a processor of AMD's with AVX512_BF16")
