@@ -62,7 +62,9 @@ def make(policy_kwargs, dtype=th.float64, eps=1e-3):
         for module in net.modules():
             if isinstance(module, nn.BatchNorm1d):
                 n = module.num_features
-                module.weight.data, module.bias.data = (th.linspace(a, b, n, dtype=dtype) for a, b in ((0.5, 1.5), (-0.3, 0.2)))
+                module.weight.data, module.bias.data = (
+                    th.linspace(a, b, n, dtype=dtype) for a, b in ((0.5, 1.5), (-0.3, 0.2))
+                )
                 module.running_mean.copy_(th.linspace(-0.4, 0.5, n))
                 module.running_var.copy_(th.linspace(0.6, 2.0, n))
     return model
@@ -89,7 +91,7 @@ def train(model, cls, n_updates=50, batch_size=16, first=0, priorities=False, **
 
 @pytest.mark.parametrize(("policy_kwargs", "is_td3"), [(form, i % 2 == 1) for i, form in enumerate(FORMS)], ids=str)
 def test_agreement(policy_kwargs, is_td3):
-    """In float64, after 50 updates, losses, parameters, running statistics, moments and steps are those of the eager learner."""
+    """In float64, after 50 updates, losses, parameters, running statistics, moments and steps are those of eager."""
     settings = dict(policy_delay=3, target_policy_noise=0.2, max_grad_norm=0.01) if is_td3 else {}
     models = [make(policy_kwargs) for _ in range(2)]
     losses = [train(model, cls, **settings) for model, cls in zip(models, (EagerLearner, CompiledLearner), strict=True)]
@@ -135,7 +137,9 @@ def test_any_shape_on_any_processor(seed, level):  # noqa: F811
 
 
 @pytest.mark.usefixtures("level")
-@pytest.mark.parametrize("policy_kwargs", [CROSSQ, dict(NORMS, n_critics=2, target_statistics="batch"), CATEGORICAL[2]], ids=str)
+@pytest.mark.parametrize(
+    "policy_kwargs", [CROSSQ, dict(NORMS, n_critics=2, target_statistics="batch"), CATEGORICAL[2]], ids=str
+)
 def test_numbers_do_not_depend_on_threads(policy_kwargs):
     """Nor on the blocks into which these cut a batch."""
     states = []

@@ -480,8 +480,9 @@ def test_without_names_all_options(monkeypatch, launched):
 
 
 def test_beside(monkeypatch, launched, capsys):
-    """Others in a cell of their own, in turn with ours; the picture of costs leaves them out, which have no plain one there."""
-    run_bench(monkeypatch, "--options", "layer", "--beside", "sb3@400x300/256", "ours+batch@8/4", "--repeats", "2", "--threads", "1")
+    """Others in a cell of their own, in turn with ours; the picture of costs leaves them out: nothing there is plain."""
+    others = ["--beside", "sb3@400x300/256", "ours+batch@8/4"]
+    run_bench(monkeypatch, "--options", "layer", *others, "--repeats", "2", "--threads", "1")
     turn = [("ours", "256x256/256"), ("ours+layer", "256x256/256"), ("sb3", "400x300/256"), ("ours+batch", "8/4")]
     assert [(task.library, task.cell) for task in launched] == turn * 2
     rows = bench_report.summarise([dict(library=a, cell=b, threads=1, measures=dict(update=2.0)) for a, b in turn])

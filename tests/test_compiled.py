@@ -132,7 +132,8 @@ def test_bf16_rounds_what_products_of_wide_layers_multiply(monkeypatch, is_joint
     kwargs = dict(net_arch=arch, n_critics=2, critic_norm=norm)
     if is_joint:
         kwargs |= dict(actor_norm=norm, target_networks=False, critic=dict(kind="categorical", n_atoms=21))
-        kwargs |= dict(optimizer_kwargs=dict(eps=1e-3 if norm == "batch" else 1e-8))  # no steps of the rounding errors of biases before BatchNorm
+        eps = 1e-3 if norm == "batch" else 1e-8  # no steps of the rounding errors of biases before BatchNorm
+        kwargs |= dict(optimizer_kwargs=dict(eps=eps))
     gradients = {}
     for name, cls, precision in (
         ("bf16", CompiledLearner, "bf16"), ("rounded", EagerLearner, "float32"), ("exact", EagerLearner, "float32")

@@ -152,7 +152,9 @@ def test_costs(make):
     values = {"ours": {"update": 2.0}, "ours+layer": {"update": 3.0}, "sb3": {"update": 6.0}}
     table = make("costs b.json", {"b.json": bench_file("update", values)})
     assert [row[:1] + row[2:] for row in cells(table)[2:]] == [
-        ["ours", "2.00", "2.00 to 2.00", "1.00"], ["`layer`", "3.00", "3.00 to 3.00", "1.50"], ["SB3", "6.00", "6.00 to 6.00", "3.00"]
+        ["ours", "2.00", "2.00 to 2.00", "1.00"],
+        ["`layer`", "3.00", "3.00 to 3.00", "1.50"],
+        ["SB3", "6.00", "6.00 to 6.00", "3.00"],
     ]  # fmt: skip
     with pytest.raises(SystemExit, match="must have runs of ours without an option"):
         make("costs b.json", {"b.json": bench_file("update", {"ours+layer": {"update": 3.0}})})

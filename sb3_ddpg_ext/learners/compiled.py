@@ -13,7 +13,7 @@ from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.learners.base import LEARNERS, PolicyTensors, UpdateSettings
 from sb3_ddpg_ext.learners.linked import LinkedLearner, sequentials
 from sb3_ddpg_ext.learners.tempo import Tempo
-from sb3_ddpg_ext.networks import normed_layers, statistics_of
+from sb3_ddpg_ext.networks import Layer, normed_layers, statistics_of
 from sb3_ddpg_ext.policies import Critic, DDPGPolicy
 from sb3_ddpg_ext.policies.critics import JointCritic
 from sb3_ddpg_ext.policies.heads import Categorical, Head
@@ -31,8 +31,11 @@ class CompiledLearner(LinkedLearner):
     """
 
     name = "compiled"
-    critics = (Critic, JointCritic)
-    layers_of = staticmethod(normed_layers)
+    critic_classes = (Critic, JointCritic)
+
+    @staticmethod
+    def layers_of(net: nn.Module) -> list[Layer]:
+        return normed_layers(net)
 
     @classmethod
     def reason_against_head(cls, head: Head) -> str | None:
@@ -84,7 +87,7 @@ class CompiledLearner(LinkedLearner):
         self.step_for: UpdateSettings | None = None  # the settings that are in it
         options, head = policy.critic.options, policy.critic.head
         norms = [layer.norm for net in sequentials(policy) for layer in normed_layers(net) if statistics_of(layer)]
-        self.buffers = [(norm._buffers, name) for norm in norms for name in norm._buffers]  # type: ignore[union-attr]
+        self.buffers: list[tuple[dict[str, Any], str]] = [(norm._buffers, name) for norm in norms for name in norm._buffers]  # type: ignore[union-attr]
         if type(head) is Categorical:
             self.buffers.append((head._buffers, "atoms"))
             self.step.atoms = head.atoms.data_ptr()

@@ -2,7 +2,6 @@
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import fields
 from itertools import chain
 from operator import attrgetter
@@ -46,8 +45,7 @@ class LinkedLearner(Learner):
 
     needs_modes = False  # BatchNorm is in training here, or in evaluation, as an update has it, whatever its mode is
     name: ClassVar[str]  # for warnings
-    critics: ClassVar[tuple[type[Critic], ...]] = (Critic,)  # whose gradients are written out
-    layers_of: ClassVar[Callable[[nn.Module], list[Layer]]] = staticmethod(plain_layers)  # of a network
+    critic_classes: ClassVar[tuple[type[Critic], ...]] = (Critic,)  # whose gradients are written out
 
     def __init__(self, policy: DDPGPolicy, settings: UpdateSettings | None = None):
         super().__init__(policy, settings)
@@ -60,9 +58,9 @@ class LinkedLearner(Learner):
             return f"the model is on {policy.device}, not on the CPU"
         if is_preprocessed(policy.observation_space, policy.normalize_images):
             return f"observations are preprocessed: {policy.observation_space}"
-        nets = list(dict.fromkeys((policy.actor, policy.critic, policy.actor_target, policy.critic_target)))
+        nets: list[Any] = list(dict.fromkeys((policy.actor, policy.critic, policy.actor_target, policy.critic_target)))
         for net in nets:
-            expected = cls.critics if net in (policy.critic, policy.critic_target) else (Actor,)
+            expected: tuple[type, ...] = cls.critic_classes if net in (policy.critic, policy.critic_target) else (Actor,)
             if type(net) not in expected:
                 return f"{type(net).__name__} is not the {expected[0].__name__} whose gradients are written out"
             extractor, _ = without_normaliser(net.features_extractor)
@@ -86,6 +84,14 @@ class LinkedLearner(Learner):
             return "modules or parameters have hooks"
         reasons = [FlatAdam.reason_against(net.optimizer, list(net.parameters())) for net in (policy.actor, policy.critic)]
         return reasons[0] or reasons[1]
+
+    @staticmethod
+    def layers_of(net: nn.Module) -> list[Layer]:
+        """
+        :param net: a network
+        :raises NotPlain: if its gradients are not written out
+        """
+        return plain_layers(net)
 
     @classmethod
     def reason_against_head(cls, head: Head) -> str | None:

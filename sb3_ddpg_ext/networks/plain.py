@@ -15,24 +15,23 @@ from sb3_ddpg_ext.networks.layers import LateAction
 PLAIN_ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.ELU, nn.SiLU, nn.Mish)
 
 
-Norm = nn.LayerNorm | nn.BatchNorm1d
-
-
 class Layer(NamedTuple):
     """``activation(norm(linear(x)))``, those that are not None."""
 
     linear: Any  # nn.Linear; None only for what normed_layers() finds before the first one
-    norm: Norm | None
+    norm: Any  # nn.LayerNorm, from normed_layers() also nn.BatchNorm1d, or None
     activation: nn.Module | None
 
     @property
     def n_inputs(self) -> int:
         """Features that go in, or that are normalised."""
-        return self.norm.num_features if self.linear is None else self.linear.weight.shape[1]  # type: ignore[union-attr]
+        return self.norm.num_features if self.linear is None else self.linear.weight.shape[1]
 
     def parameters(self) -> list[nn.Parameter | None]:
         """Weight, bias, and those of the normalisation, None where there are none."""
-        return [p for module in (self.linear, self.norm) for p in (getattr(module, "weight", None), getattr(module, "bias", None))]
+        return [
+            p for module in (self.linear, self.norm) for p in (getattr(module, "weight", None), getattr(module, "bias", None))
+        ]
 
 
 class NotPlain(ValueError):
@@ -79,12 +78,14 @@ def _layers_of(net: nn.Module, modules: Iterable[nn.Module], norms: tuple[type, 
         elif not layers and type(module) is nn.BatchNorm1d and nn.BatchNorm1d in norms and _is_whole(module):
             layers.append(Layer(None, module, None))
         elif type(module) in norms and layers and _normalises(module, layers[-1]):
-            layers[-1] = layers[-1]._replace(norm=module)  # type: ignore[arg-type]
+            layers[-1] = layers[-1]._replace(norm=module)
         elif _is_plain_activation(module) and layers and layers[-1].activation is None and layers[-1].linear is not None:
             layers[-1] = layers[-1]._replace(activation=module)
         else:
             names = ", ".join(norm.__name__ for norm in norms)
-            raise NotPlain(f"{module} is not one of its Linear (with bias), {names}, ReLU, Tanh, ELU, SiLU, Mish in that order")
+            raise NotPlain(
+                f"{module} is not one of its Linear (with bias), {names}, ReLU, Tanh, ELU, SiLU, Mish in that order"
+            )
     if any(hooks_of(net.modules())):
         raise NotPlain("its modules have forward or backward hooks")
     if not _fit(layers, n_beside):
@@ -129,7 +130,7 @@ def _normalises(norm: Any, layer: Layer) -> bool:
 
 def _is_whole(norm: nn.BatchNorm1d) -> bool:
     """Whether it has weight, bias and running statistics of the same type, which are the networks' own."""
-    parts = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    parts: Any = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
     if norm.num_batches_tracked is None or any(part is None for part in parts):
         return False
     return all(part.is_contiguous() for part in parts) and len({part.dtype for part in parts}) == 1

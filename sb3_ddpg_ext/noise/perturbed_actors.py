@@ -128,9 +128,9 @@ class PerturbedActors:
 def _standardised(layer: Layer, x: th.Tensor) -> th.Tensor:
     """By LayerNorm or, as in evaluation, by BatchNorm's running statistics."""
     if not (statistics := statistics_of(layer)):
-        return F.layer_norm(x, x.shape[-1:], eps=layer.norm.eps)  # type: ignore[union-attr]
+        return F.layer_norm(x, x.shape[-1:], eps=layer.norm.eps)
     mean, variance, _ = statistics
-    return (x - mean) / (variance + layer.norm.eps).sqrt()  # type: ignore[union-attr]
+    return (x - mean) / (variance + layer.norm.eps).sqrt()
 
 
 def _names(actor: nn.Module) -> tuple[list[str], list[str]]:

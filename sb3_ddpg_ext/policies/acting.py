@@ -75,7 +75,7 @@ class PlainActor:
         self.actor, self.is_exact = actor, is_exact
         layers = normed_layers(actor.mu)
         self.has_batch_norm = any(map(statistics_of, layers))  # which takes no vectors
-        self.steps = [
+        self.steps: list[tuple[Any, Any, Any]] = [
             (
                 None if layer.linear is None else layer.linear._parameters,
                 partial(by_running_statistics, layer.norm) if statistics_of(layer) else layer.norm,

@@ -2,6 +2,8 @@
 
 import argparse
 import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,6 +17,7 @@ class Measure(NamedTuple):
     unit: str
     scale: float
     is_rate: bool
+    clock: Callable[[], float] = time.perf_counter
 
     def value(self, seconds: float) -> float:
         """From seconds for one step, update or call to the unit."""
@@ -29,6 +32,9 @@ class Measure(NamedTuple):
 MEASURES = {
     "learn": Measure("learn() with one update per environment step", "steps/s", 1.0, True),
     "update": Measure("one update, sampling included", "ms", 1e3, False),
+    "processor": Measure(
+        "one update, sampling included, as processor time of all threads", "ms", 1e3, False, time.process_time
+    ),
     "collect": Measure("learn() without updates", "steps/s", 1.0, True),
     "predict": Measure("predict() of one observation", "us", 1e6, False),
     "sample": Measure("sample() of the replay buffer, and the priorities after it", "us", 1e6, False),

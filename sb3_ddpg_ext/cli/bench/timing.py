@@ -16,14 +16,17 @@ def warm_up(agent: Agent, task: Task) -> None:
     agent.wait()
 
 
-def seconds_each(function: Callable[[], Any], n_units: int, wait: Callable[[], None], min_seconds: float) -> float:
+def seconds_each(
+    function: Callable[[], Any], n_units: int, wait: Callable[[], None], min_seconds: float,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:  # fmt: skip
     """Seconds for one of the ``n_units`` that a call does; calls until ``min_seconds`` have passed, at least once."""
-    n_calls, start = 0, time.perf_counter()
+    n_calls, start = 0, clock()
     while True:
         function()
         wait()
         n_calls += 1
-        seconds = time.perf_counter() - start
+        seconds = clock() - start
         if seconds >= min_seconds:
             return seconds / (n_calls * n_units)
 

@@ -39,12 +39,13 @@ def measure(agent: Agent, task: Task) -> dict[str, float]:
     calls: dict[str, tuple[Callable[[], None], int]] = {
         "learn": (lambda: agent.learn(task.steps), task.steps),
         "update": (lambda: agent.update(task.gradient_steps), task.gradient_steps),
+        "processor": (lambda: agent.update(task.gradient_steps), task.gradient_steps),
         "collect": (lambda: agent.collect(task.steps), task.steps),
         "predict": (lambda: repeat(agent.predict), CALLS),
         "sample": (lambda: repeat(agent.sample), CALLS),
     }
     return {
-        name: MEASURES[name].value(seconds_each(*calls[name], agent.wait, task.min_seconds))
+        name: MEASURES[name].value(seconds_each(*calls[name], agent.wait, task.min_seconds, MEASURES[name].clock))
         for name in MEASURES
         if name in task.measures
     }
