@@ -15,6 +15,7 @@ from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.learners import CompiledLearner, EagerLearner, FusedLearner, UpdateSettings
 from sb3_ddpg_ext.networks import NotPlain, normed_layers
+from sb3_ddpg_ext.noise.perturbed_actors import PerturbedActors
 
 pytestmark = [needs_library, pytest.mark.usefixtures("keep_float64")]
 
@@ -301,3 +302,36 @@ def test_layers_with_batch_norm():
     policy.critic.qf0.get_submodule("1")[0] = nn.Linear(5, 16)
     with pytest.raises(NotPlain, match="do not fit"):
         normed_layers(policy.critic.qf0)
+
+
+@pytest.mark.parametrize("is_exact", [True, False])
+def test_acting_by_running_statistics(is_exact):
+    """One or many observations, whatever the mode is; statistics that have moved, or are other tensors, are seen."""
+    policy = make(CROSSQ, th.float32).policy
+    policy.acts_exactly = is_exact
+    observations = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    for change in (0, 1, 2):
+        norm = policy.actor.mu.get_submodule("2")
+        if change == 1:
+            norm.running_mean += 1
+        if change == 2:
+            norm.running_var = norm.running_var * 3
+        policy.set_training_mode(False)
+        with th.no_grad():
+            expected = policy.unscale_action(policy.actor(th.from_numpy(observations)).numpy())
+        for mode in (True, False):
+            policy.set_training_mode(mode)
+            np.testing.assert_allclose(policy.predict(observations)[0], expected, atol=1e-5)
+            np.testing.assert_allclose([policy.predict(one)[0] for one in observations], expected, atol=1e-5)
+    assert policy.plain_actor() is not None
+    assert (policy.plain_actor().compiled is None) == is_exact
+
+
+def test_perturbed_copies_act_by_running_statistics():
+    """As the actor itself where nothing is perturbed."""
+    policy = make(CROSSQ, th.float32).policy
+    copies = PerturbedActors(policy, 3)
+    for i in range(3):
+        copies.perturb(i, np.zeros(1, np.float32))
+    observations = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
+    np.testing.assert_allclose(policy.unscale_action(copies(observations)), policy.predict(observations)[0], atol=1e-5)
