@@ -27,9 +27,9 @@ METHODS = ("actor_loss", "unrolled", "set_training_mode")  # of a policy, which 
 DEFAULTS = {field.name: field.default for field in fields(Options)}  # a subclass may have others
 # The options that are not refused by their name. What most of them change is looked at as it is: layers, initial weights, the
 # optimiser, running statistics, the target. Where that has no gradients here, it is refused by what it is: a LateAction, a
-# ResidualBlock, dropout, a last layer other than Tanh, PopArt, and, by the fused learner, BatchNorm, a head other than Scalar, a
-# JointCritic. Two of them change a loss, and their gradients are written out: action_l2, critic_loss. q_filter is nothing without
-# behaviour_cloning.
+# ResidualBlock, dropout, a last layer other than Tanh, PopArt, and, by the fused learner, BatchNorm, a head other than Scalar,
+# a JointCritic. Two of them change a loss, and their gradients are written out: action_l2, critic_loss. q_filter is nothing
+# without behaviour_cloning.
 WRITTEN_OUT = frozenset(
     ("actor_norm", "critic_norm", "target_statistics", "input_norm", "norm_after_action", "init", "last_init", "residual",
      "action_layer", "action_branch", "action_join", "critic_dropout", "normalize_observations", "scale_returns", "popart",
