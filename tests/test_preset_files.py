@@ -36,6 +36,7 @@ TASKS = {
     "dosssman": "MountainCarContinuous-v0",
     "her": "PendulumGoals-v0",
     "memory": "PendulumNoVel-v1",
+    "modern": "HalfCheetah-v5",
     "paper": "Pendulum-v1",
     "paper_pixels": "Pendulum-v1",
     "r2d2": "PendulumNoVel-v1",
@@ -204,6 +205,12 @@ STATED = {
     ("td3", "Ant-v5"): TD3,
     ("td3", "Hopper-v5"): TD3 | dict(starts=1000, random=1000),
     ("td3", "Walker2d-v5"): TD3 | dict(starts=1000, random=1000),
+    ("modern", "HalfCheetah-v5"): dict(
+        actor=["BatchNorm1d", 256, "BatchNorm1d", "ReLU", 256, "BatchNorm1d", "ReLU", 6, "Tanh"],
+        critic=["BatchNorm1d", 256, "BatchNorm1d", "ReLU", 256, "BatchNorm1d", "ReLU", 101],
+        n_critics=2, lr=1e-3, qf_lr=1e-3, gamma=0.99, tau=0.005, batch=256, buffer=1_000_000, starts=5000, random=5000, delay=3, targets_every=3,
+        n_steps=1, smoothing=(0.2, 0.5), noise=normal(0.2), steps=100_000, updates=1,
+    ),
     ("d4pg", "Walker2d-v5"): D4PG,
     ("d4pg", "dm_control/walker-walk-v0"): D4PG | dict(
         actor=[300, "LayerNorm", "ELU", 200, "LayerNorm", "ELU", 6, "Tanh"],
@@ -441,6 +448,7 @@ NAMED = {
     "d4pg": ["many actors", "first layer alone", "next observations"],
     "her": ["19 workers", "no terminations"],
     "r2d2": [r"sum \+= reward \+ gamma", "dueling double DQN", "every fifth step"],
+    "modern": ["stochastic", "2048 units", "renormalisation"],
     "paper": ["time step of the noise", "terminal states", "nearest of today"],
     "paper_pixels": ["37 GB", "misprints", "size of its convolutions"],
     "memory": [],
