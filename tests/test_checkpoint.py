@@ -31,6 +31,11 @@ from sb3_ddpg_ext.checkpoint import ExactCheckpoint, resume
 from sb3_ddpg_ext.checkpoints import environment_state, restore_environment
 from sb3_ddpg_ext.wrappers import Resumable
 
+try:
+    import pygame
+except ImportError:
+    pygame = None
+
 SMALL = dict(batch_size=16, learning_starts=30, buffer_size=150, device="cpu", seed=3)
 TOTAL, EVERY = 260, 100
 
@@ -478,6 +483,90 @@ def test_names_children_and_tensors(tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+class Around(Named):
+    """Has a simulator by the name of what is inside a wrapper, a network, a tensor that is turned, and the global stream."""
+
+    def __init__(self):
+        super().__init__()
+        self.env, self.net = Sharing(), th.nn.Linear(2, 1)
+        self.turned, self.flight_path, self.random = th.randn(7, 5).T, None, np.random.mtrand._rand
+        self.font = [pygame.Surface((2, 2))] if pygame else None
+
+    def reset(self, *, seed=None, options=None):
+        obs, info = super().reset(seed=seed)
+        self.flight_path = [3, 2, 1] * 20
+        return obs, info
+
+    def step(self, action):
+        seen, *_ = self.env.step(action)
+        obs, _, done, _, info = super().step(action)
+        with th.no_grad():
+            self.net.weight += 0.01
+            worth = float(self.net(th.from_numpy(seen)) + (self.turned @ th.ones(7))[0])
+        return obs, worth + self.flight_path.pop() + self.random.normal(), done, self.clock % 20 == 0, info
+
+    @property
+    def clock(self):
+        return vars(self)["clock"]
+
+    @clock.setter
+    def clock(self, value):
+        vars(self)["clock"] = value
+
+
+def test_what_is_inside_an_environment(tmp_path):
+    """Also by the names of other things, with a renderer of one's own that no pickle has."""
+    expected, _ = run_with(Around, list, tmp_path / "first")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        found, _ = run_with(Around, list, tmp_path / "second", tmp_path / "first" / "checkpoint_50_steps.zip")
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+class Slots(gym.Env):
+    """Has its state where no dict of attributes is."""
+
+    __slots__ = ("count",)
+    observation_space, action_space = spaces.Box(-1, 1, (1,)), spaces.Box(-1, 1, (1,))
+
+    def __init__(self):
+        self.count = 0
+
+
+def nested():
+    env = Named()
+    for _ in range(100_000):
+        env.same = (env.same, 1)
+    return env
+
+
+@pytest.mark.parametrize(("make", "reason"), [(Slots, "in __slots__"), (nested, "nested too deeply|cannot be pickled")])
+def test_states_that_no_file_has(make, reason):
+    """Are a reason."""
+    with pytest.raises(ValueError, match=reason):
+        environment_state(make())
+
+
+def test_functions_and_files_that_have_changed():
+    """They are not taken from a checkpoint, which is said."""
+    old, new = Named(), Named()
+    old.phase, new.phase, old.current_file, new.current_file = old.reset, new.step, "data_7.csv", None
+    with pytest.warns(UserWarning, match="phase was the function Named.reset") as caught:
+        restore_environment(new, environment_state(old))
+    assert any("Named.current_file stays None" in str(each.message) for each in caught)
+
+
+def test_memory_that_nobody_writes_to_may_be_shared():
+    """Two arrays of the same bytes, and one that another library has lent."""
+    old, new = Named(), Named()
+    data = bytes(16)
+    old.one, old.other, old.lent = np.frombuffer(data), np.frombuffer(data), np.from_dlpack(th.arange(3))
+    restore_environment(new, environment_state(old))
+    np.testing.assert_array_equal(new.other, [0, 0])
+    np.testing.assert_array_equal(new.lent, [0, 1, 2])
+
+
 def test_a_name_of_a_path_that_was_not_there():
     """No checkpoint sets it, which is said."""
     old, new = Named(), Named()
@@ -489,12 +578,17 @@ def test_a_name_of_a_path_that_was_not_there():
     assert new.path == "logs/new"
 
 
+def of_mujoco():
+    data = gym.make("Hopper-v5").unwrapped.data
+    return data, data.qpos
+
+
 def in_one_memory(kind):
     env = Named()
     env.array = np.zeros(3)
     env.other = {
         "tensor and array": lambda: th.from_numpy(env.array), "parts of a tensor": lambda: env.tensor[:1],
-        "bfloat16": lambda: th.zeros(2, dtype=th.bfloat16), "MuJoCo": lambda: gym.make("Hopper-v5").unwrapped.data.qpos,
+        "bfloat16": lambda: th.zeros(2, dtype=th.bfloat16), "MuJoCo": of_mujoco,
         "gradient": lambda: th.zeros(2, requires_grad=True),
     }[kind]()  # fmt: skip
     return env

@@ -208,7 +208,8 @@ STATED = {
     ("modern", "HalfCheetah-v5"): dict(
         actor=["BatchNorm1d", 256, "BatchNorm1d", "ReLU", 256, "BatchNorm1d", "ReLU", 6, "Tanh"],
         critic=["BatchNorm1d", 256, "BatchNorm1d", "ReLU", 256, "BatchNorm1d", "ReLU", 101],
-        n_critics=2, lr=1e-3, qf_lr=1e-3, gamma=0.99, tau=0.005, batch=256, buffer=1_000_000, starts=5000, random=5000, delay=3, targets_every=3,
+        n_critics=2, lr=1e-3, qf_lr=1e-3, gamma=0.99, tau=0.005, batch=256,
+        buffer=1_000_000, starts=5000, random=5000, delay=3, targets_every=3,
         n_steps=1, smoothing=(0.2, 0.5), noise=normal(0.2), steps=100_000, updates=1,
     ),
     ("d4pg", "Walker2d-v5"): D4PG,

@@ -262,6 +262,19 @@ def test_archives_in_archives_do_not_grow(saved, tmp_path):
         DDPG.load(path)
 
 
+def test_archives_in_archives_in_archives(saved, tmp_path):
+    """Each would be read anew for each that it is in."""
+    content = b"x"
+    for _ in range(60):
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w") as archive:
+            archive.writestr("a.pth", content)
+        content = stream.getvalue()
+    path = edited(saved / "model.zip", tmp_path / "bomb.zip", **{"policy.pth": lambda _: content})
+    with pytest.raises(ValueError, match=r"bomb\.zip.*a\.pth must not be in policy\.pth"):
+        DDPG.load(path)
+
+
 def test_members_that_lie_in_one_another(saved, tmp_path):
     """One piece of data is not read as many."""
     path = tmp_path / "bomb.zip"
@@ -539,10 +552,13 @@ def test_tensors_and_seeds_at_two_places():
     assert back[3] == [1]
     assert back[4] is back[2].bit_generator.seed_seq
     assert back[2].spawn(1)[0].normal() == generator.spawn(1)[0].normal()
+    assert Unpacker(lambda n: packer.arrays[n]).unpack(Packer().pack(np.random.mtrand._rand)) is np.random.mtrand._rand
+    with pytest.raises(CannotPack, match="RandomState of PCG64"):
+        Packer().pack(np.random.RandomState(np.random.PCG64(0)))
     older = Packer().pack(generator)
     del older["seed_sequence"]
     assert Unpacker(None).unpack(json.loads(json.dumps(older))).normal() == generator.normal()
-    with pytest.raises(ValueError, match="at most 1024 numbers"):
+    with pytest.raises(ValueError, match="at most 8 numbers"):
         Unpacker(None).unpack({"seeds": {"dict": [["entropy", 1], ["pool_size", 10**9]]}})
 
 

@@ -72,6 +72,7 @@ def go_back(storage: Storage, position: dict[str, Any]) -> bool:
     if n_after > n_before:
         _fork(storage, n_before)
     storage.n_added, storage.repeated = n_before, None
+    storage.note(is_adding=True)  # until the newest observations are whole
     newest = storage.last_rows.start
     for env in range(storage.n_envs if storage.n_written else 0):
         storage.obs.copy(storage.newest.start + env, int(storage.follows[newest + env]))

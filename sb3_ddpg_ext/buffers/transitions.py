@@ -59,6 +59,7 @@ class TransitionReplayBuffer(ReplayBuffer):
     relabel: Relabel | None = None  # changes what was gathered for a batch
     state_size = 0  # numbers in the state of recurrent networks that is stored for one environment
     _adding_at: int | None = None  # transitions of each environment before the one that is being added, until that is whole
+    _is_mending = False  # also after that was stopped, too
     copies: ClassVar[bool] = True  # whether add() leaves nothing of what it is given for others to change
 
     def __init_subclass__(cls, **kwargs: Any):
@@ -204,15 +205,16 @@ class TransitionReplayBuffer(ReplayBuffer):
     def _mend(self) -> None:
         """After :meth:`add` was stopped in the middle, have whole transitions again, and parts that follow them."""
         is_torn = self.storage.n_added == self._adding_at
-        if self.storage.is_adding or not is_torn:  # something was written
+        if self._is_mending or self.storage.is_adding or not is_torn:  # something was written
+            self._is_mending = True
             kept = self.sampling.state(), self.sampling.contents(self.n_written)
             mend(self.storage, is_torn)
             self._restore_parts({})
             self.renew_sampling()
-            if not self.of_sequences:  # which may begin elsewhere now
+            if self.n_written and not self.of_sequences:  # which may begin elsewhere now
                 self.sampling.restore(*kept)
                 self.sampling.added(self.storage.last_rows)
-        self._adding_at = None
+        self._is_mending, self._adding_at = False, None
 
     def interrupt(self) -> None:
         """What is added next does not go on from what was added last, whatever the observations are."""

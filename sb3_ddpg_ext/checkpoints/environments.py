@@ -1,10 +1,8 @@
 """The state of environments in the middle of their episodes, taken from outside."""
 
-import ctypes
-import io
+import inspect
 import json
 import os
-import pickle
 import re
 import warnings
 from collections.abc import Iterator
@@ -15,15 +13,15 @@ from typing import Any, NamedTuple
 import cloudpickle
 import gymnasium as gym
 import numpy as np
-import torch as th
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
+from sb3_ddpg_ext.checkpoints.pickled_states import UNSAVED, check_memory, pickled_states, unpickled_states
 from sb3_ddpg_ext.model_checks import is_of_class
-from sb3_ddpg_ext.packing import CannotPack, Packer, Unpacker, as_view, imports_of, is_of_others, share_memory, view_of
+from sb3_ddpg_ext.packing import CannotPack, Packer, Unpacker
 
 FUNCTIONS = (FunctionType, MethodType, BuiltinFunctionType)
-# What stays that of the new environment: what is inside, what describes it, what draws and writes.
-OTHERS = {"env", "envs", "venv", "spec", "class_attributes"}
+# What stays that of the new environment: what is inside of what stands around it, what describes it, what draws and writes.
+OUTER, INSIDE = (gym.Wrapper, VecEnv), {"env", "envs", "venv", "class_attributes"}
 DRAWS = {"screen", "clock", "surf", "font", "viewer", "window", "renderer", "mujoco_renderer"}
 DRAWS |= {"results_writer", "file_handler"}
 # Modules of what draws and writes; other objects of these names are part of the state.
@@ -33,9 +31,6 @@ OF_PROCESSES = {"waiting", "_seeds", "_options", "reset_infos"}  # of a VecEnv: 
 WHERE_FILES_ARE = re.compile(r"(path|folder|directory|filename|_file|_dir|logdir)s?$|^file$")  # names of attributes
 MOVED = {"sb3_ddpg_ext.validation.ShapeCheck": "sb3_ddpg_ext.env_checks.ShapeCheck"}  # as older checkpoints name them
 METHODS = ("get_state", "set_state")  # of an environment that knows its state itself
-NATIVE = ("pybullet", "pybullet_utils")  # modules whose objects are names for something outside, which no pickle has
-# What pickles of environments raise.
-UNSAVED = (TypeError, AttributeError, pickle.PicklingError, NotImplementedError, RuntimeError, ValueError, RecursionError)
 
 
 class EnvironmentState(NamedTuple):
@@ -63,6 +58,7 @@ def environment_state(env: Any) -> EnvironmentState:
     :raises ValueError: if their state cannot be taken; it says why
     """
     layers = list(_layers_of(env))
+    name = _names(layers)[-1]
     states = [_state_of(layer) for layer in layers]
     packer = Packer(layers)
     try:
@@ -70,20 +66,13 @@ def environment_state(env: Any) -> EnvironmentState:
         if packer.shares_memory():
             packer = Packer(layers, keeps_views=True)
             packed = packer.pack(states)
-        _check_memory(packer.arrays, layers)
-        return EnvironmentState(_names(layers), json.dumps(packed), packer.arrays, None)
+        text = json.dumps(packed)
     except CannotPack:
-        return EnvironmentState(_names(layers), None, [], _pickled(states, layers))
-
-
-def _check_memory(arrays: list[np.ndarray], layers: list[Any]) -> None:
-    """
-    :raises ValueError: for arrays and tensors that would not lie in the same memory any more
-    """
-    if share_memory(arrays):  # a tensor and an array, two tensors, or a view that has more numbers than there are
-        raise ValueError(f"the state of {_names(layers)[-1]} has an array or tensor that repeats the memory of another one")
-    if any(map(is_of_others, arrays)):
-        raise ValueError(f"the state of {_names(layers)[-1]} has an array in the memory of something outside Python")
+        return EnvironmentState(_names(layers), None, [], pickled_states(states, layers, name))
+    except RecursionError as error:
+        raise ValueError(f"the state of {name} is nested too deeply ({error})") from error
+    check_memory(packer.arrays, name)
+    return EnvironmentState(_names(layers), text, packer.arrays, None)
 
 
 def restore_environment(env: Any, saved: EnvironmentState, trusted: bool | None = None) -> None:
@@ -102,9 +91,9 @@ def restore_environment(env: Any, saved: EnvironmentState, trusted: bool | None 
     if _names(layers) != [MOVED.get(name, name) for name in saved.layers]:
         raise ValueError(f"env={_names(layers)} must be made of what it was when it was saved, {list(saved.layers)}")
     if saved.pickled is None:
-        states = Unpacker(lambda n: saved.arrays[n].copy(), layers).unpack(json.loads(saved.packed or "null"))
+        states = Unpacker(lambda n: saved.arrays[n].copy(order="K"), layers).unpack(json.loads(saved.packed or "null"))
     else:
-        states = _unpickled(saved.pickled, layers)
+        states = unpickled_states(saved.pickled, layers)
     for layer, state in zip(layers, states, strict=True):
         _restore(layer, state, trusted)
 
@@ -134,14 +123,15 @@ def _is_packed_state(packed: dict[str, Any]) -> bool:
     return False
 
 
-def says_where_files_are(name: str, *values: Any) -> bool:
+def says_where_files_are(name: str, value: Any, present: Any = "") -> bool:
     """
     Whether an attribute is a path. A training that goes on may have folders of its own.
 
     :param name: of the attribute
-    :param values: that it has had
+    :param value: in the training that was saved
+    :param present: in the new one, if there is one
     """
-    return WHERE_FILES_ARE.search(name) is not None and any(map(_is_path, values))
+    return WHERE_FILES_ARE.search(name) is not None and (_is_path(value) or (isinstance(value, str) and _is_path(present)))
 
 
 def _is_path(value: Any) -> bool:
@@ -176,13 +166,19 @@ def _state_of(layer: Any) -> Any:
         return _state_of_processes(layer)
     if _knows_itself(layer):
         return {"own": layer.get_state()}
-    return {"attributes": {name: each for name, each in vars(layer).items() if _is_state(layer, name, each)}}
+    if slots := [name for cls in type(layer).__mro__ for name in vars(cls).get("__slots__", ()) if name in dir(layer)]:
+        raise ValueError(f"{type(layer).__name__} has attributes in __slots__ ({slots[0]}); give it get_state and set_state")
+    own = vars(layer)
+    functions = {name: each.__qualname__ for name, each in own.items() if isinstance(each, FUNCTIONS)}
+    return {"attributes": {name: each for name, each in own.items() if _is_state(layer, name, each)}, "functions": functions}
 
 
 def _is_state(layer: Any, name: str, value: Any) -> bool:
     """Whether an attribute is a part of the state, and neither what the class has nor what the new environment brings."""
-    present = vars(layer).get(name)
-    if name in OTHERS or is_of_class(type(layer), name) or says_where_files_are(name, value, present):
+    present, of_class = vars(layer).get(name), inspect.getattr_static(type(layer), name, None)
+    if (isinstance(layer, OUTER) and name in INSIDE) or name == "spec":
+        return False
+    if is_of_class(type(layer), name) and not isinstance(of_class, property):  # a property's own value takes no place
         return False
     if name in DRAWS and (_draws(value) or _draws(present)):
         return False
@@ -190,7 +186,13 @@ def _is_state(layer: Any, name: str, value: Any) -> bool:
 
 
 def _draws(value: Any) -> bool:
-    return type(value).__module__.split(".")[0] in OF_DRAWING
+    """Whether an object that is named so draws or writes, which a part of the state does not, and can be pickled."""
+    if type(value).__module__.split(".")[0] in OF_DRAWING:
+        return True
+    try:
+        return not cloudpickle.dumps(value)
+    except UNSAVED:
+        return True
 
 
 def _state_of_processes(env: VecEnv) -> Any:
@@ -208,70 +210,20 @@ def _state_of_processes(env: VecEnv) -> Any:
 def _restore(layer: Any, state: Any, trusted: bool | None) -> None:
     if "own" in state and _knows_itself(layer):
         layer.set_state(state["own"])
-    attributes = state.get("attributes", {})
-    taken = {name: each for name, each in attributes.items() if _is_state(layer, name, each)}
-    for name in attributes.keys() - taken.keys():
-        saved, present = attributes[name], vars(layer).get(name)
-        if says_where_files_are(name, present) and not says_where_files_are(name, saved):
-            warnings.warn(f"{type(layer).__name__}.{name} stays {present!r}, since it is named like a path, which no "
-                          f"checkpoint sets; there it is {saved!r}", stacklevel=5)  # fmt: skip
-    vars(layer).update(taken)
+    for name, saved in state.get("attributes", {}).items():
+        present = vars(layer).get(name)
+        if says_where_files_are(name, saved, present):
+            if saved != present and (None in (saved, present) or not _is_path(saved)):
+                warnings.warn(f"{type(layer).__name__}.{name} stays {present!r}, since it is named like a path, which no "
+                              f"checkpoint sets; there it is {saved!r}", stacklevel=5)  # fmt: skip
+        elif _is_state(layer, name, saved):
+            vars(layer)[name] = saved
+    for name, qualname in state.get("functions", {}).items():
+        if getattr(vars(layer).get(name), "__qualname__", None) != qualname:
+            warnings.warn(
+                f"{type(layer).__name__}.{name} was the function {qualname}, which no checkpoint keeps", stacklevel=5
+            )
     for number, each in enumerate(state.get("each", ())):
         if trusted is False and getattr(each, "pickled", None) is not None:
             raise ValueError("the state of an environment must be no pickle with trusted=False, which reads none")
         layer.env_method("set_state", each, indices=[number])
-
-
-class _Pickler(cloudpickle.Pickler):
-    """Leaves the layers out: they are those of the new environment. Views of arrays stay views, unlike in other pickles."""
-
-    numbers: dict[int, int]
-    memory: list[np.ndarray]  # in which arrays and tensors lie
-
-    def persistent_id(self, obj: Any) -> int | None:
-        return self.numbers.get(id(obj))
-
-    def reducer_override(self, obj: Any) -> Any:
-        view = view_of(obj) if type(obj) is np.ndarray else None
-        if view is None:
-            if isinstance(obj, np.ndarray | th.Tensor):
-                self.memory.append(np.asarray(obj) if isinstance(obj, np.ndarray) else _bytes_of(obj))
-            return super().reducer_override(obj)
-        return as_view, (view.owner, obj.shape, obj.dtype.str, view.offset, obj.strides)
-
-
-class _Unpickler(pickle.Unpickler):
-    layers: list[Any]
-
-    def persistent_load(self, pid: int) -> Any:
-        return self.layers[pid]
-
-
-def _bytes_of(tensor: th.Tensor) -> np.ndarray:
-    """All of the memory that a tensor, or a view, has a part of."""
-    storage = tensor.detach().untyped_storage()
-    if not storage.nbytes():
-        return np.empty(0, np.uint8)
-    memory = (ctypes.c_ubyte * storage.nbytes()).from_address(storage.data_ptr())
-    return np.ctypeslib.as_array(memory)
-
-
-def _pickled(states: list[Any], layers: list[Any]) -> bytes:
-    stream = io.BytesIO()
-    pickler = _Pickler(stream)
-    pickler.memory = []
-    pickler.numbers = {id(layer): number for number, layer in enumerate(layers)}
-    try:
-        pickler.dump(states)
-    except UNSAVED as error:
-        raise ValueError(f"the state of {_names(layers)[-1]} cannot be pickled ({error})") from error
-    _check_memory(pickler.memory, layers)
-    if outside := {name.split(".")[0] for name in imports_of(stream.getvalue())} & set(NATIVE):
-        raise ValueError(f"the state of {_names(layers)[-1]} is outside Python, in {', '.join(sorted(outside))}")
-    return stream.getvalue()
-
-
-def _unpickled(data: bytes, layers: list[Any]) -> list[Any]:
-    unpickler = _Unpickler(io.BytesIO(data))
-    unpickler.layers = layers
-    return unpickler.load()

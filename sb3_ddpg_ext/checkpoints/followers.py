@@ -35,7 +35,7 @@ def callback_states(callback: BaseCallback | None) -> tuple[list[Any], list[str]
                 else:
                     Packer().pack(value)
                     kept[name] = value
-            except (CannotPack, ValueError) as reason:
+            except (CannotPack, ValueError, RecursionError) as reason:
                 left_out.append(f"{type(each).__name__}.{name} ({reason})")
         states.append((type(each).__name__, kept, environments))
     return states, left_out

@@ -4,11 +4,13 @@ from sb3_ddpg_ext.packing.archive import DAMAGE, check_archive, check_sizes, rea
 from sb3_ddpg_ext.packing.names import CannotPack
 from sb3_ddpg_ext.packing.packer import Packer
 from sb3_ddpg_ext.packing.pickles import check_is_of_ddpg, imports_of
+from sb3_ddpg_ext.packing.streams import STREAMS
 from sb3_ddpg_ext.packing.unpacker import Unpacker
 from sb3_ddpg_ext.packing.views import as_view, is_of_others, share_memory, view_of
 
 __all__ = [
     "DAMAGE",
+    "STREAMS",
     "CannotPack",
     "Packer",
     "Unpacker",

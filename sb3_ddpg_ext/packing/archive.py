@@ -106,6 +106,8 @@ def _check_inner(name: str, file: IO[bytes]) -> None:
         return  # an older form, which is no archive
     with zipfile.ZipFile(file) as inner:
         for info in inner.infolist():
+            if info.filename.endswith(".pth"):
+                raise ValueError(f"{info.filename} must not be in {name}")
             if info.compress_type != zipfile.ZIP_STORED:
                 raise ValueError(f"{info.filename} in {name} would grow from {info.compress_size} to {info.file_size} bytes")
         check_sizes(inner)

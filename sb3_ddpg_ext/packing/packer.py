@@ -12,6 +12,7 @@ import numpy as np
 import torch as th
 
 from sb3_ddpg_ext.packing.names import HELD, CannotPack, may_hold, name_of
+from sb3_ddpg_ext.packing.streams import name_of_stream
 from sb3_ddpg_ext.packing.views import share_memory, view_of
 
 # Of these, objects of a subclass are more than what is packed.
@@ -52,6 +53,8 @@ class Packer:
             return {"same": self._seen[id(value)]}
         if id(value) in self._shared:
             return {"shared": self._shared[id(value)][0]}
+        if (stream := name_of_stream(value)) is not None:
+            return {"stream": stream}
         if isinstance(value, Enum):  # also one that is a number
             return {"enum": name_of(type(value), HELD), "value": self.pack(value.value)}
         if isinstance(value, np.generic):  # of which some are floats of Python, too
@@ -203,5 +206,8 @@ class Packer:
 
     @_packed.register(np.random.RandomState)
     def _(self, value: np.random.RandomState) -> Any:
+        state = value.get_state(legacy=False)
+        if state["bit_generator"] != "MT19937":
+            raise CannotPack(f"RandomState of {state['bit_generator']}")
         self._remember(value)
-        return {"random_state": self.pack(value.get_state(legacy=False))}
+        return {"random_state": self.pack(state)}

@@ -10,9 +10,10 @@ import numpy as np
 import torch as th
 
 from sb3_ddpg_ext.packing.names import HELD, NAMED, class_of
+from sb3_ddpg_ext.packing.streams import STREAMS
 from sb3_ddpg_ext.packing.views import as_view
 
-LARGEST_POOL = 1024  # numbers in the pool of a SeedSequence, which has 4 unless somebody wants more
+LARGEST_POOL = 8  # numbers in the pool of a SeedSequence, which has 4; many take time
 GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
 
 
@@ -46,8 +47,9 @@ class Unpacker:
             "dtype": lambda packed: np.dtype(packed["dtype"]),
             "number": lambda packed: np.dtype(packed["number"]).type,
             "tensor": lambda packed: th.from_numpy(self.unpack(packed["tensor"]).copy()),
-            "shared_tensor": lambda packed: self._share(th.from_numpy(self.unpack(packed["shared_tensor"]).copy())),
+            "shared_tensor": lambda packed: self._share(th.from_numpy(self.unpack(packed["shared_tensor"]).copy(order="K"))),
             "seeds": self._seeds,
+            "stream": lambda packed: STREAMS[packed["stream"]],
             "class": lambda packed: class_of(packed["class"], NAMED + HELD),
             "enum": lambda packed: class_of(packed["enum"], HELD)(self.unpack(packed["value"])),
             "generator": self._generator,

@@ -51,9 +51,10 @@ def as_view(owner: np.ndarray, shape: tuple[int, ...], dtype: str, offset: int, 
 
 
 def share_memory(arrays: Iterable[np.ndarray]) -> bool:
-    """Whether two of them lie in the memory of the same array, or otherwise between the same addresses."""
-    bounds = sorted(_bounds(owner_of(array)) for array in arrays if array.size)
-    return any(end > begin for (_, end), (begin, _) in pairwise(bounds))
+    """Whether two of them, of which one can be written to, lie in the same array or otherwise between the same addresses."""
+    owners = [owner_of(array) for array in arrays if array.size]
+    bounds = sorted((*_bounds(owner), owner.flags.writeable) for owner in owners)
+    return any(end > begin and (one or other) for (_, end, one), (begin, _, other) in pairwise(bounds))
 
 
 def _bounds(array: np.ndarray) -> tuple[int, int]:
