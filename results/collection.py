@@ -104,7 +104,7 @@ def beside_subproc(numbers: tuple[int, ...], seconds: float, most: int = 32, **k
     rows = []
     for where, n in [("subproc", n) for n in numbers if n <= most] + [("ray", n) for n in numbers]:
         if where == "ray":
-            found = measured(Slow, Watch(3, seconds), collector=workers_for(n) | dict(sync_every=10 * n), **kwargs)
+            found = measured(Slow, Watch(3, seconds), collector=workers_for(n) | dict(sync_every=10 * n, chunk=10), **kwargs)
         else:
             found = measured(SubprocVecEnv([Slow] * n, start_method="fork"), Watch(3, seconds), **kwargs)
         rows.append(dict(where=where, n_envs=n, of_linear=round(found["steps_per_s"] * 0.02 / n, 3)) | found)
@@ -128,10 +128,10 @@ def age(values=(100, 1000, 10_000), seconds: float = 8.0) -> list[dict]:
     """How many transitions before an action was stored the parameters were sent that chose it."""
     rows = []
     for sync_every in values:
-        collector = workers_for(16, most=4) | dict(sync_every=sync_every)
+        chunk = min(max(sync_every // 16, 1), 100)
+        collector = workers_for(16, most=4) | dict(sync_every=sync_every, chunk=chunk)
         kwargs = dict(gradient_steps=4, learning_starts=200, buffer_size=100_000, policy_kwargs=dict(net_arch=[64, 64]))
         found = measured(lambda: Slow(0.005), Watch(4, seconds), collector=collector, **kwargs)
-        chunk = min(max(sync_every // 16, 1), 100)
         rows.append(dict(sync_every=sync_every, n_envs=16, chunk=chunk) | found)
         print(rows[-1], flush=True)
     return rows
@@ -226,7 +226,7 @@ def pendulum(seeds: range, steps: int = 16_000) -> None:
                     continue
                 kwargs = dict(SETTINGS, seed=seed, device="cpu", gradient_steps=-1)
                 if where == "ray":
-                    kwargs |= dict(collector=dict(kind="ray", n_workers=8, num_cpus=0.1, sync_every=200))
+                    kwargs |= dict(collector=dict(kind="ray", n_workers=8, num_cpus=0.1, sync_every=200, chunk=25))
                 model = DDPG("MlpPolicy", "Pendulum-v1", **kwargs)
                 started = time.perf_counter()
                 model.learn(steps)

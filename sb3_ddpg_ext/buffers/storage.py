@@ -192,11 +192,7 @@ class Storage:
             self.follows[first + env] = rows.start + env if starts_there[env] else self._copy_newest(env)
 
     def interrupt(self, envs: np.ndarray | None = None) -> None:
-        """
-        What is added next does not go on from what was added last, whatever the observations are.
-
-        :param envs: of which environments, (n_envs,); None for all
-        """
+        """See :meth:`~sb3_ddpg_ext.buffers.TransitionReplayBuffer.interrupt`."""
         first, ends = self.last_rows.start, self.goes_on if envs is None else self.goes_on & envs
         for env in np.flatnonzero(ends).tolist():
             self.follows[first + env] = self._copy_newest(env)

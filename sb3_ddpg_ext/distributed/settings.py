@@ -24,8 +24,8 @@ class RayCollector:
     :param address: of the Ray cluster, ``"auto"`` for the one that this machine belongs to, None for what ``RAY_ADDRESS``
         names; where it names none, Ray starts one on this machine
     :param sync_every: transitions between two times that the actor's parameters are sent to all workers
-    :param chunk: steps of each environment that a worker sends at a time; None for ``sync_every`` over the number of
-        environments, at most 100
+    :param chunk: steps of each environment that a worker sends at a time; None for a quarter of ``sync_every`` over the number
+        of environments, at most 100. The age of what acts is ``sync_every`` and ``collection_ahead`` times all chunks at most.
     :param mode: ``"asynchronous"``, or ``"synchronous"``: each step waits for all workers, which act by the present actor, as
         the same number of local environments would
     :param ratio: updates per transition, > 0, in place of the model's ``train_freq`` and ``gradient_steps``; None for these
@@ -121,7 +121,7 @@ class RayCollector:
         """Steps of each environment in a chunk."""
         if self.is_synchronous:
             return 1
-        return min(max(self.sync_every // self.n_envs, 1), LARGEST_CHUNK) if self.chunk is None else self.chunk
+        return min(max(self.sync_every // (4 * self.n_envs), 1), LARGEST_CHUNK) if self.chunk is None else self.chunk
 
     @property
     def factors(self) -> list[float] | None:
