@@ -177,18 +177,18 @@ def test_environments_that_fail_once(cluster, tmp_path):
     """The worker of one that raises is started anew, and that of one that hangs, after its time limit; the other goes on."""
     model = DDPG(
         "MlpPolicy", lambda: Moody(tmp_path), n_steps=3, policy_kwargs=SMALL, learning_starts=50, buffer_size=200_000,
-        train_freq=50, collector=collector(envs_per_worker=1, chunk=5, time_limit=1.0),
+        train_freq=50, collector=collector(envs_per_worker=1, chunk=5, time_limit=3.0),
     )  # fmt: skip
 
     def until_restarted(local, _):
         crew = local["self"].get_env().crew
-        return not (crew.n_restarts == 2 and crew.n_alive == 2)
+        return not (crew.n_restarts >= 2 and crew.n_alive == 2)
 
     with pytest.warns(RuntimeWarning) as warned:
         model.learn(10**8, until_restarted)
     said = [str(each.message) for each in warned if "is started anew" in str(each.message)]
-    assert len(said) == 2
-    for reason in ("OSError: the cable is out", "no chunk has come within 1 s (collector: time_limit)"):
+    assert len(said) >= 2  # more where the machine is so busy that a whole worker is too slow
+    for reason in ("OSError: the cable is out", "no chunk has come within 3 s (collector: time_limit)"):
         assert any(reason in each for each in said)
     check_lines(model.replay_buffer)
     model.get_env().close()
