@@ -25,7 +25,8 @@ class RayCollector:
         names; where it names none, Ray starts one on this machine
     :param sync_every: transitions between two times that the actor's parameters are sent to all workers
     :param chunk: steps of each environment that a worker sends at a time; None for a quarter of ``sync_every`` over the number
-        of environments, at most 100. What acts is as old as ``sync_every`` and ``collection_ahead`` times all chunks, at most while all are in step.
+        of environments, at most 100. What acts is as old as ``sync_every`` and ``collection_ahead`` times all chunks, at most,
+        while workers are in step.
     :param mode: ``"asynchronous"``, or ``"synchronous"``: each step waits for all workers, which act by the present actor, as
         the same number of local environments would
     :param ratio: updates per transition, > 0, in place of the model's ``train_freq`` and ``gradient_steps``; None for these
