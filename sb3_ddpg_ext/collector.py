@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from copy import deepcopy
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
@@ -57,6 +58,33 @@ def _copy_info(info: dict[str, Any]) -> dict[str, Any]:
     return {key: value if type(value) in IMMUTABLE else deepcopy(value) for key, value in info.items()}
 
 
+class Moment(NamedTuple):
+    """
+    How far a training is.
+
+    :param num_timesteps: environment steps until now
+    :param total_timesteps: at its end
+    :param n_random: so many environment steps act at random
+    :param noise_in_warmup: whether these have noise, too
+    :param n_updates: made until now
+    """
+
+    num_timesteps: int
+    total_timesteps: int
+    n_random: int
+    noise_in_warmup: bool
+    n_updates: int
+
+    @classmethod
+    def of(cls, model: dict[str, Any]) -> "Moment":
+        """:param model: its attributes by name"""
+        n_random = model["learning_starts"] if model["random_steps"] is None else model["random_steps"]
+        return cls(
+            model["num_timesteps"], model["_total_timesteps"], 0 if model["_is_past_warmup"] else n_random,
+            model["noise_in_warmup"], model["_n_updates"],
+        )  # fmt: skip
+
+
 class Collector:
     """
     Checks what environments return, so that the replay buffer and the model stay as good as they were.
@@ -69,6 +97,45 @@ class Collector:
     def __init__(self, env: VecEnv, observation_space: spaces.Space, vec_normalize: VecNormalize | None):
         self.env, self.observation_space, self.vec_normalize = env, observation_space, vec_normalize
         self._may_reuse = not all(type(layer).__module__.startswith(COPYING) for layer in _layers(env))
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether episodes can go on where they were; False where the environments are new."""
+        return True
+
+    def is_ready(self, model: dict[str, Any]) -> bool:
+        """
+        :param model: its attributes by name, of which the last observations may be corrected
+        :return: whether a step can be taken; False for updates first
+        """
+        return True
+
+    def acted(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """:return: the actions that were taken elsewhere, for the environments and for the replay buffer, or None"""
+        return None
+
+    def histories(self, own: Any) -> Any:
+        """
+        :param own: what the model knows of the present episodes, where it has a memory
+        :return: the same, or what those know who have acted
+        """
+        return own
+
+    def updates(self, n_transitions: int, gradient_steps: int, may_update: bool) -> int:
+        """
+        :param n_transitions: of the last rollout
+        :param gradient_steps: of the model, -1 for as many as transitions
+        :param may_update: whether the model has enough transitions
+        :return: how many updates are to be made now
+        """
+        steps = gradient_steps if gradient_steps >= 0 else n_transitions
+        return steps if may_update else 0
+
+    def record(self, logger: Logger) -> None:
+        """:param logger: for what is known of the collection since the last time"""
+
+    def stop(self) -> None:
+        """Let go of what does not stop by itself, after an error."""
 
     def own(self, observations: Any) -> Any:
         """

@@ -25,7 +25,7 @@ from sb3_ddpg_ext.arguments import check_policy, check_together, check_what_sb3_
 from sb3_ddpg_ext.batch import Batch, Sequences
 from sb3_ddpg_ext.buffer_files import load_buffer, resume_buffer, save_buffer
 from sb3_ddpg_ext.buffers import read_episodes, store
-from sb3_ddpg_ext.collector import Collector
+from sb3_ddpg_ext.distributed import RayCollector, environments, make_collection, make_collector
 from sb3_ddpg_ext.env_checks import ShapeCheck, check_action_space, made_env, results_named
 from sb3_ddpg_ext.explorer import Explorer, is_same_noise, needs_preparing, prepare_noise
 from sb3_ddpg_ext.files import written_whole
@@ -115,6 +115,8 @@ class DDPG(OffPolicyAlgorithm):
     :param on_nan: what to do when the numbers of a network have become infinite or NaN, which is looked for at each action and
         every 200 updates. The networks become what they were when they were last seen to be finite. Then ``"raise"`` stops the
         training, and ``"rollback"`` goes on, at most three times from the same place.
+    :param collector: where the environments are: None for this process, or ``dict(kind="ray", ...)`` with the arguments of
+        :class:`~sb3_ddpg_ext.distributed.RayCollector` for workers on Ray, or such an object. ``env`` may be a function then.
     :param misplaced: none; an argument of another name is refused by an error that says where it belongs
     :raises ValueError: for a value outside what is allowed, or an observation or reward that is not finite
     :raises TypeError: for a value of the wrong type
@@ -135,6 +137,7 @@ class DDPG(OffPolicyAlgorithm):
     _is_past_warmup = False
     _resumption: checkpoints.Resumption | None = None  # of a checkpoint, until learn() has gone on
     on_nan = "raise"  # where an older file does not say it
+    collector: RayCollector | None = None  # likewise
 
     def __init__(
         self,
@@ -174,6 +177,7 @@ class DDPG(OffPolicyAlgorithm):
         random_steps: int | None = None,
         noise_in_warmup: bool = False,
         on_nan: str = "raise",
+        collector: RayCollector | dict[str, Any] | str | None = None,
         **misplaced: Any,
     ):
         check_policy(policy, self.policy_aliases, self.policy_base)
@@ -182,7 +186,7 @@ class DDPG(OffPolicyAlgorithm):
         check_places(type(self), misplaced, policy, replay_buffer_class, **kwargs)
         is_set_up = check_flag("_init_setup_model", _init_setup_model)
         if env is not None:  # None while a model is loaded for prediction only
-            env = made_env(env, verbose)
+            env = made_env(environments(env, collector), verbose)
             check_action_space(env)
         elif is_set_up:
             raise ValueError("env=None must be an environment, or the id of one")
@@ -200,6 +204,7 @@ class DDPG(OffPolicyAlgorithm):
         self.target_update_interval, self.max_grad_norm = target_update_interval, max_grad_norm
         self.learner, self.precision, self.n_threads = learner, precision, n_threads
         self.random_steps, self.noise_in_warmup, self.on_nan = random_steps, noise_in_warmup, on_nan
+        self.collector = collector  # type: ignore[assignment]  # which _setup_model makes an object
         self._is_loading = not is_set_up
         if is_set_up:
             self._setup_model()
@@ -234,7 +239,7 @@ class DDPG(OffPolicyAlgorithm):
         """Make the parts from the attributes, which come from the constructor or from a saved file."""
         convert_from_sb3(self.__dict__)
         self.__dict__ |= checked(self.__dict__, self.policy_aliases)
-        self._explorer = Explorer()
+        self._explorer, self.collector = Explorer(), make_collector(self.collector)
         self.action_noise = self._prepared(self.action_noise)
         self._setup_lr_schedule()
         if self.seed is not None:  # a loaded model does not see its first episodes again
@@ -257,15 +262,9 @@ class DDPG(OffPolicyAlgorithm):
     def _prepared(self, action_noise: Any) -> ActionNoise | None:
         """The noise for these environments, from what was given or was in a file."""
         return prepare_noise(
-            action_noise,
-            self.action_space.shape,
-            self.env,
-            self.n_envs,
-            self.seed,
-            self.num_timesteps,
-            self._is_loading,
+            action_noise, self.action_space.shape, self.env, self.n_envs, self.seed, self.num_timesteps, self._is_loading,
             self.verbose,
-        )
+        )  # fmt: skip
 
     def _choose_learner(self) -> None:
         self._trainer.n_threads = self.n_threads
@@ -338,21 +337,17 @@ class DDPG(OffPolicyAlgorithm):
                 for call in between_rollouts:
                     call()
                 rollout = self.collect_rollouts(
-                    self.env,  # type: ignore[arg-type]
-                    callback,
-                    self.train_freq,  # type: ignore[arg-type]
-                    self.replay_buffer,  # type: ignore[arg-type]
-                    self.action_noise,
-                    self.learning_starts,
-                    log_interval,
-                )
+                    self.env, callback, self.train_freq, self.replay_buffer,  # type: ignore[arg-type]
+                    self.action_noise, self.learning_starts, log_interval,
+                )  # fmt: skip
                 if not rollout.continue_training:
                     self._last_obs = None  # as in SB3, what comes next begins with a new episode
                     break
-                gradient_steps = self.gradient_steps if self.gradient_steps >= 0 else rollout.episode_timesteps
-                if gradient_steps > 0 and self._may_update():
+                gradient_steps = self._collector.updates(rollout.episode_timesteps, self.gradient_steps, self._may_update())
+                if gradient_steps > 0:
                     self.train(gradient_steps, self.batch_size)
         except BaseException:
+            self._collector.stop()
             self._last_obs = None  # a step may be lost: what comes next must not follow the one before
             raise
         callback.on_training_end()
@@ -368,8 +363,10 @@ class DDPG(OffPolicyAlgorithm):
     ) -> tuple[int, BaseCallback]:
         if self.env is None:
             raise ValueError("env=None: the model has no environment to learn in; give one to load() or set_env()")
-        begins = reset_num_timesteps or self._last_obs is None
         replay, noise = as_replay(self.replay_buffer), self._adopted_noise()
+        self._collector = make_collection(vars(self), replay, noise, self._mend_policy)
+        self._last_obs = self._last_obs if self._collector.has_begun else None
+        begins = reset_num_timesteps or self._last_obs is None
         if begins:
             replay.interrupt()
         replay.set_env(self.env)
@@ -384,7 +381,6 @@ class DDPG(OffPolicyAlgorithm):
             self.optimize_memory_usage = kept[1]
             self.action_noise = kept[0] if self.action_noise is None else self.action_noise
         callback = self._init_callback(callback, progress_bar)
-        self._collector = Collector(self.env, self.observation_space, self._vec_normalize_env)
         self._last_obs = self._collector.own(self._last_obs)
         self._collector.check_observation(self._last_obs)
         self._collector.check_normalisation(self.policy.options)
@@ -428,11 +424,13 @@ class DDPG(OffPolicyAlgorithm):
         """
         if self._trainer.needs_modes:
             self.policy.set_training_mode(False)
-        num_collected_steps, num_collected_episodes, continue_training = 0, 0, True
+        num_collected_steps, num_collected_episodes, continue_training, collector = 0, 0, True, self._collector
         callback.on_rollout_start()
         while should_collect_more_steps(train_freq, num_collected_steps, num_collected_episodes):
-            actions, buffer_actions = self._sample_action(learning_starts, action_noise, env.num_envs)
-            new_obs, rewards, dones, infos = self._collector.step(env, actions)
+            if not collector.is_ready(vars(self)):
+                break
+            actions, buffer_actions = collector.acted() or self._sample_action(learning_starts, action_noise, env.num_envs)
+            new_obs, rewards, dones, infos = collector.step(env, actions)
             self.num_timesteps += env.num_envs
             num_collected_steps += 1
 
@@ -474,13 +472,18 @@ class DDPG(OffPolicyAlgorithm):
 
     def _recover(self, scaled: np.ndarray, action_noise: ActionNoise | None) -> None:
         """Go back to finite networks after an action that is not finite, or raise."""
-        name = self.policy.not_finite()
-        if name is not None:
-            self._go_back(f"the parameters of the {name} are not finite")
-        elif not are_finite(self._act(None)):
+        if self._mend_policy():
+            return
+        if not are_finite(self._act(None)):
             self._go_back("the parameters of the actor are so large that its actions are not finite")
         else:
             raise ValueError(f"action_noise={action_noise!r} gave actions={scaled} on the [-1, 1] scale; they must be finite")
+
+    def _mend_policy(self) -> bool:
+        """Go back to finite networks where they are not, and return whether that was so."""
+        if (name := self.policy.not_finite()) is not None:
+            self._go_back(f"the parameters of the {name} are not finite")
+        return name is not None
 
     def _go_back(self, trouble: str) -> None:
         rates = self.learning_rate, self.qf_learning_rate
@@ -593,6 +596,7 @@ class DDPG(OffPolicyAlgorithm):
             self._trainer.warn_if_oversubscribed(self.batch_size)
         for name, value in self._explorer.statistics(self.action_noise).items():
             self.logger.record(f"exploration/{name}", value, exclude="stdout" if name.startswith("at_bounds_") else None)
+        self._collector.record(self.logger)
         super().dump_logs()
 
     def set_random_seed(self, seed: int | None = None) -> None:
@@ -669,6 +673,15 @@ class DDPG(OffPolicyAlgorithm):
         with written_whole(path, "zip") as file:
             model_file.write_model(file, lambda stream: super(DDPG, self).save(stream, exclude, include), vars(self))
 
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        """
+        As in Stable-Baselines3.
+
+        :param env: other environments; with a collector, they are made on its workers
+        :param force_reset: begin with new episodes
+        """
+        super().set_env(environments(env, self.collector), force_reset)
+
     def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: th.device | str = "auto") -> None:
         """
         As in Stable-Baselines3. If the parameters do not fit, those of the model stay as they are.
@@ -727,6 +740,7 @@ class DDPG(OffPolicyAlgorithm):
         check_replacements(cls, kwargs)
         checkpoint = None if env is None else checkpoints.opened_checkpoint(path, trusted)
         stream, objects, at_most = model_file.without_pickle(path, custom_objects, trusted, cls)
+        env = environments(env, kwargs.get("collector", objects.get("collector")))
         dim = int(np.prod(objects["action_space"].shape)) if "action_space" in objects else 1
         given = [kwargs.pop("action_noise")] if checkpoint is not None and "action_noise" in kwargs else []
         force_reset = force_reset and checkpoint is None

@@ -68,6 +68,19 @@ class Explorer:
         self._recent_actions.append(actions)
         return actions
 
+    def take_note(self, actions: np.ndarray, noise: Noise | None, progress_remaining: float, num_timesteps: int) -> None:
+        """
+        Know of actions that were chosen elsewhere, for the log.
+
+        :param actions: on the [-1, 1] scale, (n_envs, \\*action_shape)
+        :param noise: that the model has
+        :param progress_remaining: from 1 to 0
+        :param num_timesteps: environment steps until now
+        """
+        if noise is not None:
+            noise.set_progress(progress_remaining, num_timesteps)
+        self._recent_actions.append(actions)
+
     def state(self) -> list[np.ndarray]:
         """What :meth:`restore` takes, for a training that goes on from a checkpoint."""
         return list(self._recent_actions)

@@ -24,7 +24,7 @@ class SB3Replay:
     def __init__(self, buffer: ReplayBuffer):
         self.buffer = buffer
 
-    def interrupt(self) -> None:
+    def interrupt(self, envs: np.ndarray | None = None) -> None:
         """Do nothing: its transitions do not know which one they follow."""
 
     def set_env(self, env: VecEnv | None) -> None:

@@ -235,6 +235,7 @@ VALUES = {
     ("random_steps",): [None, 0, 10],
     ("noise_in_warmup",): [False, True],
     ("on_nan",): ["raise", "rollback", "ignore", ["raise"]],
+    ("collector",): [None, "rays", "ray_0", dict(kind="ray", n_workers=0), dict(kind="ray", workers=1), dict(n_workers=1)],
     (P, "net_arch"): [[4], [4, 4], [], dict(pi=[4], qf=[8]), dict(pi=[4]), dict(pi=4, qf=4), [0], [4.0], [2**40],
                       [10**12], "44", [[4]], {4}, np.array([4, 4]),
                       dict(pi=[4], qf=[4], x=[4]), [True]],

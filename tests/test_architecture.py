@@ -24,8 +24,8 @@ LAYERS = [
     ("policies",),
     ("buffers", "noise"),
     ("checkpoints", "diagnostics", "finite", "learners", "replay"),
-    ("arguments", "collector", "explorer", "places", "plan", "recipe", "trainer"),
-    ("buffer_files",),
+    ("arguments", "collector", "explorer", "histories", "places", "plan", "recipe", "trainer"),
+    ("buffer_files", "distributed"),
     ("ddpg",),
     ("recurrent",),
     ("calibration", "callbacks", "checkpoint", "demonstrations", "export", "presets", "wrappers"),
@@ -40,6 +40,7 @@ UPWARDS = {("ddpg", "experiment")}  # inside a function: DDPG.from_preset is a d
 CORE = {module for layer in LAYERS[: LAYERS.index(("recurrent",)) + 1] for module in layer} | {"callbacks"}
 CORE_MAY_IMPORT = {"gymnasium", "numpy", "torch", "stable_baselines3", "sb3_contrib", "sb3_ddpg_ext"} | sys.stdlib_module_names
 CORE_MAY_IMPORT |= {"cloudpickle"}  # a dependency of Stable-Baselines3
+CORE_MAY_IMPORT |= {"ray"}  # for a collector that the user names
 CORE_MAY_IMPORT |= {"minari"}  # to read a data set that the user names
 FILES = sorted(
     path

@@ -21,6 +21,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.__main__ import main
 from sb3_ddpg_ext.cli.presets import as_markdown
+from sb3_ddpg_ext.distributed import RayCollector
 from sb3_ddpg_ext.presets import load_preset, preset_names
 
 pytest.importorskip("rl_zoo3")
@@ -39,7 +40,7 @@ ELSEWHERE = {
     "norm_reward": "VecNormalize",
     "max_episode_steps": "register()",
     "env": "an assignment",
-}
+} | dict.fromkeys(inspect.signature(RayCollector).parameters, "collector=dict(kind='ray', ...)")
 NOT_HERE = {  # arguments that need what is not on every machine
     "storage_device": "a GPU", "cuda_graph": "a GPU", "pin_memory": "a GPU", "bf16": "a warning without AMX",
     "cuda": "a GPU", "HindsightReplayBuffer": "goals",

@@ -191,12 +191,12 @@ class Storage:
         for env in np.flatnonzero(self.goes_on).tolist():
             self.follows[first + env] = rows.start + env if starts_there[env] else self._copy_newest(env)
 
-    def interrupt(self) -> None:
-        """What is added next does not go on from what was added last, whatever the observations are."""
-        first = self.last_rows.start
-        for env in np.flatnonzero(self.goes_on).tolist():
+    def interrupt(self, envs: np.ndarray | None = None) -> None:
+        """See :meth:`~sb3_ddpg_ext.buffers.TransitionReplayBuffer.interrupt`."""
+        first, ends = self.last_rows.start, self.goes_on if envs is None else self.goes_on & envs
+        for env in np.flatnonzero(ends).tolist():
             self.follows[first + env] = self._copy_newest(env)
-        self.goes_on[:] = False
+            self.goes_on[env] = False
 
     def _end_episodes(self, rows: slice, done: np.ndarray, timeouts: list[bool] | None) -> None:
         for env in np.flatnonzero(done).tolist():

@@ -216,11 +216,15 @@ class TransitionReplayBuffer(ReplayBuffer):
                 self.sampling.added(self.storage.last_rows)
         self._is_mending, self._adding_at = False, None
 
-    def interrupt(self) -> None:
-        """What is added next does not go on from what was added last, whatever the observations are."""
+    def interrupt(self, envs: np.ndarray | None = None) -> None:
+        """
+        What is added next does not go on from what was added last, whatever the observations are.
+
+        :param envs: of which environments, (n_envs,); None for all
+        """
         if self._adding_at is not None:  # a second Ctrl-C has come
             self._mend()
-        self.storage.interrupt()
+        self.storage.interrupt(envs)
 
     def reset(self) -> None:
         """Forget all transitions."""

@@ -46,6 +46,7 @@ class Noise(ActionNoise):
     comes_last: bool = False  # among several
     remark: str = ""  # for the log at verbose 1: what a user may not expect of it
     _stream_key = 0  # noises with the same seed and different keys draw different numbers
+    _first_env = 0  # the number of the first environment, where others are elsewhere
     _hidden: tuple[str, ...] = ("action_dim", "n_envs", "parameter_noise", "wants_episode_length")  # from its repr
 
     @property
@@ -83,9 +84,25 @@ class Noise(ActionNoise):
             check_integer("seed", seed, at_least=0)
         entropy = np.random.SeedSequence(seed).entropy  # of the operating system where seed is None
         self._generators = [
-            np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(self._stream_key, env)))
+            np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(self._stream_key, self._first_env + env)))
             for env in range(self.n_envs)
         ]
+
+    def begin_at(self, first_env: int) -> None:
+        """
+        Draw, from the next :meth:`prepare` on, what a noise for all environments draws for some of them.
+
+        :param first_env: the number of the first of them
+        """
+        for member in self.members:
+            member._first_env = first_env
+
+    def adapted(self) -> dict[str, Any]:
+        """What it has adapted to the updates, for :meth:`take_over` by noises that act elsewhere; most do not adapt."""
+        return {}
+
+    def take_over(self, adapted: dict[str, Any]) -> None:
+        """:param adapted: of a noise of the same kind"""
 
     def _check_dimensions(self, action_dim: int) -> None:
         """Check what was given for each dimension of the action."""

@@ -1,6 +1,7 @@
 """Noise that is made of several kinds."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -113,3 +114,10 @@ class CombinedNoise(Noise):
             for name, value in part.statistics().items():
                 statistics[name if name not in statistics else f"{name}_{i}"] = value
         return statistics
+
+    def adapted(self) -> dict[str, Any]:
+        return {str(i): part.adapted() for i, part in enumerate(self.parts)}
+
+    def take_over(self, adapted: dict[str, Any]) -> None:
+        for i, part in enumerate(self.parts):
+            part.take_over(adapted[str(i)])

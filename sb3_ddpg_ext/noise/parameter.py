@@ -164,6 +164,12 @@ class AdaptiveParameterNoise(ParameterNoise):
         self._sigma, self._distance = adapted
         return self
 
+    def adapted(self) -> dict[str, Any]:
+        return dict(sigma=self._sigma, distance=self._distance)
+
+    def take_over(self, adapted: dict[str, Any]) -> None:
+        self._sigma, self._distance = adapted["sigma"], adapted["distance"]
+
     def seed(self, seed: int | None) -> None:
         super().seed(seed)
         entropy = self._generators[0].bit_generator.seed_seq.entropy  # type: ignore[attr-defined]

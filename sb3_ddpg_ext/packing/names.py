@@ -25,6 +25,7 @@ HELD = (
     "sb3_ddpg_ext.buffers.sum_tree",
     "sb3_ddpg_ext.noise.",
     "sb3_ddpg_ext.checkpoints.environments",
+    "sb3_ddpg_ext.distributed.settings",
     "sb3_ddpg_ext.schedules",
     "stable_baselines3.common.noise",
     "stable_baselines3.common.running_mean_std",

@@ -1,0 +1,183 @@
+"""Environments on other machines, as Stable-Baselines3 knows vectorised ones."""
+
+from typing import Any
+
+import cloudpickle
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
+
+from sb3_ddpg_ext.distributed.chunk import Chunk
+from sb3_ddpg_ext.distributed.cluster import connect
+from sb3_ddpg_ext.distributed.crew import Crew, Hand
+from sb3_ddpg_ext.distributed.making import EnvRecipe
+from sb3_ddpg_ext.distributed.rounds import Round, Rounds
+from sb3_ddpg_ext.distributed.settings import RayCollector
+from sb3_ddpg_ext.distributed.worker import Job
+from sb3_ddpg_ext.observations import each
+
+LOCAL = ("compute_reward",)  # methods that say the same for any environment, and are called at each batch
+OF_CHECKPOINTS = ("get_state", "set_state")  # which ask for the middle of an episode
+
+
+class RemoteEnvs(VecEnv):
+    """
+    The environments of workers on Ray, which choose the actions themselves: a step gives the next row that has come.
+
+    One environment of the same kind is here, for its spaces and for ``compute_reward``. Workers start with the first
+    ``reset()`` of a training and stay until ``close()``, an error, or Ctrl-C.
+
+    :param settings: of the collection
+    :param recipe: of an environment
+    """
+
+    def __init__(self, settings: RayCollector, recipe: EnvRecipe):
+        self.settings, self.recipe = settings, recipe
+        self.template = DummyVecEnv([recipe])
+        self.crew: Crew | None = None
+        self.rounds = Rounds(settings.n_workers, settings.envs_per_worker, may_take=not settings.is_synchronous)
+        self.round: Round | None = None
+        self._job: Job | None = None
+        self._n_starts = 0
+        super().__init__(settings.n_envs, self.template.observation_space, self.template.action_space)
+
+    def give(self, job: Job) -> None:
+        """
+        :param job: for the workers from the next ``reset()`` on; where it is another one than before, others do it
+        """
+        if self._job is not None and (job.plan.noise, job.plan.policy_kwargs) != (
+            self._job.plan.noise,
+            self._job.plan.policy_kwargs,
+        ):
+            self.stop()
+        self._job = job
+
+    @property
+    def stores_states(self) -> bool:
+        """Whether workers follow all states of a policy with a memory."""
+        return self._job is not None and self._job.plan.stores_states
+
+    def reset(self) -> Any:
+        """
+        Begin new episodes, with workers that are started where there are none.
+
+        :return: observations, (n_envs, \\*obs_shape), or a dict of such
+        :raises ImportError: if Ray is missing
+        :raises ValueError: outside a training with a ``RayCollector``
+        """
+        if self._job is None:
+            raise ValueError(
+                "these environments act by a model on Ray: only learn() of a model with this collector steps them"
+            )
+        if self.crew is None:
+            ray, seed = connect(self.settings), self._job.plan.seed
+            self.crew = Crew(ray, self.settings, cloudpickle.dumps(self._job), seed, self._n_starts)
+        if self._n_starts == 0 and None in self._seeds:  # copies of one environment would be alike
+            self._seeds = np.random.SeedSequence().generate_state(self.num_envs).tolist()
+        self.rounds.forget()
+        self.round = None
+        try:
+            self.crew.begin(list(self._seeds))
+            first = self.crew.first_observations()
+        except BaseException:  # such as Ctrl-C
+            self.stop()
+            raise
+        self._n_starts = self.crew.n_starts
+        self._reset_seeds()
+        self._reset_options()
+        return each(lambda *parts: np.concatenate(parts), first[0], *first[1:])
+
+    def put(self, came: list[tuple[Hand, Chunk]]) -> None:
+        """:param came: chunks of workers"""
+        for hand, chunk in came:
+            self.rounds.put(hand.index, hand.start, chunk)
+
+    @property
+    def has_row(self) -> bool:
+        """Whether a step of all environments is there."""
+        if self.round is None or not self.round.n_left:
+            self.round = self.rounds.next()
+        return self.round is not None
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """
+        :param actions: that the workers have taken
+        """
+
+    def step_wait(self) -> Any:
+        """
+        :return: the next row: observations, rewards, dones, infos
+        :raises ValueError: if there is none
+        """
+        if not self.has_row:
+            raise ValueError("no row has come: only learn() of a model with this collector steps its environments")
+        row, t = self.round, self.round.step  # type: ignore[union-attr]
+        row.step += 1  # type: ignore[union-attr]
+        return row.observations_at(t + 1), row.rewards[t].copy(), row.dones[t].copy(), row.infos_at(t)  # type: ignore[union-attr]
+
+    def stop(self) -> None:
+        """Stop the workers. What has come of them and is in no row is forgotten."""
+        if self.crew is not None:
+            self._n_starts = self.crew.n_starts
+            self.crew.close()
+        self.crew = self.round = None
+        self.rounds.forget()
+
+    def close(self) -> None:
+        """See ``VecEnv``."""
+        self.stop()
+        self.template.close()
+
+    def _call(self, method: str, *args: Any, indices: Any, **kwargs: Any) -> list[Any]:
+        own = list(self._get_indices(indices))
+        if self.crew is None:
+            found = getattr(self.template, method)(*args, **kwargs) or [None]
+            return found * len(own)
+        return self.crew.call(method, *args, indices=own, **kwargs)
+
+    def has_attr(self, attr_name: str) -> bool:
+        """See ``VecEnv``."""
+        return attr_name in OF_CHECKPOINTS or super().has_attr(attr_name)
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """See ``VecEnv``; of the environment that is here, before workers have been started."""
+        return self._call("get_attr", attr_name, indices=indices)
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """See ``VecEnv``; also of the environment that is here. A worker that is started anew does not know it."""
+        self.template.set_attr(attr_name, value)
+        self._call("set_attr", attr_name, value, indices=indices)
+
+    def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
+        """See ``VecEnv``."""
+        own = list(self._get_indices(indices))
+        if method_name in OF_CHECKPOINTS:
+            return [
+                f"the environments are on Ray's workers, whose {method_name} is not asked; new episodes begin there"
+            ] * len(own)
+        if method_name in LOCAL:
+            return self.template.env_method(method_name, *method_args, **method_kwargs) * len(own)
+        return self._call("env_method", method_name, *method_args, indices=indices, **method_kwargs)
+
+    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: Any = None) -> list[bool]:
+        """See ``VecEnv``."""
+        return self.template.env_is_wrapped(wrapper_class) * len(list(self._get_indices(indices)))
+
+    def get_images(self) -> list[Any]:
+        """See ``VecEnv``."""
+        return self.env_method("render")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: without workers."""
+        rounds = Rounds(self.settings.n_workers, self.settings.envs_per_worker, not self.settings.is_synchronous)
+        return self.__dict__ | dict(crew=None, round=None, rounds=rounds, _job=None)
+
+
+def remote_in(env: Any) -> RemoteEnvs | None:
+    """
+    :param env: vectorised environments
+    :return: those on Ray in them; None where there are none
+    """
+    while isinstance(env, VecEnvWrapper):
+        env = env.venv
+    return env if isinstance(env, RemoteEnvs) else None

@@ -1,0 +1,595 @@
+"""Collection by workers, each part by itself, and together without Ray: tasks run in this process (inline_ray.py)."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from conftest import CountingEnv
+from gymnasium import spaces
+from inline_ray import InlineRay
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecNormalize
+
+from sb3_ddpg_ext import DDPG, RecurrentDDPG
+from sb3_ddpg_ext.buffers import HindsightReplayBuffer
+from sb3_ddpg_ext.collector import Moment
+from sb3_ddpg_ext.distributed import RayCollector, RemoteEnvs, WorkersLost, make_collector
+from sb3_ddpg_ext.distributed import envs as remote_envs
+from sb3_ddpg_ext.distributed.chunk import Chunk, info_of, worth_sending
+from sb3_ddpg_ext.distributed.making import EnvRecipe, ThreadedVecEnv
+from sb3_ddpg_ext.distributed.pace import Pace
+from sb3_ddpg_ext.distributed.rounds import Rounds
+from sb3_ddpg_ext.noise import AdaptiveParameterNoise, GaussianNoise
+
+SMALL = dict(net_arch=[8])
+
+
+@pytest.fixture
+def ray(monkeypatch):
+    """Ray in this process."""
+    inline = InlineRay()
+    monkeypatch.setattr(remote_envs, "connect", lambda settings: inline)
+    return inline
+
+
+def collector(**kwargs):
+    return dict(kind="ray", n_workers=2, envs_per_worker=2) | kwargs
+
+
+class LineEnv(gym.Env):
+    """Observation = (number of this environment, episode, step); an episode of 5 steps ends, the next of 7 is cut."""
+
+    made = 0
+
+    def __init__(self):
+        self.observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
+        self.action_space = spaces.Box(-1, 1, (1,), np.float32)
+        LineEnv.made += 1
+        self.number, self.episode = np.random.default_rng().integers(2**20), -1
+
+    def _obs(self):
+        return np.array([self.number, self.episode, self.steps], np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.episode, self.steps = self.episode + 1, 0
+        return self._obs(), {}
+
+    def step(self, action):
+        self.steps += 1
+        ends = self.steps >= (5, 7)[self.episode % 2]
+        return self._obs(), float(self.steps), ends and self.episode % 2 == 0, ends and self.episode % 2 == 1, {}
+
+
+def check_lines(buffer):
+    """Each stored transition is one that LineEnv has made, and windows of several steps hold what really followed."""
+    n = buffer.n_written
+    rows = np.arange(n)
+    for n_steps in (1, 3):
+        buffer.n_steps = n_steps
+        batch = buffer.samples_of(rows)
+        obs, after = batch.observations.numpy(), batch.next_observations.numpy()
+        m = np.round(np.log(batch.discounts.numpy()[:, 0]) / np.log(buffer.gamma)).astype(int)
+        np.testing.assert_array_equal(after[:, :2], obs[:, :2])
+        np.testing.assert_array_equal(after[:, 2], obs[:, 2] + m)
+        returns = sum(np.where(k < m, buffer.gamma**k * (obs[:, 2] + 1 + k), 0) for k in range(n_steps))
+        np.testing.assert_allclose(batch.rewards.numpy()[:, 0], returns, rtol=1e-6)
+        np.testing.assert_array_equal(batch.dones.numpy()[:, 0], (after[:, 2] == 5) & (obs[:, 1] % 2 == 0))
+        yield m
+
+
+def test_settings_are_checked():
+    """By name, value and what is allowed; a kind, a number of workers, a dict and an object all stand for one."""
+    assert make_collector(None) is None
+    assert make_collector("ray_8").n_workers == 8
+    made = make_collector(collector(sync_every=1000))
+    assert (made.n_envs, made.steps, make_collector(made)) == (4, 62, made)
+    assert RayCollector(8, 8, sync_every=1000).steps == 3
+    assert RayCollector(8, 8, mode="synchronous").steps == 1
+    for wrong, message in (
+        (dict(n_workers=0), "n_workers=0 must be an integer >= 1"),
+        (dict(mode="sync"), "mode='sync' must be one of"),
+        (dict(ratio=0), "ratio=0 must be a finite number > 0"),
+        (dict(learning_ahead=5), "learning_ahead=5 must be 0 without a ratio"),
+        (dict(scales=[1, 2]), "must have n_envs=4"),
+        (dict(mode="synchronous", chunk=5), "chunk=5 must be None with mode='synchronous'"),
+        (dict(workers=3), "did you mean 'n_workers'"),
+        (dict(time_limit=0), "time_limit=0 must be"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_collector(collector(**wrong))
+    with pytest.raises(TypeError, match="collector=3 must be None for this process"):
+        make_collector(3)
+
+
+def test_the_ladder():
+    """Horgan et al. (2018), section 4.1: epsilon_i = 0.4^(1 + 7 i / (N - 1)), relative to the first."""
+    factors = np.array(RayCollector(4, 2, scales="ladder").factors)
+    np.testing.assert_allclose(factors, [0.4 ** (1 + 7 * i / 7) / 0.4 for i in range(8)])
+
+
+def test_pace():
+    """Updates follow transitions by the ratio to one; in advance at most as many as allowed."""
+    pace = Pace(0.3)
+    assert sum(pace.updates(7, 1) for _ in range(100)) in (209, 210)
+    assert not pace.has_credit or pace.updates(0, 1) == 0
+    ahead = Pace(0.5, ahead=10)
+    assert sum(ahead.updates(0, 1) for _ in range(10)) == 10
+    assert not ahead.has_credit
+    assert ahead.updates(20, 1) == 0  # they have been made
+    assert ahead.updates(10, 1) == 5
+    assert (Pace(None).updates(7, -1), Pace(None).updates(7, 3), Pace(None).updates(0, 1)) == (7, 3, 1)
+
+
+def chunk(number, value, steps=2, columns=1):
+    """A chunk whose rewards say where it comes from."""
+    rewards = np.full((steps, columns), value, float) + np.arange(steps)[:, None] / 10
+    observations = np.zeros((steps + 1, columns, 1))
+    return Chunk(observations, rewards[..., None], rewards, rewards < 0, {}, number, number, None, 0.0)
+
+
+def test_rounds_keep_environments_in_their_columns():
+    """While all are in step."""
+    rounds = Rounds(2, 1)
+    rounds.put(0, 0, chunk(0, 10))
+    assert rounds.next() is None
+    rounds.put(1, 0, chunk(0, 20))
+    first = rounds.next()
+    np.testing.assert_allclose(first.rewards, [[10, 20], [10.1, 20.1]])
+    assert first.begins.all()
+    rounds.put(1, 0, chunk(1, 21))
+    rounds.put(0, 0, chunk(1, 11))
+    second = rounds.next()
+    np.testing.assert_allclose(second.rewards[0], [11, 21])
+    assert not second.begins.any()
+
+
+def test_nobody_waits_for_one_environment():
+    """Its column takes what others have ahead, and all columns that do not go on are named; nothing is lost."""
+    rounds = Rounds(2, 1)
+    rounds.put(0, 0, chunk(0, 10))
+    rounds.put(1, 0, chunk(0, 20))
+    rounds.next()
+    rounds.put(0, 0, chunk(1, 11))
+    assert rounds.next() is None
+    rounds.put(0, 0, chunk(2, 12))
+    second = rounds.next()
+    np.testing.assert_allclose(second.rewards[0], [11, 12])
+    np.testing.assert_array_equal(second.begins, [False, True])
+    assert rounds.n_taken == 1
+    rounds.put(0, 0, chunk(3, 13))
+    rounds.put(1, 1, chunk(0, 30))  # started anew
+    third = rounds.next()
+    np.testing.assert_allclose(third.rewards[0], [13, 30])
+    np.testing.assert_array_equal(third.begins, [True, True])  # 12 is in the other column
+    assert rounds.n_pieces == 0
+    synchronous = Rounds(2, 1, may_take=False)
+    for number in range(3):
+        synchronous.put(0, 0, chunk(number, 1))
+    assert synchronous.next() is None
+
+
+def test_infos_that_say_nothing_are_not_sent():
+    """And come back as Stable-Baselines3 has them."""
+    assert worth_sending({"TimeLimit.truncated": False}) == {}
+    assert info_of(None) == {"TimeLimit.truncated": False}
+    for info in ({"x": 1, "TimeLimit.truncated": False}, {"TimeLimit.truncated": True}):
+        assert info_of(worth_sending(info)) == info
+
+
+def local_envs(make, n=4):
+    return DummyVecEnv([lambda: Monitor(make())] * n)
+
+
+def short_pendulum():
+    return gym.make("Pendulum-v1", max_episode_steps=40)
+
+
+def same_contents(mine, its, rtol=0.0):
+    assert (mine.pos, mine.full) == (its.pos, its.full)
+    n = slice(0, mine.storage.n_filled)
+    for name in ("observations", "next_observations", "actions", "rewards", "dones", "timeouts"):
+        np.testing.assert_allclose(getattr(mine, name)[n], getattr(its, name)[n], rtol=rtol, atol=rtol, err_msg=name)
+
+
+@pytest.mark.parametrize("noise", ["normal_0.2", "ou_0.3,epsilon_0.1", "param_0.1"])
+def test_synchronous_is_one_process(ray, noise):
+    """Transition for transition, with the same seed: warm-up, noise, updates, ends of episodes, parameters."""
+    kwargs = dict(seed=3, learning_starts=100, action_noise=noise, policy_kwargs=SMALL, n_steps=2, gradient_steps=2)
+    mine = DDPG("MlpPolicy", short_pendulum, collector=collector(mode="synchronous"), **kwargs).learn(500)
+    its = DDPG("MlpPolicy", local_envs(short_pendulum), **kwargs).learn(500)
+    tolerance = 1e-3 if "param" in noise else 0.0  # copies of the actor are evaluated in batches of other sizes
+    same_contents(mine.replay_buffer, its.replay_buffer, tolerance)
+    assert mine._n_updates == its._n_updates > 0
+    if not tolerance:
+        for name, parameter in its.policy.state_dict().items():
+            assert th.equal(mine.policy.state_dict()[name], parameter)
+
+
+def test_synchronous_with_vec_normalize(ray):
+    """The statistics are those of one process, too, and go to the workers."""
+    kwargs = dict(seed=3, learning_starts=100, action_noise="normal_0.2", policy_kwargs=SMALL)
+    envs = [VecNormalize(local_envs(short_pendulum)) for _ in range(2)]
+    mine = DDPG("MlpPolicy", envs[0], collector=collector(mode="synchronous"), **kwargs).learn(500)
+    its = DDPG("MlpPolicy", envs[1], **kwargs).learn(500)
+    same_contents(mine.replay_buffer, its.replay_buffer)
+    np.testing.assert_array_equal(mine.get_vec_normalize_env().obs_rms.mean, its.get_vec_normalize_env().obs_rms.mean)
+    np.testing.assert_array_equal(mine.get_vec_normalize_env().ret_rms.var, its.get_vec_normalize_env().ret_rms.var)
+
+
+@pytest.mark.parametrize("size", [7, 100])
+def test_chunks_leave_no_trace(ray, size):
+    """Where the actor does not change, asynchronous workers make the transitions of one process, whatever the chunks."""
+    kwargs = dict(seed=3, learning_starts=10**6, random_steps=0, policy_kwargs=SMALL, n_steps=3, buffer_size=4000)
+    mine = DDPG("MlpPolicy", "Pendulum-v1", collector=collector(chunk=size), **kwargs).learn(2000)
+    its = DDPG("MlpPolicy", local_envs(lambda: gym.make("Pendulum-v1")), **kwargs).learn(2000)
+    same_contents(mine.replay_buffer, its.replay_buffer, 1e-3)
+    assert mine.num_timesteps == its.num_timesteps == 2000
+    rows = np.arange(2000)
+    one, other = (model.replay_buffer.samples_of(rows) for model in (mine, its))
+    np.testing.assert_allclose(one.rewards, other.rewards, rtol=1e-3)
+    np.testing.assert_array_equal(one.discounts, other.discounts)
+
+
+class Goals(gym.Env):
+    """The goal is where one is; episodes of 12 steps."""
+
+    def __init__(self):
+        box = spaces.Box(-1e3, 1e3, (1,), np.float32)
+        self.observation_space = spaces.Dict(observation=box, achieved_goal=box, desired_goal=box)
+        self.action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def _obs(self):
+        x = np.float32([self.x])
+        return dict(observation=x, achieved_goal=x, desired_goal=np.float32([-500]))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.x, self.steps = float(self.np_random.integers(100)), 0
+        return self._obs(), {}
+
+    def step(self, action):
+        self.x, self.steps = self.x + 1, self.steps + 1
+        return self._obs(), -1.0, False, self.steps == 12, {}
+
+    def compute_reward(self, achieved, desired, info):
+        return -(achieved != desired).astype(np.float32)[..., 0]
+
+
+def test_goals_across_chunks(ray):
+    """Where each transition is in its episode is what one process says, and rewards come from the environment here."""
+    kwargs = dict(
+        seed=0, learning_starts=10**6, replay_buffer_class=HindsightReplayBuffer, policy_kwargs=SMALL, buffer_size=2000
+    )
+    mine = DDPG("MultiInputPolicy", Goals, collector=collector(chunk=5), **kwargs).learn(800)
+    its = DDPG("MultiInputPolicy", local_envs(Goals), **kwargs).learn(800)
+    n = mine.replay_buffer.n_written
+    for name in ("before", "after"):
+        mine_, its_ = (getattr(model.replay_buffer.episodes, name)[:n] for model in (mine, its))
+        np.testing.assert_array_equal(mine_, its_)
+    batch = mine.replay_buffer.sample(200)
+    achieved = batch.next_observations["achieved_goal"] == batch.next_observations["desired_goal"]
+    assert achieved.any()
+    np.testing.assert_array_equal(batch.rewards[:, 0] == 0, achieved[:, 0])
+
+
+def test_one_worker_hangs(ray):
+    """The others go on; what is stored is what the environments did, also where columns changed hands."""
+    model = DDPG(
+        "MlpPolicy", LineEnv, seed=0, policy_kwargs=SMALL, collector=collector(n_workers=3, chunk=4), buffer_size=3000
+    )
+    seen = []
+    ray.stalls = lambda worker: worker.index == 1 and model.num_timesteps > 300
+    model.learn(2400, callback=lambda local, _: seen.append(local["self"].num_timesteps) or True)
+    assert model.num_timesteps == 2400
+    of_one_step, of_three = check_lines(model.replay_buffer)
+    assert of_one_step.max() == 1
+    assert of_three.max() == 3
+    assert (of_three == 3).mean() > 0.4  # of 6 on average, the last two see the end; chunks of 4 are cut for a third
+    assert model._collector.statistics()["taken"] > 20
+
+
+def test_prioritised_replay_of_columns_that_change_hands(ray):
+    """Each transition that was stored can be drawn, and learnt from."""
+    model = DDPG(
+        "MlpPolicy", LineEnv, seed=0, policy_kwargs=SMALL, n_steps=3, collector=collector(n_workers=3, chunk=4),
+        replay_buffer_kwargs=dict(sampling="prioritized"), buffer_size=600,
+    )  # fmt: skip
+    ray.stalls = lambda worker: worker.index == 2 and model.num_timesteps > 200
+    model.learn(1500)
+    assert model.replay_buffer.full
+    assert (model.replay_buffer.sampling.tree.values[: model.replay_buffer.n_written] > 0).all()
+    list(check_lines(model.replay_buffer))
+
+
+def test_a_worker_that_fails_is_started_anew(ray):
+    """With other seeds; what had come stays; the warning says why."""
+
+    class Failing(LineEnv):
+        def step(self, action):
+            if self.episode == 3 and LineEnv.made == 5:  # the template and four more
+                raise OSError("the cable is out")
+            return super().step(action)
+
+    LineEnv.made = 0
+    model = DDPG("MlpPolicy", Failing, seed=0, policy_kwargs=SMALL, collector=collector(chunk=4), buffer_size=3000)
+    with pytest.warns(RuntimeWarning, match="worker . is started anew: OSError: the cable is out"):
+        model.learn(800)
+    assert model.num_timesteps == 800
+    list(check_lines(model.replay_buffer))
+    assert {actor.instance.start for actor in ray.actors} == {0, 1}
+    assert model._collector.statistics()["restarts"] >= 1
+
+
+def test_too_many_failures(ray):
+    """An error with the environment's own; what had been stored stays."""
+
+    class Failing(LineEnv):
+        def step(self, action):
+            if self.episode == 4:
+                raise OSError("the cable is out")
+            return super().step(action)
+
+    model = DDPG("MlpPolicy", Failing, policy_kwargs=SMALL, collector=collector(chunk=30, tries=2), learning_starts=10)
+    message = r"failed 3 times in a row \(collector: tries=2\), at last with .*the cable is out"
+    with pytest.raises(WorkersLost, match=message), pytest.warns(RuntimeWarning, match="is started anew"):
+        model.learn(800)
+    assert model.num_timesteps == 0  # no half chunk: the first ones failed after 24 of 30 steps
+    assert model.replay_buffer.size() == 0
+    assert all(actor.is_dead for actor in ray.actors)
+
+
+def test_a_hanging_worker_is_started_anew(ray):
+    """After its time limit."""
+    model = DDPG(
+        "MlpPolicy", LineEnv, policy_kwargs=SMALL, collector=collector(chunk=4, time_limit=0.05), learning_starts=10**6
+    )
+    ray.stalls = lambda worker: worker.index == 1 and worker.start == 0 and model.num_timesteps > 100
+    with pytest.warns(RuntimeWarning, match=r"no chunk has come within 0.05 s \(collector: time_limit\)"):
+        model.learn(10**7, callback=lambda local, _: not local["self"]._collector.statistics()["restarts"])
+    assert {actor.instance.start for actor in ray.actors if actor.instance.index == 1} >= {0, 1}
+
+
+def test_collection_stays_within_its_bounds(ray):
+    """Chunks that wait are at most those of collection_ahead; parameters that act are not older than is said."""
+
+    class Look(BaseCallback):
+        def _on_step(self):
+            remote = self.training_env
+            waiting.append(max(remote.rounds.n_waiting(w) + remote.crew.hands[w].n_asked for w in range(2)))
+            return True
+
+    waiting = []
+    model = DDPG("MlpPolicy", LineEnv, policy_kwargs=SMALL, collector=collector(chunk=5, sync_every=40), gradient_steps=1)
+    model.learn(1000, Look())
+    assert max(waiting) == 2
+    age = model._collector.statistics()["weights_age_max"]
+    assert 0 < age <= 40 + 3 * 5 * 4
+
+
+def test_ratio_and_learning_ahead(ray):
+    """Updates are the ratio times the transitions; at most learning_ahead more."""
+    kwargs = dict(policy_kwargs=SMALL, learning_starts=0)
+    model = DDPG("MlpPolicy", LineEnv, collector=collector(chunk=5, ratio=0.25), **kwargs).learn(1000)
+    assert model._n_updates == 250
+    model = DDPG("MlpPolicy", LineEnv, collector=collector(chunk=5, ratio=0.25, learning_ahead=30), **kwargs)
+    stalled = iter([False] * 40 + [True] * 60 + [False] * 10**6)
+    ray.stalls = lambda worker: next(stalled)
+    model.learn(1000)
+    assert 250 <= model._n_updates <= 280
+
+
+def test_scales_multiply_the_noise(ray):
+    """Of each environment by its own factor."""
+    scales = [1.0, 0.5, 0.0, 0.1]
+    model = DDPG(
+        "MlpPolicy", CountingEnv, action_noise=GaussianNoise(0.2), policy_kwargs=SMALL, learning_starts=10**6, random_steps=0,
+        collector=collector(chunk=10, scales=scales),
+    )  # fmt: skip
+    for parameter in model.policy.actor.parameters():
+        parameter.data.zero_()
+    model.learn(8000)
+    spread = model.replay_buffer.actions[:2000, :, 0].std(axis=0)
+    np.testing.assert_allclose(spread, 0.2 * np.array(scales), rtol=0.08, atol=1e-6)
+    with pytest.raises(ValueError, match="scales='ladder' needs an action_noise that is added"):
+        DDPG("MlpPolicy", CountingEnv, action_noise="param_0.1", collector=collector(scales="ladder")).learn(10)
+
+
+def test_noise_has_streams_of_its_own(ray):
+    """Workers draw what one process draws for their environments; a noise of Stable-Baselines3 works, too."""
+    kwargs = dict(seed=1, policy_kwargs=SMALL, learning_starts=10**6, random_steps=0)
+    mine = DDPG("MlpPolicy", "Pendulum-v1", action_noise="pink_0.3", collector=collector(chunk=9), **kwargs).learn(1200)
+    its = DDPG("MlpPolicy", local_envs(lambda: gym.make("Pendulum-v1")), action_noise="pink_0.3", **kwargs).learn(1200)
+    same_contents(mine.replay_buffer, its.replay_buffer, 1e-3)
+    noise = NormalActionNoise(np.zeros(1), 0.5 * np.ones(1))
+    model = DDPG("MlpPolicy", CountingEnv, action_noise=noise, collector=collector(chunk=9), **kwargs).learn(1000)
+    spread = model.replay_buffer.actions[:200].std(axis=0)
+    assert (spread > 0.2).all()
+
+
+def test_adaptive_noise_follows_the_learner(ray):
+    """Sigma adapts where the updates are, and goes to the workers with the parameters."""
+    noise = AdaptiveParameterNoise(0.2, interval=1)
+    model = DDPG("MlpPolicy", "Pendulum-v1", action_noise=noise, policy_kwargs=SMALL, collector=collector(sync_every=40))
+    model.learn(1000)
+    sigmas = [actor.instance.acting.noise.statistics()["parameter_sigma"] for actor in ray.actors]
+    ours = model.parameter_noise.statistics()["parameter_sigma"]
+    assert ours != 0.2
+    np.testing.assert_allclose(sigmas, ours, rtol=0.6)
+    assert all(sigma != 0.2 for sigma in sigmas)
+
+
+def test_learn_again_and_callbacks_that_stop(ray):
+    """Without a reset episodes go on where they were; what has come meanwhile is stored; a stop begins new ones."""
+    model = DDPG("MlpPolicy", LineEnv, policy_kwargs=SMALL, collector=collector(chunk=5), buffer_size=4000)
+    model.learn(400)
+    workers = list(ray.actors)
+    model.learn(400, reset_num_timesteps=False)
+    assert ray.actors == workers
+    assert model.num_timesteps == 800
+    _, of_three = check_lines(model.replay_buffer)
+    assert (of_three == 3).mean() > 0.6  # no cuts
+    model.learn(400, callback=lambda local, _: local["self"].num_timesteps < 100)
+    assert model.num_timesteps == 100
+    model.learn(400)
+    list(check_lines(model.replay_buffer))
+
+
+def test_ctrl_c_stops_the_workers(ray):
+    """And a later training starts others, with other seeds."""
+    model = DDPG("MlpPolicy", LineEnv, policy_kwargs=SMALL, collector=collector(chunk=5))
+
+    def interrupt(local, _):
+        if local["self"].num_timesteps > 200:
+            raise KeyboardInterrupt
+        return True
+
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(400, callback=interrupt)
+    assert all(actor.is_dead for actor in ray.actors)
+    model.learn(100)
+    assert {actor.instance.start for actor in ray.actors} == {0, 1}
+    list(check_lines(model.replay_buffer))
+
+
+def test_only_ends_have_infos(ray):
+    """With infos="ends"; what the storage and Monitor need is there."""
+
+    class Talking(LineEnv):
+        def step(self, action):
+            return *super().step(action)[:4], {"said": self.steps}
+
+    said = {}
+    for infos in ("all", "ends"):
+        said[infos] = []
+
+        def listen(local, _, heard=said[infos]):
+            heard += [(bool(done), "said" in info) for done, info in zip(local["dones"], local["infos"], strict=True)]
+            return True
+
+        model = DDPG("MlpPolicy", Talking, policy_kwargs=SMALL, collector=collector(chunk=5, infos=infos))
+        model.learn(400, callback=listen)
+        assert len(model.ep_info_buffer) > 20
+        assert np.isfinite(model.ep_info_buffer[0]["r"])
+        list(check_lines(model.replay_buffer))
+    assert {talks for _, talks in said["all"]} == {True}
+    assert all(done == talks for done, talks in said["ends"])
+
+
+def test_environments_are_made_where_they_run():
+    """Of an id, a function, an environment or vectorised ones; what cannot be pickled is named."""
+    for env in ("Pendulum-v1", lambda: gym.make("Pendulum-v1"), gym.make("Pendulum-v1"), local_envs(CountingEnv)):
+        assert isinstance(EnvRecipe(env)(), Monitor)
+    env = CountingEnv()
+    env.pipe = (number for number in range(3))
+    with pytest.raises(TypeError, match=r"can be pickled, .* but CountingEnv\.pipe cannot"):
+        EnvRecipe(env)
+    pipe = env.pipe
+    with pytest.raises(TypeError, match=r"\.pipe cannot"):
+        EnvRecipe(lambda: (CountingEnv(), pipe)[0])
+    with pytest.raises(TypeError, match="must be a function that makes a gymnasium environment"):
+        EnvRecipe(lambda: 3)()
+    with pytest.raises(TypeError, match="must be the id of an environment, a function"):
+        EnvRecipe(3)
+
+
+def test_a_monitor_leaves_its_file_here(tmp_path):
+    """Workers write none, and that of the first stays open."""
+    env = Monitor(CountingEnv(), str(tmp_path / "log"))
+    made = EnvRecipe(DummyVecEnv([lambda: env]))()
+    assert isinstance(made, Monitor)
+    assert made.results_writer is None
+    assert env.results_writer is not None
+
+
+def test_threads_step_as_one_after_the_other():
+    """Observations, ends and infos are the same, and waiting is shared."""
+    made = [cls([lambda: gym.make("Pendulum-v1", max_episode_steps=7)] * 3) for cls in (DummyVecEnv, ThreadedVecEnv)]
+    for env in made:
+        env.seed(0)
+    np.testing.assert_array_equal(*(env.reset() for env in made))
+    for _ in range(20):
+        action = np.random.uniform(-2, 2, (3, 1)).astype(np.float32)
+        one, other = (env.step(action) for env in made)
+        for mine, its in zip(one[:3], other[:3], strict=True):
+            np.testing.assert_array_equal(mine, its)
+        assert [sorted(info) for info in one[3]] == [sorted(info) for info in other[3]]
+    made[1].close()
+
+
+def test_refusals():
+    """By name, before anything runs."""
+    envs = local_envs(CountingEnv)
+    for env, error, message in (
+        (VecFrameStack(envs, 2), ValueError, "env=VecFrameStack must not be around"),
+        (SubprocVecEnv([CountingEnv]), TypeError, "must be the id of an environment"),
+    ):
+        with pytest.raises(error, match=message):
+            DDPG("MlpPolicy", env, collector=collector())
+        env.close()
+    with pytest.raises(ValueError, match="has no argument 'workers', did you mean 'n_workers'"):
+        DDPG("MlpPolicy", "Pendulum-v1", collector=dict(kind="ray", workers=2))
+    with pytest.raises(ValueError, match="the kind 'rya' is unknown, did you mean 'ray'"):
+        DDPG("MlpPolicy", "Pendulum-v1", collector="rya")
+    model = DDPG("MlpPolicy", "Pendulum-v1", collector=collector())
+    with pytest.raises(ValueError, match="only learn"):
+        model.get_env().reset()
+    model.collector = RayCollector(4, 1)
+    with pytest.raises(ValueError, match=r"must have \(n_workers, envs_per_worker\)=\(2, 2\)"):
+        model.learn(10)
+
+
+def test_the_environments_look_like_any():
+    """Spaces, attributes and methods, before workers have been started."""
+    env = RemoteEnvs(RayCollector(2, 2), EnvRecipe("Pendulum-v1"))
+    assert env.num_envs == 4
+    assert env.get_attr("g") == [10.0] * 4
+    assert [spec.id for spec in env.get_attr("spec", indices=[0])] == ["Pendulum-v1"]
+    assert env.env_is_wrapped(Monitor) == [True] * 4
+    env.close()
+
+
+def test_attributes_of_workers(ray):
+    """Are read and set there."""
+    model = DDPG("MlpPolicy", "Pendulum-v1", policy_kwargs=SMALL, collector=collector(chunk=5)).learn(40)
+    env = model.get_env()
+    env.set_attr("g", 5.0, indices=[3])
+    assert env.get_attr("g") == [10.0, 10.0, 10.0, 5.0]
+    assert [actor.instance.envs.get_attr("g") for actor in ray.actors] == [[10.0, 10.0], [10.0, 5.0]]
+
+
+def test_the_moment_of_a_chunk_is_when_it_is_stored(ray):
+    """Random steps are as many as were asked for, where workers are in step."""
+    model = DDPG(
+        "MlpPolicy", CountingEnv, policy_kwargs=SMALL, learning_starts=200, action_noise=None, collector=collector(chunk=7)
+    )
+    for parameter in model.policy.actor.parameters():
+        parameter.data.zero_()
+    model.gradient_steps = 0
+    model.learn(800)
+    is_policy = np.abs(model.replay_buffer.actions[:200, :, 0]) < 1e-6
+    assert not is_policy[:50].any()
+    assert is_policy[50:].all()
+    assert Moment(0, 0, 0, False, 0).n_random == 0
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_recurrent_models(ray, stored):
+    """Workers remember, and send the states of actor and critic that they had; synchronous is one process."""
+    kwargs = dict(
+        seed=3, learning_starts=100, action_noise="normal_0.2", policy_kwargs=dict(net_arch=[8], hidden_size=8),
+        replay_buffer_kwargs=dict(sequence_length=8, stored_state=stored), gradient_steps=1, batch_size=4,
+    )  # fmt: skip
+    mine = RecurrentDDPG("MlpLstmPolicy", short_pendulum, collector=collector(mode="synchronous"), **kwargs).learn(400)
+    its = RecurrentDDPG("MlpLstmPolicy", local_envs(short_pendulum), **kwargs).learn(400)
+    same_contents(mine.replay_buffer, its.replay_buffer, 1e-2)
+    n = mine.replay_buffer.n_written
+    states = [model.replay_buffer.states.values[:n] for model in (mine, its)]
+    np.testing.assert_allclose(*states, atol=1e-2)
+    assert states[0].size == (n * mine.policy.state_size if stored else 0)
+    model = RecurrentDDPG("MlpLstmPolicy", LineEnv, collector=collector(n_workers=3, chunk=4), **kwargs)
+    ray.stalls = lambda worker: worker.index == 1 and model.num_timesteps > 200
+    model.learn(600)
+    assert model.num_timesteps == 600
