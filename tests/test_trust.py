@@ -33,6 +33,7 @@ from sb3_ddpg_ext.buffers import Episode, HindsightReplayBuffer
 from sb3_ddpg_ext.buffers.sum_tree import SumTree
 from sb3_ddpg_ext.checkpoints import environment_state, restore_environment
 from sb3_ddpg_ext.checkpoints.followers import restore_callbacks
+from sb3_ddpg_ext.distributed import RayCollector
 from sb3_ddpg_ext.packing import CannotPack, Packer, Unpacker, imports_of
 from sb3_ddpg_ext.wrappers import Resumable
 
@@ -181,6 +182,13 @@ def test_paths_of_a_file_are_not_followed(tmp_path):
     assert loaded.tensorboard_log is None
     assert loaded.replay_buffer.demonstrations is None
     assert not (tmp_path / "folder").exists()
+
+
+def test_addresses_of_a_file_are_not_followed(saved, tmp_path):
+    """Another machine could send anything."""
+    attributes = dict(collector=Packer().pack(RayCollector(address="192.0.2.1:6379")))
+    path = edited(saved / "model.zip", tmp_path / "evil.zip", **with_attributes(**attributes))
+    assert DDPG.load(path, env="Pendulum-v1", trusted=False, device="cpu").collector is None
 
 
 @pytest.mark.parametrize(
