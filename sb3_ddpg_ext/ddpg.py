@@ -347,8 +347,8 @@ class DDPG(OffPolicyAlgorithm):
                 if gradient_steps > 0:
                     self.train(gradient_steps, self.batch_size)
         except BaseException:
-            self._collector.stop()
             self._last_obs = None  # a step may be lost: what comes next must not follow the one before
+            self._collector.stop()
             raise
         callback.on_training_end()
         return self
@@ -731,7 +731,8 @@ class DDPG(OffPolicyAlgorithm):
         :param print_system_info: show the versions that it was saved with, and the present ones
         :param force_reset: begin with new episodes
         :param trusted: whether to read pickles: None with a warning, True silently, False never. With False, paths in the file
-            (``tensorboard_log``, a folder for the replay buffer, demonstrations) are not followed, either.
+            (``tensorboard_log``, a folder for the replay buffer, demonstrations) are not followed, either. The address of a
+            Ray cluster in the file is followed with True only.
         :param kwargs: arguments of the constructor that replace what was saved. The noise goes on where it was, unless
             ``action_noise`` replaces it, or ``seed`` gives it new random streams.
         :raises ValueError: if the file is damaged, of another algorithm, or needs a pickle and ``trusted=False``

@@ -1,7 +1,9 @@
 """What the contents of a model's file must be, so that it asks for no more than it brings and spoils no model."""
 
+import copy
 import inspect
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import singledispatch
@@ -92,6 +94,21 @@ def bounded_parameters(at_most: int) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def without_address(objects: dict[str, Any], trusted: bool | None) -> dict[str, Any]:
+    """
+    :param objects: the attributes of a model, by name
+    :param trusted: True where the file may say which Ray cluster is joined; what runs there could send anything
+    :return: the same, with a collector that takes the user's own cluster
+    """
+    collector: Any = objects.get("collector")
+    if trusted or getattr(collector, "address", None) is None:
+        return objects
+    warnings.warn(f"collector: address={collector.address!r} in the file is not followed without trusted=True", stacklevel=4)
+    own = copy.copy(collector)
+    own.address = None
+    return objects | {"collector": own}
 
 
 def _n_numbers(space: Any) -> int:

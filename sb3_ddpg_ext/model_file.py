@@ -12,7 +12,13 @@ import torch as th
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from sb3_ddpg_ext.files import opened
-from sb3_ddpg_ext.model_checks import bounded, bounded_parameters, check_finite_parameters, check_names
+from sb3_ddpg_ext.model_checks import (
+    bounded,
+    bounded_parameters,
+    check_finite_parameters,
+    check_names,
+    without_address,
+)
 from sb3_ddpg_ext.packing import DAMAGE, CannotPack, Packer, check_archive, check_is_of_ddpg, read_packed, write_packed
 from sb3_ddpg_ext.validation import check_choice, check_instance
 
@@ -134,6 +140,7 @@ def without_pickle(
     if trusted is False:
         with damage_named(str(path)):
             objects |= bounded(objects, sum(map(len, members.values())))
+    objects = without_address(objects, trusted)
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr(DATA, json.dumps({name: None if name in objects else value for name, value in data.items()}))

@@ -18,6 +18,7 @@ from sb3_ddpg_ext.collector import Moment
 from sb3_ddpg_ext.distributed import RayCollector, RemoteEnvs, WorkersLost, make_collector
 from sb3_ddpg_ext.distributed import envs as remote_envs
 from sb3_ddpg_ext.distributed.chunk import Chunk, info_of, worth_sending
+from sb3_ddpg_ext.distributed.crew import Crew
 from sb3_ddpg_ext.distributed.making import EnvRecipe, ThreadedVecEnv
 from sb3_ddpg_ext.distributed.pace import Pace
 from sb3_ddpg_ext.distributed.rounds import Rounds
@@ -452,6 +453,56 @@ def test_ctrl_c_stops_the_workers(ray):
     model.learn(100)
     assert {actor.instance.start for actor in ray.actors} == {0, 1}
     list(check_lines(model.replay_buffer))
+
+
+def test_a_second_ctrl_c_while_the_workers_are_stopped(ray, monkeypatch):
+    """What comes next begins with new episodes and other workers all the same."""
+    model = DDPG("MlpPolicy", LineEnv, policy_kwargs=SMALL, collector=collector(chunk=5))
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    close = Crew.close
+    monkeypatch.setattr(Crew, "close", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(400, callback=lambda local, _: local["self"].num_timesteps < 200 or interrupt())
+    monkeypatch.setattr(Crew, "close", close)
+    first = list(ray.actors)
+    model.learn(200, reset_num_timesteps=False)
+    assert not set(first) & set(ray.actors[len(first) :])
+    list(check_lines(model.replay_buffer))
+
+
+def test_other_settings_are_for_other_workers(ray):
+    """The same ones stay with SB3's noise, too, of which the model makes one for each environment."""
+    noise = NormalActionNoise(np.zeros(1), np.full(1, 0.1))
+    kwargs = dict(n_workers=1, envs_per_worker=4)
+    model = DDPG("MlpPolicy", LineEnv, policy_kwargs=SMALL, action_noise=noise, collector=collector(**kwargs, chunk=5))
+    model.learn(100)
+    workers = list(ray.actors)
+    model.learn(100, reset_num_timesteps=False)
+    assert ray.actors == workers
+    model.collector = RayCollector(**kwargs, chunk=3)
+    model.learn(100, reset_num_timesteps=False)
+    assert len(ray.actors) > len(workers)
+    list(check_lines(model.replay_buffer))
+
+
+def test_infos_that_hindsight_wants_are_sent():
+    """They are at the ends only with infos="ends", which is refused."""
+    model = DDPG(
+        "MultiInputPolicy", Goals, replay_buffer_class=HindsightReplayBuffer, collector=collector(infos="ends"),
+        replay_buffer_kwargs=dict(copy_info_dict=True),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="infos='ends' must be 'all' with copy_info_dict=True"):
+        model.learn(10)
+
+
+@pytest.mark.parametrize("env_id", ["Pendulum-v1", "gymnasium:Pendulum-v1", "Pendulum"])
+@pytest.mark.filterwarnings("ignore:.*latest versioned environment")
+def test_ids_as_gymnasium_understands_them(env_id):
+    """With a module before it, or without a version."""
+    assert EnvRecipe(env_id)().spec.id == "Pendulum-v1"
 
 
 def test_only_ends_have_infos(ray):

@@ -62,13 +62,16 @@ def make_collection(model: dict[str, Any], replay: Any, noise: Noise | None, men
     remote = remote_in(env)
     if remote is None:
         raise ValueError(f"env={env!r} must be made with collector={settings!r}: give it to DDPG or to load()")
-    check_buffer(model["replay_buffer"])
+    check_buffer(model["replay_buffer"], settings)
     check_noise(noise, settings)
-    remote.settings = checked_settings(settings, remote)
+    if vars(checked_settings(settings, remote)) != vars(remote.settings):
+        remote.stop()  # others do what is asked for now
+    remote.settings = settings
     remote.rounds.may_take = not settings.is_synchronous
+    own = model["action_noise"]  # of which SB3's kind may have been made one for each environment
     plan = ActingPlan(
         policy_class=type(policy), spaces=(model["observation_space"], model["action_space"]),
-        policy_kwargs=model["policy_kwargs"], acts_exactly=policy.acts_exactly, noise=model["action_noise"],
+        policy_kwargs=model["policy_kwargs"], acts_exactly=policy.acts_exactly, noise=getattr(own, "base_noise", own),
         factors=settings.factors, n_envs=settings.n_envs, seed=model["seed"], is_synchronous=settings.is_synchronous,
         remembers=hasattr(policy, "state_size"), stores_states=getattr(replay, "stored_state", False),
     )  # fmt: skip
@@ -90,8 +93,10 @@ def checked_settings(settings: RayCollector, remote: RemoteEnvs) -> RayCollector
     return settings
 
 
-def check_buffer(buffer: ReplayBuffer) -> None:
-    """:raises ValueError: for one that would join what does not go on"""
+def check_buffer(buffer: ReplayBuffer, settings: RayCollector) -> None:
+    """:raises ValueError: for one that would join what does not go on, or that wants infos which are not sent"""
+    if settings.infos == "ends" and getattr(buffer, "copy_info_dict", False):
+        raise ValueError("collector: infos='ends' must be 'all' with copy_info_dict=True, which wants those of each step")
     if isinstance(buffer, BUFFERS_OF_EPISODES):
         raise ValueError(
             f"replay_buffer_class={type(buffer).__name__} must be one of sb3_ddpg_ext.buffers with "

@@ -12,11 +12,12 @@ from sb3_ddpg_ext.distributed.settings import RayCollector
 from sb3_ddpg_ext.distributed.worker import seeds_of
 
 SETTLE, BEGIN, COLLECT = "settle", "begin", "collect"
+COUNTED = 1.0  # seconds without a look at the workers that count for their time limit, at most
 FIRST_LIMIT = 120.0  # seconds, at least, that the making of environments may take: it imports torch
 
 
 class WorkersLost(RuntimeError):
-    """Workers die, hang or raise again and again. Everything that had arrived is stored."""
+    """Workers die, hang or raise again and again. What has been stored stays; chunks that wait for others are forgotten."""
 
 
 class Task(NamedTuple):
@@ -77,6 +78,7 @@ class Crew:
         self.ray, self.settings, self.seed = ray, settings, seed
         self.job, self.epoch, self.n_restarts, self._version = ray.put(job), 0, 0, -1
         self.seeds: list[int | None] = [None] * settings.n_envs
+        self._looked_at = time.monotonic()
         self.hands = [Hand(index) for index in range(settings.n_workers)]
         for hand in self.hands:
             hand.start = first_start
@@ -147,6 +149,9 @@ class Crew:
         :raises WorkersLost: if a worker has failed too often in a row
         """
         came: list[tuple[Hand, Chunk]] = []
+        away = time.monotonic() - self._looked_at - COUNTED  # such as an evaluation, in which nobody saw what had come
+        for hand in self.hands if away > 0 else ():
+            hand.since += away
         while True:
             heads = {hand.tasks[0].ref: hand for hand in self.hands if hand.tasks}
             if not heads:
@@ -160,6 +165,7 @@ class Crew:
             timeout = 0
         for hand in self.hands:
             self._look_after(hand)
+        self._looked_at = time.monotonic()
         return came
 
     def _received(self, hand: Hand) -> Chunk | None:

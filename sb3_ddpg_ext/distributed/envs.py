@@ -117,11 +117,11 @@ class RemoteEnvs(VecEnv):
 
     def stop(self) -> None:
         """Stop the workers. What has come of them and is in no row is forgotten."""
-        if self.crew is not None:
-            self._n_starts = self.crew.n_starts
-            self.crew.close()
-        self.crew = self.round = None
+        crew, self.crew, self.round = self.crew, None, None  # first, since a second Ctrl-C may come
         self.rounds.forget()
+        if crew is not None:
+            self._n_starts = crew.n_starts
+            crew.close()
 
     def close(self) -> None:
         """See ``VecEnv``."""

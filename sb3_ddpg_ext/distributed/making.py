@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import cloudpickle
@@ -20,6 +21,13 @@ MAY_BE_AROUND = (VecNormalize, VecTransposeImage)  # what the learner does to ob
 FORMS = "the id of an environment, a function that makes one, an environment, or a DummyVecEnv, also in a VecNormalize"
 
 
+def made_spec(env_id: str) -> gym.envs.registration.EnvSpec:
+    """:return: what an id stands for, as ``gym.make`` understands it; workers need not have it registered"""
+    with closing(gym.make(env_id)) as env:
+        assert env.spec is not None
+        return env.spec
+
+
 class EnvRecipe:
     """
     Makes an environment, here or on another machine.
@@ -33,7 +41,7 @@ class EnvRecipe:
         check_instance("env", env, object, FORMS)
         self.is_made = hasattr(env, "envs")  # wrapped already, as a user or rl_zoo3 has done it
         if isinstance(env, str):
-            env = gym.spec(env)  # which workers need not have registered
+            env = made_spec(env)
         elif self.is_made:
             env = without_files(env.envs[0])
         elif isinstance(env, VecEnv) or not (callable(env) or isinstance(env, gym.Env)):

@@ -29,7 +29,8 @@ class RayCollector:
         while workers are in step.
     :param mode: ``"asynchronous"``, or ``"synchronous"``: each step waits for all workers, which act by the present actor, as
         the same number of local environments would
-    :param ratio: updates per transition, > 0, in place of the model's ``train_freq`` and ``gradient_steps``; None for these
+    :param ratio: updates per transition, > 0, after each ``train_freq``, in place of the model's ``gradient_steps``; None for
+        these
     :param collection_ahead: chunks that each worker may collect before the model has learnt from those before, >= 1
     :param learning_ahead: updates that the model may make, with a ``ratio``, before the transitions for them have come, >= 0
     :param scales: factors on the noise that is added to the actions, one for each environment, >= 0; ``"ladder"`` for
