@@ -21,7 +21,7 @@ from torch.nn.modules.module import (
 from sb3_ddpg_ext.observations import parts_of
 from sb3_ddpg_ext.validation import check_instance, check_integer
 
-WITHOUT_TRUST = ("tensorboard_log", "collector")  # paths and addresses in a file that is not trusted, which are not followed
+WITHOUT_TRUST = ("tensorboard_log",)  # paths in a file that is not trusted, which are not followed
 BUFFER_PATHS = ("path", "demonstrations", "demonstration_share")
 OF_RETURNS = ("v_min", "v_max")  # in policy_kwargs: no sizes
 FLAT = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)  # spaces that have no others inside

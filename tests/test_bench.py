@@ -250,10 +250,9 @@ def test_units():
     assert MEASURES["predict"].value(2e-5) == pytest.approx(20)
 
 
-def test_seconds_each(monkeypatch):
+def test_seconds_each():
     """Calls until the time is up, waits for the device before it reads the clock, divides by all that was done."""
     clock, waits = [0.0], []
-    monkeypatch.setattr("sb3_ddpg_ext.cli.bench.timing.time.perf_counter", lambda: clock[0])
 
     def call():
         clock[0] += 0.5
@@ -262,7 +261,7 @@ def test_seconds_each(monkeypatch):
         clock[0] += 0.25
         waits.append(clock[0])
 
-    assert seconds_each(call, 10, wait, min_seconds=2.0) == pytest.approx(0.075)
+    assert seconds_each(call, 10, wait, min_seconds=2.0, clock=lambda: clock[0]) == pytest.approx(0.075)
     assert len(waits) == 3
 
 

@@ -17,7 +17,7 @@ PACKAGES = {
     "box2d": {"Box2D"},
     "pybullet": {"pybullet", "pybullet_envs_gymnasium"},
     "robotics": {"gymnasium_robotics", "panda_gym"},
-    "ray": {"ray"},
+    "ray": {"ray", "requests"},
     "bench": {"jax", "sbx"},
 }
 parametrize_examples = pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -170,7 +170,7 @@ class HindsightReplayBuffer(TransitionReplayBuffer):
         if self.infos is not None:
             self.infos.values[rows] = infos
 
-    def _added(self, rows: slice) -> None:
+    def _added(self, rows: slice, infos: list[dict[str, Any]]) -> None:
         self.episodes.added(rows)
 
     def relabel(self, steps: np.ndarray, observations: dict[str, th.Tensor], rest: th.Tensor) -> None:

@@ -124,7 +124,7 @@ class SequenceReplayBuffer(TransitionReplayBuffer):
     def _write_others(self, infos: list[dict[str, Any]], rows: slice) -> None:
         self.states.values[rows], self._states_to_come = self._states_to_come, 0.0
 
-    def _added(self, rows: slice) -> None:
+    def _added(self, rows: slice, infos: list[dict[str, Any]]) -> None:
         self.episodes.added(rows)
 
     def reset(self) -> None:

@@ -189,7 +189,7 @@ class TransitionReplayBuffer(ReplayBuffer):
         self._adding_at = self.storage.n_added  # until all of it is whole
         try:
             rows = self.storage.add(obs, next_obs, action, reward, done, timeouts, partial(self._write_others, infos))
-            self._added(rows)
+            self._added(rows, infos)
             self.sampling.added(rows)
         except BaseException:  # such as Ctrl-C
             self._mend()
@@ -199,7 +199,7 @@ class TransitionReplayBuffer(ReplayBuffer):
     def _write_others(self, infos: list[dict[str, Any]], rows: slice) -> None:
         """For subclasses, to write what else belongs to new transitions in these rows, before they count."""
 
-    def _added(self, rows: slice) -> None:
+    def _added(self, rows: slice, infos: list[dict[str, Any]]) -> None:
         """For subclasses, to let their parts take note of new transitions in these rows."""
 
     def _mend(self) -> None:
