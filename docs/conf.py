@@ -3,18 +3,22 @@
 import re
 from pathlib import Path
 
+from docutils.nodes import SkipNode
+from latex2mathml.converter import convert
+
 import sb3_ddpg_ext
 from sb3_ddpg_ext.cli.presets import as_markdown
 
 project = "sb3_ddpg_ext"
 version = release = sb3_ddpg_ext.__version__
 copyright = "the authors of sb3_ddpg_ext, MIT licence"  # a name of Sphinx
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax"]
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
 
 html_theme = "furo"
 html_title = f"sb3_ddpg_ext {version}"
 html_show_sourcelink = False
+html_math_renderer = "mathml"
 
 myst_enable_extensions = ["dollarmath", "deflist"]
 myst_heading_anchors = 3
@@ -46,6 +50,18 @@ def presets_from_their_files(app, docname, source):
         source[0] = source[0].replace("<!-- the presets -->", as_markdown())
 
 
+def inline_math(translator, node):
+    """A formula as MathML, which browsers draw themselves: no script is fetched from elsewhere."""
+    translator.body.append(convert(node.astext()))
+    raise SkipNode
+
+
+def displayed_math(translator, node):
+    translator.body.append(convert(node.astext(), display="block"))
+    raise SkipNode
+
+
 def setup(app):
+    app.add_html_math_renderer("mathml", inline_renderers=(inline_math, None), block_renderers=(displayed_math, None))
     app.connect("include-read", links_from_docs)
     app.connect("source-read", presets_from_their_files)

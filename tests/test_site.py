@@ -305,6 +305,21 @@ def test_links_of_the_site(site):
 
 
 @pytest.mark.slow
+def test_the_site_needs_no_network(site):
+    """Scripts, styles, fonts and pictures of a page lie beside it, and its formulas need none of them."""
+    fetched = re.compile(r"""<(?:script|img|source|iframe)[^>]*\bsrc=["']https?:|<link[^>]*"stylesheet"[^>]*href="https?:""")
+    pages = {path: path.read_text() for path in site.rglob("*.html")}
+    assert [str(path) for path, text in pages.items() if fetched.search(text)] == []
+    styles = [path.read_text() for path in site.rglob("*.css")]
+    assert styles
+    assert not any(re.search(r"@import[^;]*https?:|url\(['\"]?https?:", style) for style in styles)
+    algorithm = pages[site / "algorithm.html"]
+    assert algorithm.count("<math") > 10
+    assert "\\(" not in algorithm
+    assert "\\frac" not in algorithm
+
+
+@pytest.mark.slow
 def test_api_reference_has_every_public_name(site):
     """Each of ``sb3_ddpg_ext.__all__``, and the presets have their files."""
     import sb3_ddpg_ext
