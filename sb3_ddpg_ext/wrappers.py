@@ -1,6 +1,6 @@
 """Wrappers of environments."""
 
-from typing import Any
+from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
@@ -9,7 +9,7 @@ from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 
 from sb3_ddpg_ext.checkpoints import EnvironmentState, environment_state, restore_environment
-from sb3_ddpg_ext.validation import check_integer
+from sb3_ddpg_ext.validation import check_integer, check_real
 
 
 class StackedRenderings(gym.Wrapper, RecordConstructorArgs):
@@ -117,6 +117,27 @@ class ScaledObservations(gym.wrappers.RescaleObservation):
             )
         low, high = np.full_like(space.low, -1), np.full_like(space.high, 1)
         super().__init__(env, low, high)
+
+
+class ScaledRewards(gym.RewardWrapper, RecordConstructorArgs):
+    """
+    Rewards multiplied by a number: in other units, or to see what an agent makes of them.
+
+    For rl_zoo3: ``env_wrapper: [{sb3_ddpg_ext.wrappers.ScaledRewards: {factor: 0.001}}]`` in the YAML file. rl_zoo3 and
+    ``evaluate_policy`` go on to report returns in the environment's own units.
+
+    :param env: any environment
+    :param factor: above 0
+    :raises ValueError: for a factor that is not
+    """
+
+    def __init__(self, env: gym.Env, factor: float):
+        self.factor = check_real("factor", factor, 0, above=True)
+        RecordConstructorArgs.__init__(self, factor=factor)
+        super().__init__(env)
+
+    def reward(self, reward: SupportsFloat) -> float:
+        return self.factor * float(reward)
 
 
 class Resumable(gym.Wrapper, RecordConstructorArgs):

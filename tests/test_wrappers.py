@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from conftest import CountingEnv, DictPendulum
 from stable_baselines3.common.env_checker import check_env
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.preprocessing import is_image_space
 
 from sb3_ddpg_ext import DDPG
-from sb3_ddpg_ext.wrappers import PreviousReward, ScaledObservations, StackedRenderings
+from sb3_ddpg_ext.wrappers import PreviousReward, ScaledObservations, ScaledRewards, StackedRenderings
 
 
 class Canvas(gym.Env):
@@ -156,3 +157,25 @@ def test_scaled_observations_refuse_infinite_bounds():
         ScaledObservations(gym.make("HalfCheetah-v5"))
     with pytest.raises(ValueError, match="must be a Box of floats"):
         ScaledObservations(DictPendulum(gym.make("Pendulum-v1")))
+
+
+def test_scaled_rewards():
+    """What is learnt from is scaled, what is reported is not; the wrapper is made again from its spec."""
+    env = make_vec_env("Pendulum-v1", 1, seed=0, wrapper_class=ScaledRewards, wrapper_kwargs=dict(factor=1000))
+    plain = make_vec_env("Pendulum-v1", 1, seed=0)
+    for each in (env, plain):
+        each.reset()
+    for _ in range(200):
+        _, scaled, _, infos = env.step([[0.5]])
+        _, reward, done, own = plain.step([[0.5]])
+        assert np.isclose(scaled[0], 1000 * reward[0])
+    assert done[0]
+    assert infos[0]["episode"]["r"] == own[0]["episode"]["r"]
+    again = gym.make(ScaledRewards(gym.make("Pendulum-v1"), 1e-3).spec)
+    assert again.factor == 1e-3
+
+
+@pytest.mark.parametrize("factor", [0, -1, float("nan"), "1"])
+def test_scaled_rewards_refuse(factor):
+    with pytest.raises((ValueError, TypeError), match="factor=.*must be a finite number > 0"):
+        ScaledRewards(gym.make("Pendulum-v1"), factor)
