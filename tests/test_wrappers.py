@@ -177,5 +177,5 @@ def test_scaled_rewards():
 
 @pytest.mark.parametrize("factor", [0, -1, float("nan"), "1"])
 def test_scaled_rewards_refuse(factor):
-    with pytest.raises((ValueError, TypeError), match="factor=.*must be a finite number > 0"):
+    with pytest.raises((ValueError, TypeError), match=r"factor=.*must be a finite number > 0"):
         ScaledRewards(gym.make("Pendulum-v1"), factor)
