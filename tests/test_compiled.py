@@ -20,6 +20,8 @@ from sb3_ddpg_ext import DDPG, native
 from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.learners import CompiledLearner, EagerLearner, FusedLearner, UpdateSettings, compiled, tempo
 from sb3_ddpg_ext.native.loading import FOLDER, library
+from sb3_ddpg_ext.networks import normed_layers
+from sb3_ddpg_ext.policies.compiled_actor import CompiledActor
 
 pytestmark = needs_library
 
@@ -327,6 +329,35 @@ def test_one_policy_acts_in_several_threads():
     for thread in threads:
         thread.join(60)
     np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+@pytest.mark.usefixtures("keep_float64")
+@pytest.mark.parametrize("norm", ["none", "layer", "batch"])
+@pytest.mark.parametrize("activation_fn", [nn.ReLU, nn.Tanh, nn.ELU, nn.SiLU, nn.Mish])
+def test_acting_for_many_environments(activation_fn, norm, level):
+    """Autograd's actions to rounding, for any number up to 64; those of one observation do not depend on the others."""
+    policy = make_model(policy_kwargs=dict(net_arch=[37, 80], activation_fn=activation_fn, actor_norm=norm)).policy
+    policy.actor.set_training_mode(False)
+    observations = np.random.default_rng(0).normal(size=(64, 3)) * 3
+    with th.no_grad():
+        expected = policy.actor(th.from_numpy(observations)).numpy()
+    compiled = CompiledActor.make(normed_layers(policy.actor.mu))
+    whole = compiled(observations)
+    np.testing.assert_allclose(whole, expected, rtol=0, atol=1e-12)
+    for n in (1, 2, 3, 15, 16, 17, 63):
+        some = compiled(observations[-n:])
+        np.testing.assert_allclose(some, expected[-n:], rtol=0, atol=1e-12)
+        assert n == 1 or np.array_equal(some, whole[-n:])
+
+
+def test_acting_for_more_than_the_library_takes():
+    """65 observations, none, and networks so wide that they take one at a time: torch acts then."""
+    for arch, n in (([16], 65), ([16], 0), ([5000], 2), ([5000], 1)):
+        policy = DDPG("MlpPolicy", "Pendulum-v1", policy_kwargs=dict(net_arch=arch), learner="compiled").policy
+        observations = np.random.default_rng(0).normal(size=(n, 3)).astype(np.float32)
+        with th.no_grad():
+            expected = policy.unscale_action(policy.actor(th.from_numpy(observations)).numpy())
+        np.testing.assert_allclose(policy.predict(observations)[0], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from sb3_ddpg_ext.networks import NotPlain, Snapshot, normalise, normed_layers, statistics_of, without_normaliser
 from sb3_ddpg_ext.observations import has_keys, parts_of
 from sb3_ddpg_ext.policies.actor import Actor
-from sb3_ddpg_ext.policies.compiled_actor import AT_MOST, CompiledActor
+from sb3_ddpg_ext.policies.compiled_actor import CompiledActor
 
 IN_PLACE: dict[type[nn.Module], Callable[[th.Tensor], th.Tensor]] = {nn.ReLU: th.relu_, nn.Tanh: th.tanh_}
 
@@ -136,7 +136,7 @@ class PlainActor:
 
     def __call__(self, observations: Any) -> np.ndarray:
         """From observations (n, ...), or a dict of such, to actions (n, action_dim) on the [-1, 1] scale."""
-        if self.compiled is not None and len(observations) <= AT_MOST:
+        if self.compiled is not None and 0 < len(observations) <= self.compiled.at_most:
             if not self.compiled.is_current():
                 self.compiled = CompiledActor.make(self.layers)
             if self.compiled is not None:

@@ -10,7 +10,8 @@ from torch import nn
 from sb3_ddpg_ext import native
 from sb3_ddpg_ext.networks import Layer, NotPlain, normed_layers, statistics_of
 
-AT_MOST = 8  # observations at once: from there on products of matrices are faster
+AT_MOST = 64  # observations at once
+WIDEST = 4096  # units of a layer, or numbers of an observation, of which so many are kept
 ROOM = 16  # numbers behind the end of an array, which may be read or written
 
 
@@ -31,10 +32,12 @@ class CompiledActor:
         native.describe(self.network, layers)
         as_numpy = np.dtype(dtype.removeprefix("torch."))
         n_actions = len(layers[-1].linear.weight)
-        self.half = max(n_actions, *(layer.n_inputs for layer in layers)) + ROOM
-        self.inputs = np.zeros((AT_MOST, layers[0].n_inputs), as_numpy)
-        self.actions = np.zeros((AT_MOST, n_actions), as_numpy)
-        self.memory = np.zeros(2 * self.half, as_numpy)
+        widest = max(n_actions, *(layer.n_inputs for layer in layers))
+        self.at_most = AT_MOST if widest <= WIDEST else 1
+        self.half = (widest + ROOM) * self.at_most
+        self.inputs = np.zeros((self.at_most, layers[0].n_inputs), as_numpy)
+        self.actions = np.zeros((self.at_most, n_actions), as_numpy)
+        self.memory = np.zeros(4 * self.half + self.at_most, as_numpy)  # see act.h
         of_arrays = (array.ctypes.data for array in (self.inputs, self.memory, self.actions))
         self.at_inputs, self.at_memory, self.at_actions = of_arrays
         self.lock = Lock()  # several threads may ask one policy
@@ -68,7 +71,7 @@ class CompiledActor:
         return list(map(th.Tensor.data_ptr, [*self.parameters, *statistics]))
 
     def __call__(self, observations: np.ndarray) -> np.ndarray:
-        """From observations (n, features) to actions (n, action_dim) on the [-1, 1] scale; at most ``AT_MOST`` of them."""
+        """From observations (n, features) to actions (n, action_dim) on the [-1, 1] scale; at most ``at_most`` of them."""
         n = len(observations)
         with self.lock:
             self.inputs[:n] = observations

@@ -1,4 +1,7 @@
-/* The actions for a few observations, one by one: sums along the rows of the weights, as they are. */
+/*
+ * Actions. For one observation: sums along the rows of the weights, as they are. For more: a block of them, as in training, which
+ * reads each weight once.
+ */
 #pragma once
 #include "network.h"
 
@@ -35,23 +38,34 @@ static void normalise_units(const Layer *layer, real *y) {
     for (long i = 0; i < layer->n_out; i++) y[i] = (y[i] - mean) * rstd * layer->norm_weight[i] + layer->norm_bias[i];
 }
 
-/* From observations (n, n_in) to actions (n, n_out). `memory` has room for the outputs of two layers, in whole vectors. */
-static void act_on_rows(const Network *network, const real *observations, long n, real *memory, long half, real *actions) {
-    for (long i = 0; i < n; i++) {
-        const real *x = observations + i * network->layers[0].n_in;
-        for (int l = 0; l < network->n_layers; l++) {
-            const Layer *layer = &network->layers[l];
-            real *y = memory + l % 2 * half;
-            if (layer->weight)
-                units(layer, x, y);
-            else
-                memcpy(y, x, layer->n_out * sizeof(real));
-            if (layer->norm_weight) normalise_units(layer, y);
-            for (long j = 0; layer->activation != NONE && j < layer->n_out; j += V)
-                store(y + j, activated(layer->activation, load(y + j), layer->alpha));
-            x = y;
-        }
-        const long n_actions = network->layers[network->n_layers - 1].n_out;
-        memcpy(actions + i * n_actions, x, n_actions * sizeof(real));
+/* From an observation to actions. `memory` has room for the outputs of two layers, each of `half` numbers, in whole vectors. */
+static void act_on_one(const Network *network, const real *observation, real *memory, long half, real *actions) {
+    const real *x = observation;
+    for (int l = 0; l < network->n_layers; l++) {
+        const Layer *layer = &network->layers[l];
+        real *y = memory + l % 2 * half;
+        if (layer->weight)
+            units(layer, x, y);
+        else
+            memcpy(y, x, layer->n_out * sizeof(real));
+        if (layer->norm_weight) normalise_units(layer, y);
+        for (long j = 0; layer->activation != NONE && j < layer->n_out; j += V)
+            store(y + j, activated(layer->activation, load(y + j), layer->alpha));
+        x = y;
     }
+    memcpy(actions, x, network->layers[network->n_layers - 1].n_out * sizeof(real));
+}
+
+/* From observations (n, n_in) to actions (n, n_out). `memory` has room for four halves and n numbers, a half for a layer of all. */
+static void act_on_block(const Network *network, const real *observations, long n, real *memory, long half, real *actions) {
+    Network own = *network;
+    const long width = rounded_up(n, V), n_in = own.layers[0].n_in, n_out = last_of(&own)->n_out;
+    real *inputs = memory + 2 * half, *kept = memory + 3 * half; /* what only a backward pass reads */
+    for (int l = 0; l < own.n_layers; l++) {
+        Layer *layer = &own.layers[l];
+        layer->outputs = memory + l % 2 * half, layer->standardised = layer->before = kept, layer->rstd = kept + half;
+    }
+    transpose(observations, n_in, n, n_in, inputs, width);
+    forward(&own, inputs, (Block){0, width, n, width, 0});
+    transpose(last_of(&own)->outputs, width, n_out, n, actions, n_out);
 }

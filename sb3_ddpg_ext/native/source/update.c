@@ -677,7 +677,10 @@ void plan_update(Plan *plan, Step *step) {
 }
 
 void act(const Network *network, const real *observations, long n, real *memory, long half, real *actions) {
-    act_on_rows(network, observations, n, memory, half, actions);
+    if (n == 1)
+        act_on_one(network, observations, memory, half, actions);
+    else
+        act_on_block(network, observations, n, memory, half, actions);
 }
 
 /* For the caller, to see that both mean the same by them. */
