@@ -125,6 +125,8 @@ class Trainer:
             for n in range(n_updates + 1, n_updates + gradient_steps + 1):
                 batch = draw(batch_size)
                 self.losses.add(learner.update(batch))
+                if learner.updates_actor:
+                    self.policy.average_actor()
                 if batch.indices is not None:
                     tell(batch.indices, learner.errors)
                 if perturbed is not None:

@@ -80,7 +80,8 @@ class Source:
     actor: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        self.actor = self.model.policy.actor
+        policy = self.model.policy
+        self.actor = policy.acting(deterministic=True) if hasattr(policy, "acting") else policy.actor
 
     @property
     def action_space(self) -> spaces.Box:

@@ -29,12 +29,13 @@ DEFAULTS = {field.name: field.default for field in fields(Options)}  # a subclas
 # optimiser, running statistics, the target. Where that has no gradients here, it is refused by what it is: a LateAction, a
 # ResidualBlock, dropout, a last layer other than Tanh, PopArt, and, by the fused learner, BatchNorm, a head other than Scalar,
 # a JointCritic. Two of them change a loss, and their gradients are written out: action_l2, critic_loss. q_filter is nothing
-# without behaviour_cloning.
+# without behaviour_cloning, and actor_average follows the actor after an update.
 WRITTEN_OUT = frozenset(
     ("actor_norm", "critic_norm", "target_statistics", "input_norm", "norm_after_action", "init", "last_init", "residual",
      "action_layer", "action_branch", "action_join", "critic_dropout", "normalize_observations", "scale_returns", "popart",
      "critic", "critic_loss", "backup", "target_q_range", "target_networks", "critic_weight_decay", "decoupled_weight_decay",
-     "inverting_gradients", "output_norm", "action_l2", "q_filter")
+     "inverting_gradients", "output_norm", "action_l2", "q_filter",
+     "actor_average")
 )  # fmt: skip
 
 

@@ -174,8 +174,10 @@ class Snapshot:
         Whether no module or parameter was replaced, no module appended or changed in type, as parametrizations do, and none
         has hooks.
         """
-        if any(self.hooks) or list(map(type, self.modules)) != self.types:
-            return False
+        return not any(self.hooks) and list(map(type, self.modules)) == self.types and self.has_the_same_parameters()
+
+    def has_the_same_parameters(self) -> bool:
+        """Whether no module or parameter was replaced, and no module appended."""
         if self._count() != self.n_children or self._all() != self.all_children:
             return False
         present = self._parameters()

@@ -2,33 +2,32 @@
 
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN, get_actor_critic_arch
 from stable_baselines3.common.type_aliases import Schedule
-from stable_baselines3.td3.policies import TD3Policy
 from torch import nn
 
 from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.files import written_whole
 from sb3_ddpg_ext.kinds import did_you_mean
-from sb3_ddpg_ext.networks import Normalised, NotPlain, PopArt, ReturnScaler, initialise, is_norm, output_layer
+from sb3_ddpg_ext.networks import Normalised, PopArt, ReturnScaler, initialise, is_norm, output_layer
 from sb3_ddpg_ext.networks.running import make_normaliser, update_normaliser
 from sb3_ddpg_ext.observations import each
-from sb3_ddpg_ext.policies.acting import PlainActor
+from sb3_ddpg_ext.policies.acting_policy import ActingPolicy
 from sb3_ddpg_ext.policies.actor import Actor
 from sb3_ddpg_ext.policies.critics import Critic, JointCritic
 from sb3_ddpg_ext.policies.extractors import checked_extractor_kwargs, made_extractor
 from sb3_ddpg_ext.policies.heads import make_head
 from sb3_ddpg_ext.policies.options import SB3_KWARGS, Options, check_activation, make_if_chosen
 from sb3_ddpg_ext.policies.weight_decay import optimizer_with_decay
-from sb3_ddpg_ext.validation import MAX_NETWORKS, check_integer, check_net_arch, refuse_not_finite
+from sb3_ddpg_ext.validation import MAX_NETWORKS, check_integer, check_net_arch
 
 
-class DDPGPolicy(TD3Policy):
+class DDPGPolicy(ActingPolicy):
     """
     Deterministic actor mu(s), critic Q(s, a) and a target copy of each.
 
@@ -52,12 +51,8 @@ class DDPGPolicy(TD3Policy):
 
     defaults: ClassVar[dict[str, Any]] = {}  # of a subclass, in place of those of its options and net_arch
     options_class: ClassVar[type[Options]] = Options  # a subclass may add fields, which are then in policy_kwargs
-    acts_exactly = True  # with the bits of SB3's actions; else in less time, to rounding
-    options: Any
-    action_space: spaces.Box
     critic: Critic
     critic_target: Critic
-    actor: Actor
     actor_target: Actor
 
     def __init__(
@@ -83,71 +78,11 @@ class DDPGPolicy(TD3Policy):
         n_critics = check_integer("policy_kwargs['n_critics']", n_critics, 1, MAX_NETWORKS)
         kwargs |= checked_extractor_kwargs(kwargs)
         self.options = self.options_class(**{name: kwargs.pop(name) for name in names if name in kwargs})
-        self._acting: PlainActor | Literal[False] | None = None  # None: not looked at yet
         super().__init__(
             observation_space, action_space, lr_schedule, net_arch,
             activation_fn=check_activation(activation_fn),  # type: ignore[arg-type]  # SB3, too, only calls it
             n_critics=n_critics, **kwargs,
         )  # fmt: skip
-        low, high = action_space.low, action_space.high
-        self._half_range, self._rounds_past_bounds = 0.5 * (high - low), False
-        for one in (np.float32(1), np.float64(1)):
-            if (self.unscale_action(one) > high).any() or (self.unscale_action(-one) < low).any():
-                self._rounds_past_bounds = True
-
-    def scale_action(self, action: np.ndarray) -> np.ndarray:
-        """From the bounds of the action space to [-1, 1]."""
-        return (action - self.action_space.low) / self._half_range - 1.0  # SB3's bits: halving is exact
-
-    def unscale_action(self, scaled_action: Any) -> np.ndarray:
-        """From [-1, 1] to the bounds of the action space, which rounding in float32 must not leave."""
-        action = (scaled_action + 1.0) * self._half_range + self.action_space.low
-        if self._rounds_past_bounds:
-            action = np.minimum(np.maximum(action, self.action_space.low), self.action_space.high)
-        return action
-
-    def predict(
-        self,
-        observation: np.ndarray | dict[str, np.ndarray],
-        state: tuple[np.ndarray, ...] | None = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = False,
-    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """
-        The action mu(s), without noise, within the bounds of the action space.
-
-        :param observation: one observation, or several along a first dimension
-        :param state: returned as it is
-        :param episode_start: for recurrent policies
-        :param deterministic: for stochastic policies
-        :raises ValueError: for an observation that is not finite
-        """
-        refuse_not_finite("observation", observation)
-        actor = self.plain_actor()
-        batch = None if actor is None else actor.batch_of(observation)
-        if actor is not None and batch is not None:
-            observations, is_single = batch
-            actions = self._unscaled(actor(observations))
-            return actions[0] if is_single else actions, state
-        return super().predict(observation, state, episode_start, deterministic)
-
-    def plain_actor(self) -> PlainActor | None:
-        """The short way to the action, if this policy has one and nothing has been hung onto its networks since."""
-        if self._acting is None or (self._acting and not self._acting.is_current(self.actor, self.acts_exactly)):
-            acts_as_sb3 = self.acts_by_its_actor() and type(self).obs_to_tensor is TD3Policy.obs_to_tensor
-            try:
-                self._acting = PlainActor(self.actor, self.acts_exactly) if acts_as_sb3 else False
-            except NotPlain:
-                self._acting = False
-        return self._acting or None
-
-    def acts_by_its_actor(self) -> bool:
-        """Whether no subclass has another way to an action than the actor."""
-        return all(getattr(type(self), name) is getattr(TD3Policy, name) for name in ("_predict", "forward"))
-
-    def _unscaled(self, actions: np.ndarray) -> np.ndarray:
-        shape = self.action_space.shape
-        return self.unscale_action(actions if len(shape) == 1 else actions.reshape(-1, *shape))
 
     def _build(self, lr_schedule: Schedule) -> None:
         options = self.options
@@ -170,6 +105,7 @@ class DDPGPolicy(TD3Policy):
                 self.critic, self.optimizer_class, options.critic_weight_decay, options.decoupled_weight_decay,
                 lr_schedule(1), self.optimizer_kwargs,
             )  # fmt: skip
+        self._begin_average()
 
     def make_features_extractor(self) -> BaseFeaturesExtractor:
         extractor = made_extractor(super().make_features_extractor, self)

@@ -93,6 +93,12 @@ class Options:
         2025)
     :param action_l2: weight of the mean square of the actions in it; 1 in HER's DDPG (Andrychowicz et al. 2017)
 
+    Acting:
+
+    :param actor_average: share of the actor in each step of a running average of its parameters, by which
+        ``predict(..., deterministic=True)`` acts; exploration and learning are by the actor itself. 0, the default, for no
+        average (Nikishin et al. 2018, "Improving Stability in Deep Reinforcement Learning with Weight Averaging")
+
     Demonstrations:
 
     :param behaviour_cloning: weight of the mean of ||mu(s) - a||^2 over the demonstrations of a batch in the actor's loss,
@@ -131,6 +137,7 @@ class Options:
     dqda_clip: float | None = None
     preactivation_penalty: float = 0.0
     action_l2: float = 0.0
+    actor_average: float = 0.0
     behaviour_cloning: float = 0.0
     q_filter: bool = True
 
@@ -158,6 +165,7 @@ class Options:
         for name in ("output_norm", "dqda_clip"):
             if getattr(self, name) is not None:
                 self._set(name, check_real(_full(name), getattr(self, name), SMALLEST, LARGEST))
+        self._set("actor_average", check_real(_full("actor_average"), self.actor_average, 0, 1))
         self._check_range()
         self._check_together()
         self.initialisers()

@@ -63,8 +63,9 @@ class RecurrentPolicy(DDPGPolicy):
             raise ValueError("policy_kwargs['share_features_extractor'] must be False: each network has its own encoder")
         if kwargs.get("target_networks") is False:
             raise ValueError("policy_kwargs['target_networks'] must be True with a recurrent policy")
-        if kwargs.get("behaviour_cloning"):
-            raise ValueError("policy_kwargs['behaviour_cloning'] must be 0 with a recurrent policy")
+        for name in ("behaviour_cloning", "actor_average"):
+            if kwargs.get(name):
+                raise ValueError(f"policy_kwargs[{name!r}] must be 0 with a recurrent policy")
         super().__init__(*args, **kwargs)
 
     def _make_encoder(self) -> RecurrentEncoder:
@@ -180,7 +181,7 @@ class RecurrentPolicy(DDPGPolicy):
         """:raises ValueError: always: single observations have no Q here, histories have"""
         raise ValueError("q_values is for policies without a memory: Q is of histories here")
 
-    def plain_actor(self) -> None:
+    def plain_actor(self, deterministic: bool = False) -> None:
         """Recurrent actors have no shorter way to their actions."""
         return
 
