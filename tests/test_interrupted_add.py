@@ -290,7 +290,7 @@ def test_what_is_read_after_the_second(read):
 
 @pytest.mark.parametrize("n_more", [0, 1])
 def test_a_full_folder_that_was_torn_is_not_what_it_was(n_more, tmp_path):
-    """A kill in the first ``add`` after a checkpoint costs the oldest transition, so that nothing goes on exactly from there."""
+    """A kill in the first ``add`` after a checkpoint costs the oldest transition: nothing goes on exactly from there."""
     n_torn = 0
     for line in range(0, 60, 3):
         path = tmp_path / str(line)

@@ -10,7 +10,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ddpg_ext.checkpoints.environments import environment_state, restore_environment, says_where_files_are
 from sb3_ddpg_ext.model_checks import is_of_class
-from sb3_ddpg_ext.packing import CannotPack, Packer
+from sb3_ddpg_ext.packing import CannotPack, check_readable
 
 # What a training gives its callbacks anew.
 GIVEN = {"model", "training_env", "_logger", "locals", "globals", "parent", "callbacks", "callback"}
@@ -33,7 +33,7 @@ def callback_states(callback: BaseCallback | None) -> tuple[list[Any], list[str]
                 if isinstance(value, VecEnv):
                     environments[name] = environment_state(value)
                 else:
-                    Packer().pack(value)
+                    check_readable(value)
                     kept[name] = value
             except (CannotPack, ValueError, RecursionError) as reason:
                 left_out.append(f"{type(each).__name__}.{name} ({reason})")

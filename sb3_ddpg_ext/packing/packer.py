@@ -40,6 +40,7 @@ class Packer:
         self._seen: dict[int, int] = {}
         self._kept: list[Any] = []  # so that no other object gets their id
         self._shared: dict[int, tuple[int, Any]] = {}  # lists and the like, which older files have not by number
+        self.repeats = False  # whether something stood at two places
         for each in known:
             self._remember(each)
 
@@ -49,10 +50,10 @@ class Packer:
         :return: what :func:`json.dumps` takes
         :raises CannotPack: if it, or a part of it, is of another class
         """
-        if id(value) in self._seen:
-            return {"same": self._seen[id(value)]}
-        if id(value) in self._shared:
-            return {"shared": self._shared[id(value)][0]}
+        if id(value) in self._seen or id(value) in self._shared:
+            self.repeats = True
+            of_objects = id(value) in self._seen
+            return {"same": self._seen[id(value)]} if of_objects else {"shared": self._shared[id(value)][0]}
         if (stream := name_of_stream(value)) is not None:
             return {"stream": stream}
         if isinstance(value, Enum):  # also one that is a number
