@@ -773,8 +773,7 @@ class DDPG(OffPolicyAlgorithm):
             is_past_warmup=self._is_past_warmup, parts=self.parts_state(), knows_action_space=True,
             logs=checkpoints.pending_logs(vars(self).get("_logger")),
         )  # fmt: skip
-        own = self.env, self.replay_buffer
-        return checkpoints.write_checkpoint(file, self.save, state, *own, callback, [self.action_space])  # type: ignore[arg-type]
+        return checkpoints.write_checkpoint(file, self.save, state, self.env, self.replay_buffer, callback, self.action_space)  # type: ignore[arg-type]
 
     def go_on_from(self, checkpoint: checkpoints.CheckpointFile) -> None:
         """
@@ -783,14 +782,13 @@ class DDPG(OffPolicyAlgorithm):
         :param checkpoint: of this model
         """
         state = checkpoint.state
-        reasons = list(state["reasons"])
+        reasons, known = list(state["reasons"]), [self.action_space] if "knows_action_space" in state else []
         self.replay_buffer, reason = resume_buffer(self._recipe(), checkpoint, self._present_buffer(), self.env)
         reasons += [] if reason is None else [reason]
         self.restore_parts(state["parts"])
         if state["environments"] is None:
             self._last_obs = None
         else:
-            known = [self.action_space] if "knows_action_space" in state else []  # which environments may draw from, too
             checkpoints.restore_environment(self.env, state["environments"], checkpoint.trusted, known)
         if reasons:
             warnings.warn(f"{checkpoint.name} does not go on exactly: {'; '.join(reasons)}", stacklevel=3)

@@ -145,8 +145,8 @@ class SequenceReplayBuffer(TransitionReplayBuffer):
     def contents(self) -> dict[str, list[np.ndarray]]:
         return super().contents() | self.episodes.contents() | self.states.contents()
 
-    def _position_of_parts(self) -> dict[str, np.ndarray]:
-        return {BEFORE_OLDEST: self.episodes.before_oldest()}
+    def position(self) -> dict[str, Any]:
+        return super().position() | {"parts": {BEFORE_OLDEST: self.episodes.before_oldest()}}
 
     def sampling_settings(self) -> dict[str, Any] | None:
         own = super().sampling_settings()

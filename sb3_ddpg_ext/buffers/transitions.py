@@ -128,8 +128,8 @@ class TransitionReplayBuffer(ReplayBuffer):
         """
         For subclasses, to let these follow the storage, which has been restored.
 
-        :param arrays: contents by name; none where the storage has been opened again, and what :meth:`_position_of_parts`
-            gave where it goes back
+        :param arrays: contents by name; none where the storage has been opened again, and ``parts`` of
+            its :meth:`position` where it goes back
         """
 
     @property
@@ -217,14 +217,11 @@ class TransitionReplayBuffer(ReplayBuffer):
                 self.sampling.added(self.storage.last_rows)
         self._is_mending, self._adding_at = False, None
 
-    def _finish_mending(self) -> None:
-        """Before anything is read: a second Ctrl-C may have stopped :meth:`_mend`."""
-        if self._is_mending:
-            self._mend()
-
-    def __getstate__(self) -> dict[str, Any]:
-        self._finish_mending()
-        return vars(self).copy()
+    @property
+    def _whole(self) -> Storage:
+        """The storage, to be read: a second Ctrl-C may have stopped :meth:`_mend`."""
+        self._mend() if self._is_mending else None
+        return self.storage
 
     def interrupt(self, envs: np.ndarray | None = None) -> None:
         """
@@ -309,8 +306,7 @@ class TransitionReplayBuffer(ReplayBuffer):
         return self._sample(batch_size - n, env).with_demonstrations(demonstrations, self.storage.n_rows)
 
     def _draw(self, n: int) -> np.ndarray:
-        self._finish_mending()
-        if not self.n_written:
+        if not self._whole.n_added:
             raise ValueError("the replay buffer is empty: nothing can be sampled from it")
         return checked_draw(self.sampling, n, self.storage.n_filled, self.n_envs)
 
@@ -388,13 +384,11 @@ class TransitionReplayBuffer(ReplayBuffer):
 
     def state(self) -> dict[str, Any]:
         """What :meth:`restore` is to know beside the arrays, as JSON has it."""
-        self._finish_mending()
-        return self.storage.state()
+        return self._whole.state()
 
     def contents(self) -> dict[str, list[np.ndarray]]:
         """What has been written, without the room for more: arrays by name, each in parts that follow one another."""
-        self._finish_mending()
-        return self.storage.contents()
+        return self._whole.contents()
 
     def restore(self, state: dict[str, Any], arrays: Mapping[str, Any]) -> None:
         """
@@ -409,13 +403,8 @@ class TransitionReplayBuffer(ReplayBuffer):
 
     def position(self) -> dict[str, Any]:
         """Of a buffer in a folder: what :meth:`go_back` needs, which is all that the folder does not have."""
-        self._finish_mending()
-        sampling = {"sampling": self.sampling.state(), "priorities": self.sampling.contents(self.n_written)}
-        return {"storage": position_of(self.storage), "parts": self._position_of_parts()} | sampling
-
-    def _position_of_parts(self) -> dict[str, np.ndarray]:
-        """For subclasses: what :meth:`_restore_parts` is to be given when the buffer goes back, arrays by name."""
-        return {}
+        storage = position_of(self._whole)
+        return dict(storage=storage, sampling=self.sampling.state(), priorities=self.sampling.contents(self.n_written))
 
     def go_back(self, position: dict[str, Any]) -> bool:
         """

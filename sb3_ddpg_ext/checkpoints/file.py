@@ -4,7 +4,7 @@ import io
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BufferedIOBase
 from pathlib import Path
@@ -34,7 +34,7 @@ def write_checkpoint(
     env: Any,
     buffer: ReplayBuffer | None,
     callback: BaseCallback | None,
-    known: Iterable[Any] = (),
+    action_space: Any,
 ) -> list[str]:
     """
     :param file: open for writing
@@ -43,13 +43,13 @@ def write_checkpoint(
     :param env: the training environments
     :param buffer: the replay buffer; of one in a folder of its own the position is written
     :param callback: of the present training
-    :param known: objects of the model, which environments may have, too
+    :param action_space: of the model, which environments may have, too
     :return: why it will not go on exactly; empty if it will
     """
     callbacks, reasons = callback_states(callback)
     environments = None
     try:
-        environments = environment_state(env, known)
+        environments = environment_state(env, [action_space])
     except ValueError as reason:
         reasons.append(f"{reason}: a new episode begins there")
     position = buffer.position() if isinstance(buffer, TransitionReplayBuffer) and buffer.is_on_disk else None

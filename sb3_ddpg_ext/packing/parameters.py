@@ -50,9 +50,9 @@ def check_pickle(name: str, file: IO[bytes]) -> None:
             parts = [stack.pop() for _ in range(INTO[kind])]
             stack[-1][0] += sum(each[0] for each in parts)
         elif kind in ("BINPUT", "LONG_BINPUT"):
-            memo[int(argument)] = stack[-1]
+            memo[int(str(argument))] = stack[-1]
         elif kind in ("BINGET", "LONG_BINGET"):
-            stack.append(memo[int(argument)])
+            stack.append(memo[int(str(argument))])
         elif kind in CONTAINERS or (code.stack_after and not code.stack_before):  # a number, a text
             stack.append([1])
         elif kind not in ("PROTO", "STOP"):
