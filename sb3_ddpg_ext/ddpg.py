@@ -770,10 +770,10 @@ class DDPG(OffPolicyAlgorithm):
         self._trainer.last_finite.look(self._n_updates)  # as the training does that goes on from here
         state = dict(
             class_name=type(self).__name__, num_timesteps=self.num_timesteps, total_timesteps=self._total_timesteps,
-            is_past_warmup=self._is_past_warmup, parts=self.parts_state(),
+            is_past_warmup=self._is_past_warmup, parts=self.parts_state(), knows_action_space=True,
             logs=checkpoints.pending_logs(vars(self).get("_logger")),
         )  # fmt: skip
-        return checkpoints.write_checkpoint(file, self.save, state, self.env, self.replay_buffer, callback)  # type: ignore[arg-type]
+        return checkpoints.write_checkpoint(file, self.save, state, self.env, self.replay_buffer, callback, self.action_space)  # type: ignore[arg-type]
 
     def go_on_from(self, checkpoint: checkpoints.CheckpointFile) -> None:
         """
@@ -782,14 +782,14 @@ class DDPG(OffPolicyAlgorithm):
         :param checkpoint: of this model
         """
         state = checkpoint.state
-        reasons = list(state["reasons"])
+        reasons, known = list(state["reasons"]), [self.action_space] if "knows_action_space" in state else []
         self.replay_buffer, reason = resume_buffer(self._recipe(), checkpoint, self._present_buffer(), self.env)
         reasons += [] if reason is None else [reason]
         self.restore_parts(state["parts"])
         if state["environments"] is None:
             self._last_obs = None
         else:
-            checkpoints.restore_environment(self.env, state["environments"], checkpoint.trusted)
+            checkpoints.restore_environment(self.env, state["environments"], checkpoint.trusted, known)
         if reasons:
             warnings.warn(f"{checkpoint.name} does not go on exactly: {'; '.join(reasons)}", stacklevel=3)
         self._resumption = checkpoints.Resumption(checkpoint)

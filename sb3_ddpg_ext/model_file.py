@@ -19,7 +19,16 @@ from sb3_ddpg_ext.model_checks import (
     check_names,
     without_address,
 )
-from sb3_ddpg_ext.packing import DAMAGE, CannotPack, Packer, check_archive, check_is_of_ddpg, read_packed, write_packed
+from sb3_ddpg_ext.packing import (
+    DAMAGE,
+    CannotPack,
+    Packer,
+    check_archive,
+    check_is_of_ddpg,
+    check_readable,
+    read_packed,
+    write_packed,
+)
 from sb3_ddpg_ext.validation import check_choice, check_instance
 
 MEMBER, FORMAT, VERSION = "model.json", "sb3_ddpg_ext model", 1
@@ -41,6 +50,7 @@ def write_model(file: io.BufferedIOBase, save: Callable[[io.BufferedIOBase], Non
         packer, packed, pickled = Packer(), {}, {}
         for name in json.loads(archive.read(DATA)):
             try:
+                check_readable(attributes[name])
                 packed[name] = packer.attempt(attributes[name])
             except CannotPack as reason:
                 pickled[name] = str(reason)

@@ -203,3 +203,137 @@ def test_an_error_before_anything_is_written():
     steps.take(1)
     assert buffer.size() == 3
     assert buffer.storage.follows[:3].tolist() == [1, 2, 8]
+
+
+@pytest.mark.parametrize("cls", [TransitionReplayBuffer, HindsightReplayBuffer, SequenceReplayBuffer])
+def test_while_room_is_made(cls, monkeypatch):
+    """Each transition ends an episode, and there is no room for one more last observation."""
+    monkeypatch.setattr(sys.modules[__name__], "LENGTH", 1)
+    n_grown = 0
+    for line in count():
+        buffer = made(cls, 64, 1)
+        columns = buffer.storage.obs.columns.values()
+        steps = Steps(buffer)
+        steps.take(16)
+        n_before = {column.n_rows for column in columns}
+        if not interrupt_at(line, lambda steps=steps: steps.take(1)):
+            break
+        n_grown += {column.n_rows for column in columns} != n_before
+        check(buffer)
+        buffer.interrupt()
+        steps.begin_anew()
+        steps.take(3)
+        check(buffer)
+    assert n_grown > 10
+
+
+class Stacks(Steps):
+    """The same with the four newest observations, of which an episode begins with copies of its first."""
+
+    def observation(self, t):
+        stack = [np.array([[self.episode + 100 * env, max(t - k, 0)] for env in range(self.n_envs)]) for k in (3, 2, 1, 0)]
+        return np.stack(stack, 1).astype(np.float32)
+
+
+def check_stacks(buffer):
+    n = buffer.size()
+    now, after = buffer.observations[:n], buffer.next_observations[:n]
+    ages = np.arange(3, -1, -1)
+    for stacks, shift in ((now, 0), (after, 1)):
+        episodes, times = now[..., -1, :1], now[..., -1, 1:] + shift
+        np.testing.assert_array_equal(stacks[..., 0], np.broadcast_to(episodes, stacks[..., 0].shape))
+        np.testing.assert_array_equal(stacks[..., 1], np.maximum(times - ages, 0))
+    np.testing.assert_array_equal(buffer.rewards[:n], 1000 * now[..., -1, 0] + after[..., -1, 1])
+
+
+@pytest.mark.parametrize("n_before", [3, 11], ids=lambda n: f"after{n}")
+@pytest.mark.parametrize("n_envs", [1, 2])
+@pytest.mark.parametrize("n_positions", [3, 8])
+def test_stacked_frames(n_positions, n_envs, n_before):
+    """Every stack has its own frames, also those that are added later, in the place of frames that nobody has any more."""
+    space = spaces.Box(-1e6, 1e6, (4, 2), np.float32)
+    for line in count(30):
+        buffer = TransitionReplayBuffer(n_positions * n_envs, space, ACTIONS, device="cpu", n_envs=n_envs, frame_stack=4)
+        steps = Stacks(buffer)
+        steps.take(n_before)
+        if not interrupt_at(line, lambda steps=steps: steps.take(1)):
+            break
+        check_stacks(buffer)
+        buffer.interrupt()
+        steps.begin_anew()
+        for _ in range(14):
+            steps.take(1)
+            check_stacks(buffer)
+    assert line > 100
+
+
+@pytest.mark.parametrize("read", ["contents", "state", "sample"])
+def test_what_is_read_after_the_second(read):
+    """A buffer that is saved or sampled from after a second Ctrl-C has true transitions, too."""
+    n_seconds = 0
+    for first, second in product(range(41, 60, 3), range(3, 60, 8)):
+        buffer = made(TransitionReplayBuffer, 8, 1)
+        steps, mend = Steps(buffer), buffer._mend
+        steps.take(11)
+        buffer._mend = lambda second=second, mend=mend: (raise_at(second), mend(), sys.settrace(None))
+        interrupt_at(first, lambda steps=steps: steps.take(1))
+        del buffer._mend
+        n_seconds += buffer._is_mending
+        buffer.sample(4) if read == "sample" else getattr(buffer, read)()
+        check(buffer)
+    assert n_seconds > 10
+
+
+@pytest.mark.parametrize("n_more", [0, 1])
+def test_a_full_folder_that_was_torn_is_not_what_it_was(n_more, tmp_path):
+    """A kill in the first ``add`` after a checkpoint costs the oldest transition: nothing goes on exactly from there."""
+    n_torn = 0
+    for line in range(0, 60, 3):
+        path = tmp_path / str(line)
+        buffer = made(TransitionReplayBuffer, 8, 1, path=path)
+        steps = Steps(buffer)
+        steps.take(11)
+        position, before = buffer.position(), buffer.rewards.copy()
+        buffer._mend = lambda: None
+        interrupt_at(line, lambda steps=steps: steps.take(1))
+        del buffer, steps
+        again = made(TransitionReplayBuffer, 8, 1, path=path)
+        if n_more:  # reopened once more
+            del again
+            again = made(TransitionReplayBuffer, 8, 1, path=path)
+        is_the_same = np.array_equal(again.rewards, before)
+        n_torn += again.pos == 3 and not is_the_same
+        assert again.go_back(position) is is_the_same or is_the_same  # it may have been torn before anything was written
+    assert n_torn > 3
+
+
+def test_a_full_folder_that_is_stopped_on_its_way_back(tmp_path):
+    """It loses nothing by that: it can go back the next time."""
+    for line in range(0, 60, 2):
+        path = tmp_path / str(line)
+        buffer = made(TransitionReplayBuffer, 8, 1, path=path)
+        steps = Steps(buffer)
+        steps.take(11)
+        position, before = buffer.position(), buffer.rewards.copy()
+        interrupt_at(line, lambda buffer=buffer, position=position: buffer.go_back(position))
+        del buffer, steps
+        again = made(TransitionReplayBuffer, 8, 1, path=path)
+        assert again.go_back(position)
+        np.testing.assert_array_equal(again.rewards, before)
+        check(again)
+
+
+def test_sequences_of_a_full_folder_stay_what_they_were(tmp_path, monkeypatch):
+    """Also those of an episode whose beginning has been overwritten, after the folder was opened again."""
+    monkeypatch.setattr(sys.modules[__name__], "LENGTH", 7)
+    kwargs = dict(path=tmp_path, sequence_length=5, overlap=2)
+    buffer = made(SequenceReplayBuffer, 8, 2, **kwargs)
+    steps = Steps(buffer)
+    steps.take(11)
+    position, before = buffer.position(), buffer.episodes.before.copy()
+    assert before[6] == 3  # of the oldest one, before which three have gone
+    del buffer, steps
+    again = made(SequenceReplayBuffer, 8, 2, **kwargs)
+    assert not np.array_equal(again.episodes.before, before)
+    assert again.go_back(position)
+    np.testing.assert_array_equal(again.episodes.before, before)

@@ -6,7 +6,9 @@ import io
 import json
 import os
 import pickle
+import re
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -22,7 +24,7 @@ import numpy as np
 import pytest
 import stable_baselines3 as sb3
 import torch as th
-from stable_baselines3.common.callbacks import EvalCallback
+from stable_baselines3.common.callbacks import EvalCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.monitor import Monitor
@@ -32,7 +34,7 @@ from sb3_ddpg_ext import DDPG, checkpoint
 from sb3_ddpg_ext.buffers import Episode, HindsightReplayBuffer
 from sb3_ddpg_ext.buffers.sum_tree import SumTree
 from sb3_ddpg_ext.checkpoints import environment_state, restore_environment
-from sb3_ddpg_ext.checkpoints.followers import restore_callbacks
+from sb3_ddpg_ext.checkpoints.followers import callback_states, restore_callbacks
 from sb3_ddpg_ext.distributed import RayCollector
 from sb3_ddpg_ext.packing import CannotPack, Packer, Unpacker, imports_of
 from sb3_ddpg_ext.wrappers import Resumable
@@ -436,7 +438,7 @@ FIRST = "actor.mu.0.weight"
     ("member", "change", "reason"),
     [
         ("policy.pth", lambda state: state.update({FIRST: th.zeros(1).expand(10**12)}), "more numbers than are there"),
-        ("policy.pth", lambda state: state.update({FIRST: th.eye(3).to_sparse()}), "more numbers than are there"),
+        ("policy.pth", lambda state: state.update({FIRST: th.eye(3).to_sparse()}), "parameters alone, not"),
         ("policy.pth", lambda state: state.update({FIRST: th.zeros(3)}), "size mismatch"),
         ("policy.pth", lambda state: state.update({FIRST: "x"}), "cannot be loaded"),
         ("policy.pth", lambda state: {key: value for key, value in state.items() if key != FIRST}, "Missing key"),
@@ -819,3 +821,161 @@ def test_file_of_another_algorithm(cls, env, name, trusted, tmp_path):
             ValueError, match=rf"model' has been saved by another algorithm, {name} \(its policy is stable_baselines3"
         ):
             DDPG.load(tmp_path / "model", trusted=trusted)
+
+
+@contextmanager
+def within(seconds):
+    """Fails if it takes longer."""
+
+    def stop(*_):
+        raise KeyboardInterrupt(f"not done within {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def twice(n, first=0):
+    """A packed list that would be shown as 2^n others: each holds the next one twice."""
+    return [twice(n - 1, first + 1), {"shared": first + 1}] if n else []
+
+
+@pytest.mark.parametrize("name", ["gamma", "buffer_size", "train_freq", "nobody_reads_it"])
+@pytest.mark.parametrize("trusted", [False, None])
+def test_lists_that_stand_at_many_places(name, trusted, saved, tmp_path):
+    """They are refused before anybody shows, compares or walks through them."""
+
+    def change(content):
+        about = json.loads(content)
+        about["attributes"] = {name: twice(40)} | {key: each for key, each in about["attributes"].items() if key != name}
+        return json.dumps(about)
+
+    path = edited(saved / "model.zip", tmp_path / "evil.zip", **{"model.json": change})
+    with within(5), pytest.raises(ValueError, match=r"evil\.zip.*at most \d+ parts"):
+        DDPG.load(path, trusted=trusted, device="cpu")
+
+
+def test_a_list_that_stands_in_itself(saved, tmp_path):
+    """It is refused in a file, and is not put into one."""
+
+    def change(content):
+        about = json.loads(content)
+        about["attributes"] = {"mine": [{"shared": 0}]} | about["attributes"]
+        return json.dumps(about)
+
+    path = edited(saved / "model.zip", tmp_path / "evil.zip", **{"model.json": change})
+    with pytest.raises(ValueError, match=r"evil\.zip.* must not stand in itself"):
+        DDPG.load(path, trusted=False, device="cpu")
+    callback = StopTrainingOnMaxEpisodes(3)
+    callback.mine = []
+    callback.mine.append(callback.mine)
+    (_, kept, _), *_ = callback_states(callback)[0]
+    assert "mine" not in kept
+    assert "max_episodes" in kept
+
+
+@pytest.mark.parametrize("packed", [
+    {"tuple": [0.0, 1.0, {"tuple": [40000, 40000]}], "of": "gymnasium.spaces.box:Box"},
+    {"enum": "gymnasium.spaces.discrete:Discrete", "value": 3},
+])  # fmt: skip
+def test_only_tuples_and_enums_are_called(packed, saved, tmp_path):
+    """Other classes would make of a few numbers whatever they ask for."""
+    path = edited(saved / "model.zip", tmp_path / "evil.zip", **with_attributes(observation_space=packed))
+    with memory_bounded(100), pytest.raises(ValueError, match=r"evil\.zip.*must be a subclass of"):
+        DDPG.load(path, trusted=False, device="cpu")
+
+
+@pytest.mark.parametrize(("make", "name", "position"), [
+    (lambda: np.random.Generator(np.random.MT19937(0)), "pos", 10**8),
+    (lambda: np.random.Generator(np.random.Philox(0)), "buffer_pos", -(10**8)),
+    (lambda: np.random.RandomState(0), "pos", 625),
+    (lambda: np.random.RandomState(0), "pos", True),
+])  # fmt: skip
+def test_positions_of_generators(make, name, position):
+    """NumPy would read memory that is not the generator's, and end the process."""
+    packer = Packer()
+    text = json.dumps(packer.pack(make()))
+    changed = re.sub(rf'\["{name}", \d+\]', json.dumps([name, position]), text)
+    assert changed != text
+    with pytest.raises(ValueError, match=f"must have {name} from 0 to"):
+        Unpacker(lambda n: packer.arrays[n]).unpack(json.loads(changed))
+    drawn = Unpacker(lambda n: packer.arrays[n].copy()).unpack(json.loads(text)).standard_normal(3)
+    np.testing.assert_array_equal(drawn, make().standard_normal(3))
+
+
+@pytest.mark.parametrize("change", [10**8, "x", None])
+def test_streams_of_a_checkpoint(change, saved, tmp_path):
+    """What cannot be the state of NumPy's global stream is an error that names the file."""
+
+    def changed(content):
+        text = content.decode()
+        new = re.sub(r'\["pos", \d+\]', json.dumps(["pos", change]), text) if change else text.replace('"python"', '"p"')
+        assert new != text
+        return new
+
+    path = edited(saved / "checkpoint.zip", tmp_path / "evil.zip", **{"checkpoint/state.json": changed})
+    with pytest.raises(ValueError, match=r"evil\.zip"):
+        checkpoint.resume(path, "Pendulum-v1", trusted=False, device="cpu").learn(70)
+
+
+def pickle_of(*parts):
+    return b"\x80\x02}X\x01\x00\x00\x00a" + b"".join(parts) + b"s."
+
+
+NUMBER = pickle.BININT + (10**9).to_bytes(4, "little")
+DICTS = b"}q\x00" + b"".join(b"}(X\x01\x00\x00\x00ah%cX\x01\x00\x00\x00bh%cuq%c" % (i, i, i + 1) for i in range(40))
+
+
+@pytest.mark.parametrize("member", ["policy.pth", "actor.optimizer.pth"])
+@pytest.mark.parametrize("content", [
+    pickle_of(b"cbuiltins\nbytearray\n", NUMBER, b"\x85R"),
+    pickle_of(b"ctorch\nFloatTensor\n", NUMBER, b"\x85R"),
+    pickle_of(b"c_codecs\nencode\nX\x01\x00\x00\x00aX\x06\x00\x00\x00utf-32\x86R"),
+    pickle_of(DICTS),
+], ids=["bytes", "tensor", "codec", "dicts"])  # fmt: skip
+@pytest.mark.parametrize("is_archive", [True, False])
+def test_parameters_that_would_grow(is_archive, content, member, saved, tmp_path):
+    """What torch calls for weights, too, is refused by name where it is not for parameters."""
+
+    def changed(data):
+        if not is_archive:  # as torch wrote them before 1.6
+            number = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2)
+            return number + pickle.dumps(dict(little_endian=True), 2) + content + pickle.dumps([], 2)
+        stream = io.BytesIO()
+        with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(stream, "w") as new:
+            for name in old.namelist():
+                new.writestr(name, content if name.endswith("data.pkl") else old.read(name))
+        return stream.getvalue()
+
+    path = edited(saved / "model.zip", tmp_path / "evil.zip", **{member: changed})
+    with within(5), memory_bounded(100), pytest.raises(ValueError, match=rf"evil\.zip.*{member} must h"):
+        DDPG.load(path, trusted=False, device="cpu")
+
+
+def test_parameters_of_an_older_torch(saved, tmp_path):
+    """They are read, as before."""
+
+    def older(data):
+        stream = io.BytesIO()
+        th.save(th.load(io.BytesIO(data)), stream, _use_new_zipfile_serialization=False)
+        return stream.getvalue()
+
+    path = edited(saved / "model.zip", tmp_path / "old.zip", **{"policy.pth": older, "critic.optimizer.pth": older})
+    loaded, wanted = (DDPG.load(each, trusted=False, device="cpu") for each in (path, saved / "model.zip"))
+    assert all(map(th.equal, loaded.policy.parameters(), wanted.policy.parameters()))
+
+
+@pytest.mark.parametrize("place", [6, 8, 9])
+def test_a_damaged_directory(place, saved, tmp_path):
+    """Of a version or with flags that ``zipfile`` does not read: the older checkpoint is found, and the file is named."""
+    content = bytearray((saved / "checkpoint.zip").read_bytes())
+    content[content.index(b"PK\x01\x02") + place] ^= 0b01000001
+    (tmp_path / "checkpoint_20_steps.zip").write_bytes(content)
+    (tmp_path / "checkpoint_10_steps.zip").write_bytes((saved / "checkpoint.zip").read_bytes())
+    with pytest.raises(ValueError, match=r"checkpoint_20_steps\.zip"):
+        DDPG.load(tmp_path / "checkpoint_20_steps.zip", env="Pendulum-v1", device="cpu")
+    assert checkpoint.resume(tmp_path, "Pendulum-v1", device="cpu").num_timesteps == 60

@@ -43,11 +43,13 @@ class Column:
     ):
         self.name, self.shape, self.dtype, self.device = name, shape, np.dtype(dtype), device
         self.new_array = new_array
-        self._make(n_rows)
+        self._use(self._made(n_rows))
 
-    def _make(self, n_rows: int) -> None:
-        self.tensor = th.from_numpy(self.new_array(self.name, (n_rows, *self.shape), self.dtype)).to(self.device)
-        self.view = self.tensor.numpy() if self.device.type == "cpu" else None
+    def _made(self, n_rows: int) -> th.Tensor:
+        return th.from_numpy(self.new_array(self.name, (n_rows, *self.shape), self.dtype)).to(self.device)
+
+    def _use(self, tensor: th.Tensor) -> None:
+        self.tensor, self.view = tensor, tensor.numpy() if self.device.type == "cpu" else None
 
     @property
     def n_rows(self) -> int:
@@ -86,11 +88,11 @@ class Column:
         return self.tensor[rows].cpu().numpy() if self.view is None else self.view[rows]
 
     def grow(self, n_rows: int) -> None:
-        """Make room for more rows."""
-        before = self.tensor
-        self._make(n_rows)
+        """Make room for more rows. What stops it in the middle, such as Ctrl-C, leaves the rows that there were."""
+        tensor = self._made(n_rows)
         if self.new_array is in_memory:  # a file holds what it held
-            self.tensor[: len(before)] = before
+            tensor[: len(self.tensor)] = self.tensor
+        self._use(tensor)
 
     def reset(self) -> None:
         """Forget all rows: nothing to do where they are overwritten anyway."""

@@ -8,6 +8,8 @@ import numpy as np
 from sb3_ddpg_ext.buffers.row_array import RowArray
 from sb3_ddpg_ext.buffers.storage import Storage
 
+BEFORE_OLDEST = "before_oldest"  # of each environment, transitions of the same episode before the oldest that is there
+
 
 class EpisodeIndex:
     """
@@ -58,11 +60,16 @@ class EpisodeIndex:
         """As :meth:`Storage.contents`. ``after`` is not saved, since it can be worked out."""
         return self._before.contents()
 
+    def before_oldest(self) -> np.ndarray:
+        """What :meth:`restore` needs where ``before`` is missing and old transitions have been overwritten, (n_envs,)."""
+        first = self.storage.next_rows.start if self.storage.full else 0
+        return self.before[first : first + self.storage.n_envs].copy()
+
     def restore(self, arrays: Mapping[str, Any]) -> None:
         """
         Follow the storage, which has been restored or opened again.
 
-        :param arrays: contents by name, in which ``before`` may be missing
+        :param arrays: contents by name, in which ``before`` may be missing; then there may be ``before_oldest``
         """
         storage = self.storage
         knows_before = self._before.restore(arrays)
@@ -75,7 +82,7 @@ class EpisodeIndex:
         begins = np.vstack([np.ones((1, storage.n_envs), bool), storage.follows[rows[:-1]] != rows[1:]])
         starts = np.maximum.accumulate(np.where(begins, times, 0), axis=0)
         if not knows_before:
-            self.before[rows] = times - starts
+            self.before[rows] = times - starts + np.where(starts == 0, arrays.get(BEFORE_OLDEST, 0), 0)
         ends = np.vstack([begins[1:], np.ones((1, storage.n_envs), bool)])
         ends = np.minimum.accumulate(np.where(ends, times, n)[::-1], axis=0)[::-1]
         self.after[rows] = np.where(ends == n - 1, -1, ends - times)

@@ -33,7 +33,8 @@ class FrameStackColumn:
 
     A row holds the numbers of its frames. A frame is stored once if the row written before has it, too, in the same place or
     one further on; any other frame is stored anew. So every observation is read as it was written. Only the memory that it
-    takes depends on whether it is a stack.
+    takes depends on whether it is a stack. What stops a method in the middle, such as Ctrl-C, may leave a frame that is never
+    used again, but none that is in use and taken for free.
 
     :param name: of the arrays
     :param n_rows: how many
@@ -63,19 +64,18 @@ class FrameStackColumn:
         frame = tuple(length // n_frames if i == axis else length for i, length in enumerate(shape))
         self.frames = Column(f"{name}.frames", n_rows + 16, frame, dtype, device, new_array)
         self._new_array = new_array
-        self._make_index(n_rows)
+        self.index = self._new_index(n_rows)
         self._recount()
 
-    def _make_index(self, n_rows: int) -> None:
-        self.index = self._new_array(f"{self.name}.index", (n_rows, self.n_frames), np.int32)
+    def _new_index(self, n_rows: int) -> np.ndarray:
+        return self._new_array(f"{self.name}.index", (n_rows, self.n_frames), np.int32)
 
     def _recount(self) -> None:
         """Count how often each frame is used, and find those that are not."""
         self._uses = np.bincount(self.index.reshape(-1), minlength=self.frames.n_rows)
         self._n_used = 1 + max(int(self.index.max(initial=BLANK)), BLANK)
         self._free = (1 + np.flatnonzero(self._uses[1 : self._n_used] == 0)).tolist()
-        self._last_frames: np.ndarray = np.empty(0)
-        self._last_index: np.ndarray = np.empty((0, self.n_frames), np.int32)
+        self._last: tuple[np.ndarray, np.ndarray] | None = None  # the frames written last, and their numbers
 
     @property
     def n_rows(self) -> int:
@@ -97,11 +97,12 @@ class FrameStackColumn:
         split = (*self.shape[: self.axis], self.n_frames, self.frames.shape[self.axis], *self.shape[self.axis + 1 :])
         frames = np.moveaxis(np.asarray(values, self.dtype).reshape(len(values), *split), 1 + self.axis, 1)
         index = np.zeros(frames.shape[:2], np.int32)
-        if len(self._last_index) == len(index):
-            last = self._last_frames
-            stays, moves = _equal(frames, last), _equal(frames[:, :-1], last[:, 1:])
-            index[:, :-1][moves] = self._last_index[:, 1:][moves]
-            index[stays] = self._last_index[stays]
+        last, self._last = self._last, None  # whose numbers may be given to others from here on
+        if last is not None and len(last[1]) == len(index):
+            last_frames, last_index = last
+            stays, moves = _equal(frames, last_frames), _equal(frames[:, :-1], last_frames[:, 1:])
+            index[:, :-1][moves] = last_index[:, 1:][moves]
+            index[stays] = last_index[stays]
             index[self._uses[index] == 0] = BLANK  # the row may have been overwritten since
         for env, place in zip(*np.nonzero(index == BLANK), strict=True):
             if place and np.array_equal(frames[env, place], frames[env, place - 1]):
@@ -109,7 +110,7 @@ class FrameStackColumn:
             else:
                 index[env, place] = self._store(frames[env, place])
         self._point(rows, index)
-        self._last_frames, self._last_index = frames.copy(), index
+        self._last = frames.copy(), index
 
     def _store(self, frame: np.ndarray) -> int:
         if self._free:
@@ -118,8 +119,9 @@ class FrameStackColumn:
             number = self._n_used
             self._n_used += 1
             if number == self.frames.n_rows:
-                self.frames.grow(number + number // 8 + 16)
-                self._uses = np.pad(self._uses, (0, self.frames.n_rows - number))
+                n_rows = number + number // 8 + 16
+                self._uses = np.pad(self._uses[:number], (0, n_rows - number))
+                self.frames.grow(n_rows)
         self.frames.write(slice(number, number + 1), frame[None])
         return number
 
@@ -127,8 +129,8 @@ class FrameStackColumn:
         """Let rows have these frames, and free the frames that no row has any more."""
         before = self.index[rows].reshape(-1).copy()
         np.add.at(self._uses, index.reshape(-1), 1)
-        np.subtract.at(self._uses, before, 1)
         self.index[rows] = index
+        np.subtract.at(self._uses, before, 1)
         self._free.extend(number for number in set(before[self._uses[before] == 0].tolist()) if number != BLANK)
 
     def copy_row(self, to: int, row: int) -> None:
@@ -150,10 +152,10 @@ class FrameStackColumn:
         return self.gather(np.arange(self.n_rows)[rows]).numpy(force=True)
 
     def grow(self, n_rows: int) -> None:
-        before = self.index
-        self._make_index(n_rows)
+        index = self._new_index(n_rows)
         if self._new_array is in_memory:
-            self.index[: len(before)] = before
+            index[: len(self.index)] = self.index
+        self.index = index
 
     def reset(self) -> None:
         self.index[:] = BLANK

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from sb3_ddpg_ext.buffers.storage import Storage, new_identity
+from sb3_ddpg_ext.buffers.storage import ADDING, GOING_BACK, Storage, new_identity
 
 
 def reopen(storage: Storage) -> None:
@@ -14,9 +14,9 @@ def reopen(storage: Storage) -> None:
     :param storage: whose arrays are the files of the folder
     """
     assert storage.counters is not None
-    pos, n_rounds, is_adding, identity = map(int, storage.counters)
+    pos, n_rounds, stopped_in, identity = map(int, storage.counters)
     storage.n_added, storage.identity = pos + n_rounds * storage.n_positions, identity or new_identity()
-    mend(storage, is_torn=bool(is_adding))
+    mend(storage, is_torn=stopped_in == ADDING)
 
 
 def mend(storage: Storage, is_torn: bool) -> None:
@@ -38,6 +38,7 @@ def mend(storage: Storage, is_torn: bool) -> None:
         if storage.follows[newest + env] in (first + env, storage.newest.start + env):  # where the next add() will write
             storage.follows[newest + env] = obs.copy_behind(int(storage.follows[newest + env]))
     if is_torn and storage.full:
+        _fork(storage, 0)  # no earlier time has all that it had
         _repeat(storage, first, (first + storage.n_envs) % storage.n_rows)
     obs.forget_unused(written)
     storage.note()
@@ -72,7 +73,7 @@ def go_back(storage: Storage, position: dict[str, Any]) -> bool:
     if n_after > n_before:
         _fork(storage, n_before)
     storage.n_added, storage.repeated = n_before, None
-    storage.note(is_adding=True)  # until the newest observations are whole
+    storage.note(GOING_BACK)  # until the newest observations are whole
     newest = storage.last_rows.start
     for env in range(storage.n_envs if storage.n_written else 0):
         storage.obs.copy(storage.newest.start + env, int(storage.follows[newest + env]))

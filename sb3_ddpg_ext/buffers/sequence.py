@@ -8,7 +8,7 @@ import torch as th
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_ddpg_ext.batch import Prefix, Sequences
-from sb3_ddpg_ext.buffers.episode_index import EpisodeIndex
+from sb3_ddpg_ext.buffers.episode_index import BEFORE_OLDEST, EpisodeIndex
 from sb3_ddpg_ext.buffers.row_array import RowArray
 from sb3_ddpg_ext.buffers.sampling import can_set_priorities
 from sb3_ddpg_ext.buffers.transitions import TransitionReplayBuffer
@@ -144,6 +144,9 @@ class SequenceReplayBuffer(TransitionReplayBuffer):
 
     def contents(self) -> dict[str, list[np.ndarray]]:
         return super().contents() | self.episodes.contents() | self.states.contents()
+
+    def position(self) -> dict[str, Any]:
+        return super().position() | {"parts": {BEFORE_OLDEST: self.episodes.before_oldest()}}
 
     def sampling_settings(self) -> dict[str, Any] | None:
         own = super().sampling_settings()

@@ -12,6 +12,7 @@ from sb3_ddpg_ext.buffers.column import Column, NewArray, checked_device, in_mem
 from sb3_ddpg_ext.buffers.disk import Folder
 from sb3_ddpg_ext.buffers.observations import Observations
 
+ADDING, GOING_BACK = 1, 2  # what a program was doing with the arrays when it ended
 N_FORKS = 64  # earlier identities of the contents of a folder that are remembered
 
 
@@ -55,7 +56,7 @@ class Storage:
         self._newest_rows = np.arange(self.newest.start, self.newest.stop)
         self.obs = Observations(observation_space, self.newest.stop, self.n_rows, keep_float64, frame_stack)
         self.n_added = 0  # transitions of each environment until now; one number, so that it is never half changed
-        self.is_adding = False  # true after add() only if it was stopped in the middle
+        self.is_adding = 0  # not 0 after add() only if it was stopped in the middle
         self.identity = 0  # of the contents of a folder, since it was last empty
         self.repeated: tuple[slice, slice] | None = None  # rows that were torn, and those that they repeat since
         self.goes_on = np.zeros(n_envs, bool)  # whether the newest transition's next observation may start another
@@ -68,7 +69,7 @@ class Storage:
         self.rest = Column("rest", self.n_rows, (self.action_dim + 2,), np.float32, self.device, self.new_array)
         self.follows = self.new_array("next", (self.n_rows,), np.int32)  # the row of the observation that follows
         self.timeouts = self.new_array("timeouts", (self.n_rows,), bool)
-        # Position, how often it has come round, whether something is being added, and the identity.
+        # Position, how often it has come round, what the program is busy with, and the identity.
         self.counters = None if self.folder is None else self.new_array("counters", (4,), np.int64)
         # Earlier identities, the newest last, and up to how many transitions what is here still is what they were.
         self.forks = None if self.folder is None else self.new_array("forks", (N_FORKS, 2), np.int64)
@@ -128,7 +129,7 @@ class Storage:
     ) -> slice:  # fmt: skip
         """
         Write a transition of each environment. An error leaves everything as it was; what stops it in the middle, such as
-        Ctrl-C, leaves ``is_adding`` true, and :func:`~sb3_ddpg_ext.buffers.mending.mend` is to be called.
+        Ctrl-C, leaves ``is_adding`` set, and :func:`~sb3_ddpg_ext.buffers.mending.mend` is to be called.
 
         :param obs: of shape (n_envs, \\*obs_shape), or a dict of such
         :param next_obs: the observations that followed, the last ones of episodes that have ended
@@ -167,17 +168,17 @@ class Storage:
         if self.folder is not None:
             self.folder.lock()
             self.identity = self.identity or new_identity()
-        self.note(is_adding=True)
+        self.note(ADDING)
 
-    def note(self, is_adding: bool = False) -> None:
+    def note(self, busy: int = 0) -> None:
         """
         Take note of the position, also in the folder.
 
-        :param is_adding: whether arrays are being written, so that a program that ends now leaves a torn transition
+        :param busy: with what: :data:`ADDING`, where a program that ends now leaves a torn transition, or :data:`GOING_BACK`
         """
         if self.counters is not None:
-            self.counters[:] = self.pos, self.n_added // self.n_positions, is_adding, self.identity
-        self.is_adding = is_adding
+            self.counters[:] = self.pos, self.n_added // self.n_positions, busy, self.identity
+        self.is_adding = busy
 
     def _link_previous(self, rows: slice) -> None:
         """Let the transitions before ``rows`` end where these start, or keep their last observation elsewhere."""
@@ -288,7 +289,7 @@ class Storage:
     def __setstate__(self, state: dict[str, Any]) -> None:
         contents, own = state.pop("contents"), state.pop("state")
         self.__dict__.update(state)
-        self.goes_on, self.n_added, self.is_adding, self.identity = np.zeros(self.n_envs, bool), 0, False, 0
+        self.goes_on, self.n_added, self.is_adding, self.identity = np.zeros(self.n_envs, bool), 0, 0, 0
         self.repeated = None
         self.allocate()
         self.restore(own, contents)

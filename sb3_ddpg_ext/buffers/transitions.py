@@ -128,7 +128,8 @@ class TransitionReplayBuffer(ReplayBuffer):
         """
         For subclasses, to let these follow the storage, which has been restored.
 
-        :param arrays: contents by name; none where the storage has been opened again
+        :param arrays: contents by name; none where the storage has been opened again, and ``parts`` of
+            its :meth:`position` where it goes back
         """
 
     @property
@@ -216,6 +217,12 @@ class TransitionReplayBuffer(ReplayBuffer):
                 self.sampling.added(self.storage.last_rows)
         self._is_mending, self._adding_at = False, None
 
+    @property
+    def _whole(self) -> Storage:
+        """The storage, to be read: a second Ctrl-C may have stopped :meth:`_mend`."""
+        self._mend() if self._is_mending else None
+        return self.storage
+
     def interrupt(self, envs: np.ndarray | None = None) -> None:
         """
         What is added next does not go on from what was added last, whatever the observations are.
@@ -299,7 +306,7 @@ class TransitionReplayBuffer(ReplayBuffer):
         return self._sample(batch_size - n, env).with_demonstrations(demonstrations, self.storage.n_rows)
 
     def _draw(self, n: int) -> np.ndarray:
-        if not self.n_written:
+        if not self._whole.n_added:
             raise ValueError("the replay buffer is empty: nothing can be sampled from it")
         return checked_draw(self.sampling, n, self.storage.n_filled, self.n_envs)
 
@@ -377,11 +384,11 @@ class TransitionReplayBuffer(ReplayBuffer):
 
     def state(self) -> dict[str, Any]:
         """What :meth:`restore` is to know beside the arrays, as JSON has it."""
-        return self.storage.state()
+        return self._whole.state()
 
     def contents(self) -> dict[str, list[np.ndarray]]:
         """What has been written, without the room for more: arrays by name, each in parts that follow one another."""
-        return self.storage.contents()
+        return self._whole.contents()
 
     def restore(self, state: dict[str, Any], arrays: Mapping[str, Any]) -> None:
         """
@@ -396,8 +403,8 @@ class TransitionReplayBuffer(ReplayBuffer):
 
     def position(self) -> dict[str, Any]:
         """Of a buffer in a folder: what :meth:`go_back` needs, which is all that the folder does not have."""
-        sampling = {"sampling": self.sampling.state(), "priorities": self.sampling.contents(self.n_written)}
-        return {"storage": position_of(self.storage)} | sampling
+        storage = position_of(self._whole)
+        return dict(storage=storage, sampling=self.sampling.state(), priorities=self.sampling.contents(self.n_written))
 
     def go_back(self, position: dict[str, Any]) -> bool:
         """
@@ -408,7 +415,7 @@ class TransitionReplayBuffer(ReplayBuffer):
         """
         if not go_back(self.storage, position["storage"]):
             return False
-        self._restore_parts({})
+        self._restore_parts(position.get("parts", {}))
         self.renew_sampling()
         self.sampling.restore(position["sampling"], position["priorities"])
         return True

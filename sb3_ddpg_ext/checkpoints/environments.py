@@ -5,7 +5,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, NamedTuple
@@ -52,34 +52,41 @@ class EnvironmentState(NamedTuple):
 STATE = f"{EnvironmentState.__module__}:{EnvironmentState.__name__}"  # as files name it
 
 
-def environment_state(env: Any) -> EnvironmentState:
+def environment_state(env: Any, known: Iterable[Any] = ()) -> EnvironmentState:
     """
     :param env: an environment, or vectorised ones; they stay as they are
+    :param known: objects that are kept elsewhere, and are the same ones again
     :raises ValueError: if their state cannot be taken; it says why
     """
     layers = list(_layers_of(env))
     name = _names(layers)[-1]
     states = [_state_of(layer) for layer in layers]
-    packer = Packer(layers)
+    known = [*layers, *known]
+    packer = Packer(known)
     try:
         packed = packer.pack(states)
-        if packer.shares_memory():
-            packer = Packer(layers, keeps_views=True)
+        if packer.shares_memory() or packer.closes_gaps:
+            packer = Packer(known, keeps_views=True)
             packed = packer.pack(states)
+        if packer.closes_gaps:
+            raise CannotPack("sums depend on the order in memory, which a pickle keeps")
         text = json.dumps(packed)
     except CannotPack:
-        return EnvironmentState(_names(layers), None, [], pickled_states(states, layers, name))
+        return EnvironmentState(_names(layers), None, [], pickled_states(states, known, name))
     except RecursionError as error:
         raise ValueError(f"the state of {name} is nested too deeply ({error})") from error
     check_memory(packer.arrays, name)
     return EnvironmentState(_names(layers), text, packer.arrays, None)
 
 
-def restore_environment(env: Any, saved: EnvironmentState, trusted: bool | None = None) -> None:
+def restore_environment(
+    env: Any, saved: EnvironmentState, trusted: bool | None = None, known: Iterable[Any] = ()
+) -> None:
     """
     :param env: made as the one that was saved
     :param saved: its state
     :param trusted: False where it may not be a pickle
+    :param known: as when it was saved, of the present training
     :raises ValueError: if the environments are of other classes, or the state is of another class or shape, or a pickle that
         is not to be read
     """
@@ -90,10 +97,11 @@ def restore_environment(env: Any, saved: EnvironmentState, trusted: bool | None 
         raise ValueError("saved.pickled must be None with trusted=False, which reads no pickles")
     if _names(layers) != [MOVED.get(name, name) for name in saved.layers]:
         raise ValueError(f"env={_names(layers)} must be made of what it was when it was saved, {list(saved.layers)}")
+    known = [*layers, *known]
     if saved.pickled is None:
-        states = Unpacker(lambda n: saved.arrays[n].copy(order="K"), layers).unpack(json.loads(saved.packed or "null"))
+        states = Unpacker(lambda n: saved.arrays[n].copy(order="K"), known).unpack(json.loads(saved.packed or "null"))
     else:
-        states = unpickled_states(saved.pickled, layers)
+        states = unpickled_states(saved.pickled, known)
     for layer, state in zip(layers, states, strict=True):
         _restore(layer, state, trusted)
 
@@ -169,8 +177,13 @@ def _state_of(layer: Any) -> Any:
     if slots := [name for cls in type(layer).__mro__ for name in vars(cls).get("__slots__", ()) if name in dir(layer)]:
         raise ValueError(f"{type(layer).__name__} has attributes in __slots__ ({slots[0]}); give it get_state and set_state")
     own = vars(layer)
-    functions = {name: each.__qualname__ for name, each in own.items() if isinstance(each, FUNCTIONS)}
-    return {"attributes": {name: each for name, each in own.items() if _is_state(layer, name, each)}, "functions": functions}
+    given = {name: each for name, each in own.items() if isinstance(each, FUNCTIONS)}
+    parts = [each for name, each in own.items() if name not in given and _is_state(layer, name, each)] if given else []
+    functions = {name: each.__qualname__ for name, each in given.items() if not _is_method_of(each, parts)}
+    if hidden := [name for name in own.keys() - functions.keys() if _hides_method(layer, name)]:
+        raise ValueError(f"{type(layer).__name__} has an object in place of its method {hidden[0]}, which no checkpoint sets")
+    state = {name: each for name, each in own.items() if name not in functions and _is_state(layer, name, each)}
+    return {"attributes": state, "functions": functions}
 
 
 def _is_state(layer: Any, name: str, value: Any) -> bool:
@@ -182,7 +195,19 @@ def _is_state(layer: Any, name: str, value: Any) -> bool:
         return False
     if name in DRAWS and (_draws(value) or _draws(present)):
         return False
-    return not any(isinstance(each, FUNCTIONS) for each in (value, present))
+    if isinstance(value, FUNCTIONS):  # only a pickle has one
+        return present is None or isinstance(present, FUNCTIONS)
+    return not isinstance(present, FUNCTIONS)
+
+
+def _hides_method(layer: Any, name: str) -> bool:
+    return is_of_class(type(layer), name) and not isinstance(inspect.getattr_static(type(layer), name), property)
+
+
+def _is_method_of(function: Any, parts: list[Any]) -> bool:
+    """Whether it is a method of a part of the state, and not a function that the new environment brings."""
+    owner = getattr(function, "__self__", None)
+    return owner is not None and any(owner is part for part in parts)
 
 
 def _draws(value: Any) -> bool:

@@ -19,7 +19,8 @@ from sb3_ddpg_ext.checkpoints.followers import callback_states
 from sb3_ddpg_ext.checkpoints.streams import stream_states
 from sb3_ddpg_ext.files import opened
 from sb3_ddpg_ext.model_file import check_trusted, damage_named
-from sb3_ddpg_ext.packing import Packer, check_archive, read_packed, write_packed
+from sb3_ddpg_ext.packing import DAMAGE, Packer, check_archive, read_packed, write_packed
+from sb3_ddpg_ext.validation import check_instance
 
 MEMBER, BUFFER, PICKLED_BUFFER = "checkpoint/state.json", "checkpoint/buffer/", "checkpoint/buffer.pkl"
 FORMAT, VERSION = "sb3_ddpg_ext checkpoint", 1
@@ -33,6 +34,7 @@ def write_checkpoint(
     env: Any,
     buffer: ReplayBuffer | None,
     callback: BaseCallback | None,
+    action_space: Any,
 ) -> list[str]:
     """
     :param file: open for writing
@@ -41,12 +43,13 @@ def write_checkpoint(
     :param env: the training environments
     :param buffer: the replay buffer; of one in a folder of its own the position is written
     :param callback: of the present training
+    :param action_space: of the model, which environments may have, too
     :return: why it will not go on exactly; empty if it will
     """
     callbacks, reasons = callback_states(callback)
     environments = None
     try:
-        environments = environment_state(env)
+        environments = environment_state(env, [action_space])
     except ValueError as reason:
         reasons.append(f"{reason}: a new episode begins there")
     position = buffer.position() if isinstance(buffer, TransitionReplayBuffer) and buffer.is_on_disk else None
@@ -72,7 +75,9 @@ def is_checkpoint(path: Any) -> bool:
     try:
         with opened(path, "zip") as file, zipfile.ZipFile(file) as archive:
             return MEMBER in archive.namelist()
-    except zipfile.BadZipFile:
+    except FileNotFoundError:
+        raise
+    except DAMAGE:
         return False
 
 
@@ -96,7 +101,7 @@ def find_checkpoint(path: str | Path) -> Path:
                 check_archive(archive)
                 if MEMBER in archive.namelist():
                     return each
-        except (zipfile.BadZipFile, OSError, ValueError):
+        except DAMAGE:
             continue
     raise FileNotFoundError(f"path={str(path)!r} must be a checkpoint, or a folder with one; there is none that is whole")
 
@@ -126,6 +131,7 @@ class CheckpointFile:
             self.has_pickled_buffer = PICKLED_BUFFER in archive.namelist()
             if self.state["format"] != FORMAT or self.state["version"] not in range(1, VERSION + 1):
                 raise ValueError(f"its format must be {FORMAT!r}, version {VERSION}")
+            check_instance("class_name", self.state["class_name"], str, "the name of a class")
 
     @property
     def pickles(self) -> list[str]:

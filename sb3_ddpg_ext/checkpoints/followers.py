@@ -5,12 +5,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_ddpg_ext.checkpoints.environments import environment_state, restore_environment, says_where_files_are
+from sb3_ddpg_ext.checkpoints.environments import (
+    FUNCTIONS,
+    environment_state,
+    restore_environment,
+    says_where_files_are,
+)
 from sb3_ddpg_ext.model_checks import is_of_class
-from sb3_ddpg_ext.packing import CannotPack, Packer
+from sb3_ddpg_ext.packing import CannotPack, check_readable
 
 # What a training gives its callbacks anew.
 GIVEN = {"model", "training_env", "_logger", "locals", "globals", "parent", "callbacks", "callback"}
@@ -24,8 +29,11 @@ def callback_states(callback: BaseCallback | None) -> tuple[list[Any], list[str]
     states, left_out = [], []
     for each in () if callback is None else each_callback(callback):
         own = {
-            name: value for name, value in vars(each).items() if name not in GIVEN and not says_where_files_are(name, value)
+            name: value
+            for name, value in vars(each).items()
+            if not (name in GIVEN or isinstance(value, FUNCTIONS) or says_where_files_are(name, value))
         }
+        own = {} if isinstance(each, ProgressBarCallback) else own  # of which nothing is state
         kept: dict[str, Any] = {}
         environments: dict[str, Any] = {}
         for name, value in own.items():
@@ -33,7 +41,7 @@ def callback_states(callback: BaseCallback | None) -> tuple[list[Any], list[str]
                 if isinstance(value, VecEnv):
                     environments[name] = environment_state(value)
                 else:
-                    Packer().pack(value)
+                    check_readable(value)
                     kept[name] = value
             except (CannotPack, ValueError, RecursionError) as reason:
                 left_out.append(f"{type(each).__name__}.{name} ({reason})")

@@ -8,7 +8,8 @@ from stable_baselines3.common.logger import Logger
 from sb3_ddpg_ext.checkpoints.file import CheckpointFile
 from sb3_ddpg_ext.checkpoints.followers import restore_callbacks
 from sb3_ddpg_ext.checkpoints.streams import restore_streams
-from sb3_ddpg_ext.packing import CannotPack, Packer
+from sb3_ddpg_ext.model_file import damage_named
+from sb3_ddpg_ext.packing import CannotPack, check_readable
 
 PENDING = ("name_to_value", "name_to_count", "name_to_excluded")  # of the logger, until it is dumped
 
@@ -18,7 +19,7 @@ def pending_logs(logger: Logger | None) -> dict[str, Any]:
     numbers: dict[str, Any] = {}
     for name in () if logger is None else PENDING:
         try:
-            Packer().pack(dict(getattr(logger, name)))
+            check_readable(dict(getattr(logger, name)))
             numbers[name] = dict(getattr(logger, name))
         except CannotPack:
             continue
@@ -33,7 +34,7 @@ class Resumption:
     """
 
     def __init__(self, checkpoint: CheckpointFile):
-        self._state, self._trusted = checkpoint.state, checkpoint.trusted
+        self._state, self._trusted, self._name = checkpoint.state, checkpoint.trusted, checkpoint.name
 
     def remaining(self, total_timesteps: int | None, num_timesteps: int) -> int:
         """
@@ -50,9 +51,11 @@ class Resumption:
         :param callback: of the training
         :param logger: of the model
         :return: whether it is still in the warm-up that it was in
+        :raises ValueError: if the file has what cannot be a state; it names it
         """
-        restore_callbacks(callback, self._state["callbacks"], self._trusted)
-        for name, numbers in self._state["logs"].items():
-            getattr(logger, name).update(numbers)
-        restore_streams(self._state["streams"])
-        return self._state["is_past_warmup"]
+        with damage_named(self._name):
+            restore_callbacks(callback, self._state["callbacks"], self._trusted)
+            for name in PENDING:
+                getattr(logger, name).update(self._state["logs"].get(name, {}))
+            restore_streams(self._state["streams"])
+            return self._state["is_past_warmup"]

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import torch as th
 
+from sb3_ddpg_ext.packing import checked_state
+
 
 def stream_states() -> dict[str, Any]:
     """The states of all of them, as :mod:`sb3_ddpg_ext.packing` takes them."""
@@ -22,7 +24,7 @@ def restore_streams(states: dict[str, Any]) -> None:
     :param states: of :func:`stream_states`; those of GPUs that are not there are left out
     """
     random.setstate(states["python"])
-    np.random.set_state(states["numpy"])
+    np.random.set_state(checked_state(states["numpy"]))
     th.set_rng_state(states["torch"])
     for device, state in enumerate(states["cuda"][: th.cuda.device_count()]):
         th.cuda.set_rng_state(state, device)

@@ -11,7 +11,9 @@ from typing import IO, Any
 
 import numpy as np
 
+from sb3_ddpg_ext.packing.names import CannotPack
 from sb3_ddpg_ext.packing.packer import Packer
+from sb3_ddpg_ext.packing.parameters import MOST_PARTS, N_LEGACY, check_pickle
 from sb3_ddpg_ext.packing.unpacker import Unpacker
 
 ARRAYS = "arrays/"
@@ -51,7 +53,21 @@ def read_packed(archive: zipfile.ZipFile, member: str) -> tuple[Any, Unpacker]:
         seen.add(int(n))
         return read_array(archive, f"{member}.{ARRAYS}{int(n)}.npy")
 
-    return json.loads(archive.read(member)), Unpacker(array)
+    return json.loads(archive.read(member)), Unpacker(array, n_parts=MOST_PARTS)
+
+
+def check_readable(value: Any) -> None:
+    """
+    :param value: an object
+    :raises CannotPack: if it cannot be packed, or if :func:`read_packed` would refuse it
+    """
+    packer = Packer()
+    packed = packer.pack(value)
+    try:
+        if packer.repeats:
+            Unpacker(lambda n: packer.arrays[n], n_parts=MOST_PARTS).unpack(packed)
+    except ValueError as error:
+        raise CannotPack(str(error)) from error
 
 
 def read_array(archive: zipfile.ZipFile, member: str) -> np.ndarray:
@@ -102,8 +118,11 @@ def check_sizes(archive: zipfile.ZipFile) -> None:
 
 def _check_inner(name: str, file: IO[bytes]) -> None:
     """Check a file of torch's, which is an archive of its own. It compresses nothing, and reads all that others compress."""
-    if not zipfile.is_zipfile(file):
-        return  # an older form, which is no archive
+    if not zipfile.is_zipfile(file):  # an older form, which is no archive
+        file.seek(0)
+        for _ in range(N_LEGACY):
+            check_pickle(name, file)
+        return
     with zipfile.ZipFile(file) as inner:
         for info in inner.infolist():
             if info.filename.endswith(".pth"):
@@ -111,3 +130,7 @@ def _check_inner(name: str, file: IO[bytes]) -> None:
             if info.compress_type != zipfile.ZIP_STORED:
                 raise ValueError(f"{info.filename} in {name} would grow from {info.compress_size} to {info.file_size} bytes")
         check_sizes(inner)
+        for info in inner.infolist():
+            if info.filename.lower().endswith(".pkl"):  # torch does not look at the case
+                with inner.open(info) as pickled:
+                    check_pickle(name, pickled)

@@ -21,6 +21,8 @@ EXACTLY = (bool, int, float, str, bytes, list, dict, set, frozenset, deque, np.n
 AS_ARRAYS = (th.float64, th.float32, th.float16, th.complex64, th.complex128, th.int64, th.int32, th.int16, th.int8, th.uint8,
              th.bool)  # fmt: skip  # tensors that NumPy has, too
 
+MOST_BITS = 10_000  # of a number in JSON: Python reads no more than 4300 digits
+
 
 class Packer:
     """
@@ -40,6 +42,8 @@ class Packer:
         self._seen: dict[int, int] = {}
         self._kept: list[Any] = []  # so that no other object gets their id
         self._shared: dict[int, tuple[int, Any]] = {}  # lists and the like, which older files have not by number
+        self.repeats = False  # whether something stood at two places
+        self.closes_gaps = False  # whether there are gaps in memory between numbers that will not be there again
         for each in known:
             self._remember(each)
 
@@ -49,10 +53,10 @@ class Packer:
         :return: what :func:`json.dumps` takes
         :raises CannotPack: if it, or a part of it, is of another class
         """
-        if id(value) in self._seen:
-            return {"same": self._seen[id(value)]}
-        if id(value) in self._shared:
-            return {"shared": self._shared[id(value)][0]}
+        if id(value) in self._seen or id(value) in self._shared:
+            self.repeats = True
+            of_objects = id(value) in self._seen
+            return {"same": self._seen[id(value)]} if of_objects else {"shared": self._shared[id(value)][0]}
         if (stream := name_of_stream(value)) is not None:
             return {"stream": stream}
         if isinstance(value, Enum):  # also one that is a number
@@ -112,7 +116,7 @@ class Packer:
 
     @_packed.register(int)
     def _(self, value: int) -> Any:
-        return int(value)
+        return int(value) if value.bit_length() < MOST_BITS else {"hex": hex(value)}
 
     @_packed.register(float)
     def _(self, value: float) -> Any:
@@ -155,6 +159,12 @@ class Packer:
             packed = {"view": self.pack(view.owner), "shape": value.shape, "dtype": value.dtype.str}
             self._remember(value)
             return packed | {"offset": view.offset, "strides": value.strides}
+        axes = sorted(range(value.ndim), key=lambda axis: -value.strides[axis])
+        if not value.flags.forc and (turned := value.transpose(axes)).flags.c_contiguous:
+            packed = {"turned": self.pack(turned), "axes": axes}  # what sums are depends on the order in memory
+            self._remember(value)
+            return packed
+        self.closes_gaps |= not value.flags.forc
         self._remember(value)
         self.arrays.append(value)
         return {"array": len(self.arrays) - 1}

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
+from enum import Enum
 from functools import singledispatchmethod
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import torch as th
 
 from sb3_ddpg_ext.packing.names import HELD, NAMED, class_of
-from sb3_ddpg_ext.packing.streams import STREAMS
+from sb3_ddpg_ext.packing.streams import STREAMS, checked_state
 from sb3_ddpg_ext.packing.views import as_view
 
 LARGEST_POOL = 8  # numbers in the pool of a SeedSequence, which has 4; many take time
@@ -23,16 +24,20 @@ class Unpacker:
 
     :param arrays: those that :class:`Packer` has collected, by their number
     :param known: the objects that it knew, or what stands for them now
+    :param n_parts: how many parts there may be, each counted as often as it stands there; None for any. A list or the like
+        that stands in itself is refused then, too: who shows or compares such objects would not come to an end
     """
 
-    def __init__(self, arrays: Callable[[int], np.ndarray], known: Iterable[Any] = ()):
-        self._array = arrays
+    def __init__(self, arrays: Callable[[int], np.ndarray], known: Iterable[Any] = (), n_parts: int | None = None):
+        self._array, self._most, self._n_parts = arrays, n_parts, 0
+        self._sizes: tuple[dict[int, int], dict[int, int]] = {}, {}  # in parts, of what was kept and shared, once it is whole
         self._kept: list[Any] = list(known)
         self._shared: list[Any] = []
         self._makers: dict[str, Callable[[dict[str, Any]], Any]] = {
-            "same": lambda packed: self._kept[packed["same"]],
-            "shared": lambda packed: self._shared[packed["shared"]],
+            "same": self._same,
+            "shared": self._once_more,
             "float": lambda packed: float(packed["float"]),
+            "hex": lambda packed: int(packed["hex"], 16),
             "tuple": self._tuple,
             "dict": lambda packed: self._mapping({}, packed["dict"]),
             "ordered": lambda packed: self._mapping(OrderedDict(), packed["ordered"]),
@@ -41,6 +46,7 @@ class Unpacker:
             "deque": self._deque,
             "array": lambda packed: self._keep(self._array(packed["array"])),
             "view": self._view,
+            "turned": lambda packed: self._keep(self.unpack(packed["turned"]).transpose(np.argsort(packed["axes"]))),
             "path": lambda packed: Path(packed["path"]),
             "bytes": lambda packed: self.unpack(packed["bytes"]).tobytes(),
             "scalar": lambda packed: self.unpack(packed["scalar"])[()],
@@ -51,27 +57,56 @@ class Unpacker:
             "seeds": self._seeds,
             "stream": lambda packed: STREAMS[packed["stream"]],
             "class": lambda packed: class_of(packed["class"], NAMED + HELD),
-            "enum": lambda packed: class_of(packed["enum"], HELD)(self.unpack(packed["value"])),
+            "enum": lambda packed: _checked(class_of(packed["enum"], HELD), Enum)(self.unpack(packed["value"])),
             "generator": self._generator,
             "random_state": self._random_state,
             "object": self._object,
         }
 
-    @singledispatchmethod
     def unpack(self, packed: Any) -> Any:
         """
         :param packed: what :meth:`Packer.pack` returned
-        :raises ValueError: for a class that a file may not name
+        :raises ValueError: for a class that a file may not name, and more parts than there may be
         """
+        if self._most is None:
+            return self._unpacked(packed)
+        before, numbers = self._n_parts, (len(self._kept), len(self._shared))
+        self._count(1)
+        made = self._unpacked(packed)
+        for sizes, objects, number in zip(self._sizes, (self._kept, self._shared), numbers, strict=True):
+            if len(objects) > number:
+                sizes.setdefault(number, self._n_parts - before)
+        return made
+
+    def _count(self, n: int) -> None:
+        self._n_parts += n
+        if self._n_parts > self._most:  # type: ignore[operator]
+            raise ValueError(f"it must have at most {self._most} parts, each counted as often as it stands there")
+
+    def _once_more(self, packed: dict[str, Any]) -> Any:
+        number = packed["shared"]
+        if self._most is not None:
+            if number not in self._sizes[1]:
+                raise ValueError("a list or the like must not stand in itself")
+            self._count(self._sizes[1][number])
+        return self._shared[number]
+
+    def _same(self, packed: dict[str, Any]) -> Any:
+        if self._most is not None:
+            self._count(self._sizes[0].get(packed["same"], 1))  # an object may lead back to itself
+        return self._kept[packed["same"]]
+
+    @singledispatchmethod
+    def _unpacked(self, packed: Any) -> Any:
         return packed
 
-    @unpack.register(list)
+    @_unpacked.register(list)
     def _(self, packed: list) -> Any:
         made = self._share([])
         made.extend(self.unpack(each) for each in packed)
         return made
 
-    @unpack.register(dict)
+    @_unpacked.register(dict)
     def _(self, packed: dict) -> Any:
         kind = next((name for name in self._makers if name in packed), None)
         if kind is None:
@@ -110,7 +145,7 @@ class Unpacker:
 
     def _tuple(self, packed: dict[str, Any]) -> Any:
         values = map(self.unpack, packed["tuple"])
-        return tuple(values) if "of" not in packed else class_of(packed["of"], HELD)(*values)
+        return tuple(values) if "of" not in packed else _checked(class_of(packed["of"], HELD), tuple)(*values)
 
     def _view(self, packed: dict[str, Any]) -> np.ndarray:
         owner = self.unpack(packed["view"])
@@ -139,7 +174,7 @@ class Unpacker:
         number = len(self._kept), len(self._shared)
         self._keep(None)  # made when its seeds are known, which do not lead back to it
         self._share(None)
-        state, seeds = self.unpack(packed["state"]), self.unpack(packed.get("seed_sequence"))
+        state, seeds = checked_state(self.unpack(packed["state"])), self.unpack(packed.get("seed_sequence"))
         if not isinstance(seeds, np.random.SeedSequence | None):
             raise ValueError(f"the seeds of a random generator must be a SeedSequence, not {type(seeds).__name__}")
         bits = getattr(np.random, packed["generator"])(0 if seeds is None else seeds)
@@ -158,5 +193,16 @@ class Unpacker:
 
     def _random_state(self, packed: dict[str, Any]) -> np.random.RandomState:
         made = self._keep(np.random.RandomState(0))
-        made.set_state(self.unpack(packed["random_state"]))
+        made.set_state(checked_state(self.unpack(packed["random_state"])))
         return made
+
+
+def _checked(cls: type, base: type) -> Any:
+    """
+    A class that is called with what a file has.
+
+    :raises ValueError: for one of another kind, which could make anything of it
+    """
+    if not issubclass(cls, base):
+        raise ValueError(f"the class {cls.__name__} must be a subclass of {base.__name__}")
+    return cls
