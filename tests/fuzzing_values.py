@@ -296,6 +296,7 @@ VALUES = {
     (P, "dqda_clip"): [None, 1.0, 0.1],
     (P, "preactivation_penalty"): [0.0, 1e-5],
     (P, "action_l2"): [0.0, 0.1],
+    (P, "actor_average"): [0.0, 0.1, 1],
     (P, "behaviour_cloning"): [0.0, 0.1],
     (P, "q_filter"): [True, False],
     (P, "features_extractor_class"): [FlattenExtractor, NatureCNN, CombinedExtractor, NoExtractor, "FlattenExtractor",

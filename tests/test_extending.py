@@ -270,6 +270,7 @@ OTHER_VALUES = {
     "dqda_clip": dict(dqda_clip=0.1),
     "preactivation_penalty": dict(preactivation_penalty=0.1),
     "action_l2": dict(action_l2=0.1),
+    "actor_average": dict(actor_average=0.1),
     "behaviour_cloning": dict(behaviour_cloning=0.1),
     "q_filter": dict(q_filter=False),
 }

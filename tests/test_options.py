@@ -47,6 +47,7 @@ FACTORS = {
     (P, "dqda_clip"): [None, 1.0],
     (P, "preactivation_penalty"): [0.0, 1e-3],
     (P, "action_l2"): [0.0, 0.1],
+    (P, "actor_average"): [0.0, 0.01],
     (P, "behaviour_cloning"): [0.0, 0.1],
     (P, "q_filter"): [True, False],
     (M, "policy_delay"): [1, 2],

@@ -79,9 +79,7 @@ def environment_state(env: Any, known: Iterable[Any] = ()) -> EnvironmentState:
     return EnvironmentState(_names(layers), text, packer.arrays, None)
 
 
-def restore_environment(
-    env: Any, saved: EnvironmentState, trusted: bool | None = None, known: Iterable[Any] = ()
-) -> None:
+def restore_environment(env: Any, saved: EnvironmentState, trusted: bool | None = None, known: Iterable[Any] = ()) -> None:
     """
     :param env: made as the one that was saved
     :param saved: its state

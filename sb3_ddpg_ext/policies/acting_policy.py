@@ -103,10 +103,11 @@ class ActingPolicy(TD3Policy):
         """The actor has made a step, which its average follows where there is one."""
         if self._average is not None:
             if not self._average.is_current():  # other layers: there is nothing to average with
-                self._begin_average()
+                self.begin_average()
             self._average.update()
 
-    def _begin_average(self) -> None:
+    def begin_average(self) -> None:
+        """Begin the average, where the options ask for one, at the actor as it is now."""
         if not self.options.actor_average:
             return
         self._average = ActorAverage(self.actor, self.options.actor_average, self.normaliser)

@@ -105,7 +105,7 @@ class DDPGPolicy(ActingPolicy):
                 self.critic, self.optimizer_class, options.critic_weight_decay, options.decoupled_weight_decay,
                 lr_schedule(1), self.optimizer_kwargs,
             )  # fmt: skip
-        self._begin_average()
+        self.begin_average()
 
     def make_features_extractor(self) -> BaseFeaturesExtractor:
         extractor = made_extractor(super().make_features_extractor, self)
