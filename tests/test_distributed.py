@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFram
 from sb3_ddpg_ext import DDPG, RecurrentDDPG
 from sb3_ddpg_ext.buffers import HindsightReplayBuffer
 from sb3_ddpg_ext.collector import Moment
+from sb3_ddpg_ext.demonstrations import record_episodes
 from sb3_ddpg_ext.distributed import RayCollector, RemoteEnvs, WorkersLost, make_collector
 from sb3_ddpg_ext.distributed import envs as remote_envs
 from sb3_ddpg_ext.distributed.chunk import Chunk, info_of, worth_sending
@@ -609,6 +610,27 @@ def test_attributes_of_workers(ray):
     env.set_attr("g", 5.0, indices=[3])
     assert env.get_attr("g") == [10.0, 10.0, 10.0, 5.0]
     assert [actor.instance.envs.get_attr("g") for actor in ray.actors] == [[10.0, 10.0], [10.0, 5.0]]
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_demonstrations(ray, share):
+    """Each batch has its share of them, and prefill puts them into the columns."""
+    local = DDPG("MlpPolicy", local_envs(LineEnv, 1), seed=0, policy_kwargs=SMALL, learning_starts=10)
+    episodes = record_episodes(local, local.get_env(), n_episodes=3)
+    model = DDPG(
+        "MlpPolicy", LineEnv, policy_kwargs=SMALL, collector=collector(chunk=5), learning_starts=40, buffer_size=400,
+        replay_buffer_kwargs=dict(demonstrations=episodes, demonstration_share=share),
+    )  # fmt: skip
+    model.prefill(episodes)
+    assert model.replay_buffer.size() > 0
+    model.learn(400)
+    assert model._n_updates > 0
+    batch = model.replay_buffer.sample(40)
+    n = round(40 * share)
+    shown = {tuple(obs) for episode in episodes for obs in episode.observations}
+    assert batch.n_demonstrations == n
+    are_shown = [tuple(obs) in shown for obs in batch.observations.numpy()]
+    assert all(are_shown[40 - n :])
 
 
 def test_the_moment_of_a_chunk_is_when_it_is_stored(ray):
