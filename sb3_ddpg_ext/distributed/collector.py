@@ -100,11 +100,29 @@ class RemoteCollector(Collector):
     @property
     def has_begun(self) -> bool:
         """See :class:`Collector`."""
-        return self.remote.crew is not None
+        return self.remote.has_begun
 
     def is_ready(self, model: dict[str, Any]) -> bool:
-        """See :class:`Collector`. It waits, unless an update can be made in the meantime."""
+        """
+        See :class:`Collector`. It waits, unless an update can be made in the meantime.
+
+        :raises WorkersLost: if a worker has failed too often, once all that had arrived has been taken
+        """
         self._moment, self._last = Moment.of(model), (model["_last_obs"], model["_last_original_obs"])
+        if self.crew.lost is None:
+            self._order()
+        started = time.perf_counter()
+        while not self.remote.has_row:
+            if self.crew.lost is not None:
+                raise self.crew.lost
+            if self._may_update and self.pace.has_credit:
+                return False
+            self._look(PATIENCE)
+        self._waited += time.perf_counter() - started
+        return True
+
+    def _order(self) -> None:
+        """Send parameters, and ask for chunks, where it is time to."""
         if self.settings.is_synchronous and not self.remote.has_row:
             self._send()
             for hand in self.crew.hands:
@@ -112,17 +130,9 @@ class RemoteCollector(Collector):
         elif self._is_due():
             self._send()
         is_new = self.remote.has_row and self.remote.round is not self._seen  # whose workers have room for more
-        if self.remote.has_row and not is_new and time.perf_counter() - self._looked_at < LOOK_EVERY:
-            return True
-        self._seen = self.remote.round
-        self._look(0.0)
-        started = time.perf_counter()
-        while not self.remote.has_row:
-            if self._may_update and self.pace.has_credit:
-                return False
-            self._look(PATIENCE)
-        self._waited += time.perf_counter() - started
-        return True
+        if is_new or not self.remote.has_row or time.perf_counter() - self._looked_at >= LOOK_EVERY:
+            self._seen = self.remote.round
+            self._look(0.0)
 
     def _is_due(self) -> bool:
         """Whether the workers are to get the present parameters."""
@@ -148,6 +158,8 @@ class RemoteCollector(Collector):
         """Take what has come, and ask the workers that have too little to do."""
         self.remote.put(self.crew.take(timeout))
         self._looked_at = time.perf_counter()
+        if self.crew.lost is not None:
+            return
         if not self.settings.is_synchronous:
             for _ in range(IN_A_LINE):
                 for hand in self.crew.hands:
@@ -227,7 +239,7 @@ class RemoteCollector(Collector):
         """
         seconds = max(time.perf_counter() - self._since, 1e-9)
         rounds, round_ = self.remote.rounds, self.remote.round
-        waiting = rounds.n_pieces * self.settings.steps + (0 if round_ is None else round_.n_left * self.settings.n_envs)
+        waiting = rounds.n_steps + (0 if round_ is None else round_.n_left * self.settings.n_envs)
         numbers = dict(
             steps_per_s=self._n_steps / seconds, updates_per_s=self._n_made / seconds, busy=1 - self._waited / seconds,
             queue=waiting, workers_alive=0 if self.remote.crew is None else self.crew.n_alive,
