@@ -158,7 +158,7 @@ def overhead(steps: int = 100, repeats: int = 30) -> list[dict]:
         space = Slow()
         policy = DDPG("MlpPolicy", Slow(), device="cpu", buffer_size=10).policy
         spaces_ = (space.observation_space, space.action_space)
-        plan = ActingPlan(type(policy), spaces_, {}, False, None, None, k, 0, False, False, False)
+        plan = ActingPlan(type(policy), spaces_, {}, False, None, None, k, 0, False, False, False, False)
         worker = Worker(cloudpickle.dumps(Making(EnvRecipe(lambda: Slow(0)), k, False)), 0, 0, [])
         worker.begin(cloudpickle.dumps(Job(plan, True)), [0] * k, [{}] * k)
         parameters = Parameters(0, numbers_of(policy, False), {}, None)

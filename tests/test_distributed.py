@@ -10,7 +10,7 @@ from inline_ray import InlineRay
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.noise import NormalActionNoise
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecNormalize, VecTransposeImage
 
 from sb3_ddpg_ext import DDPG, RecurrentDDPG
 from sb3_ddpg_ext.buffers import HindsightReplayBuffer
@@ -946,10 +946,76 @@ def test_a_chunk_that_nobody_waits_for(monkeypatch):
 
     monkeypatch.setattr(worker, "LOOK_EVERY", 0.0)
     made = worker.Worker(b"", 0, 0, [])
-    made.envs, made.obs, made.acting = None, None, type("Acting", (), dict(take=lambda *_: None))()
+    made.envs, made.obs, made.acting = None, None, type("Acting", (), dict(take=lambda *_: None, hear=lambda *_: None))()
     made.is_cancelled = lambda: True
     with pytest.raises(worker.Cancelled):
         made._collect(None, Order(0, 1000, Moment(0, 1, 0, False, 0), 0))
+
+
+class Image(gym.Env):
+    """Images with their channels last, of as many as there were steps; episodes of 7 steps."""
+
+    def __init__(self):
+        self.observation_space = spaces.Box(0, 255, (36, 36, 3), np.uint8)
+        self.action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def _obs(self):
+        return self.np_random.integers(0, 255, (36, 36, 3), dtype=np.uint8) // (self.steps + 1)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._obs(), {}
+
+    def step(self, action):
+        self.steps += 1
+        return self._obs(), float(action[0]), False, self.steps == 7, {}
+
+
+@pytest.mark.parametrize("norm_obs", [True, False])
+def test_images_that_are_transposed_and_normalised(ray, norm_obs):
+    """Workers do both, and act as one process does."""
+    kwargs = dict(
+        seed=0, learning_starts=20, random_steps=0, buffer_size=200, batch_size=4, learning_rate=1e-2,
+        policy_kwargs=dict(net_arch=[8], features_extractor_kwargs=dict(features_dim=8)),
+    )  # fmt: skip
+    if norm_obs:
+        kwargs["policy_kwargs"]["normalize_images"] = False
+        kwargs["policy_kwargs"]["features_extractor_kwargs"]["normalized_image"] = True
+    made = [VecNormalize(VecTransposeImage(local_envs(Image)), norm_obs=norm_obs) for _ in range(2)]
+    mine = DDPG("CnnPolicy", made[0], collector=collector(mode="synchronous"), **kwargs).learn(80)
+    its = DDPG("CnnPolicy", made[1], **kwargs).learn(80)
+    assert mine._n_updates > 0
+    same_contents(mine.replay_buffer, its.replay_buffer)
+
+
+@pytest.mark.parametrize("by_policy", [False, True])
+def test_returns_of_columns_that_change_hands(ray, by_policy):
+    """Those by which VecNormalize, or the policy, scales rewards begin anew there."""
+    model = DDPG(
+        "MlpPolicy", LineEnv if by_policy else VecNormalize(local_envs(LineEnv, 1), gamma=1.0), gamma=1.0, buffer_size=3000,
+        policy_kwargs=SMALL | dict(scale_returns=by_policy), collector=collector(n_workers=3, chunk=4), learning_starts=10**6,
+    )  # fmt: skip
+    ray.stalls = lambda worker: worker.index == 1 and model.num_timesteps > 100
+    before, returns, cuts = [None], np.zeros(6), []
+
+    def compare(local, _):
+        dones, rewards = local["dones"], local["rewards"] if by_policy else model.get_env().get_original_reward()
+        now = (local["new_obs"] if by_policy else model.get_env().get_original_obs()).astype(int)
+        began = np.stack([now[:, 0], now[:, 1] - dones, rewards.astype(int) - 1], axis=1)  # where each step did
+        goes_on = np.ones(6, bool) if before[0] is None else (began == before[0]).all(axis=1)
+        if by_policy and before[0] is not None:  # the step itself is seen when it is stored
+            np.testing.assert_allclose(model.policy.return_scaler.get_extra_state(), np.where(goes_on, returns, 0))
+        cuts.append(int((~goes_on).sum()))
+        returns[:] = np.where(goes_on, returns, 0) + rewards
+        returns[dones] = 0
+        if not by_policy:
+            np.testing.assert_allclose(model.get_env().returns, returns)
+        before[0] = now
+        return True
+
+    model.learn(600, compare)
+    assert sum(cuts) > 20
 
 
 @pytest.mark.parametrize("share", [0.25, 1.0])
@@ -988,20 +1054,29 @@ def test_the_moment_of_a_chunk_is_when_it_is_stored(ray):
     assert Moment(0, 0, 0, False, 0).n_random == 0
 
 
+@pytest.mark.parametrize("normalised", [False, True])
 @pytest.mark.parametrize("stored", [False, True])
-def test_recurrent_models(ray, stored):
-    """Workers remember, and send the states of actor and critic that they had; synchronous is one process."""
+def test_recurrent_models(ray, stored, normalised):
+    """Workers remember, and send the states of actor and critic that they had; synchronous is one process, bit for bit."""
     kwargs = dict(
-        seed=3, learning_starts=100, action_noise="normal_0.2", policy_kwargs=dict(net_arch=[8], hidden_size=8),
+        seed=3, learning_starts=100, action_noise="normal_0.2",
+        policy_kwargs=dict(net_arch=[8], hidden_size=8, previous_reward=normalised),
         replay_buffer_kwargs=dict(sequence_length=8, stored_state=stored), gradient_steps=1, batch_size=4,
     )  # fmt: skip
-    mine = RecurrentDDPG("MlpLstmPolicy", short_pendulum, collector=collector(mode="synchronous"), **kwargs).learn(400)
-    its = RecurrentDDPG("MlpLstmPolicy", local_envs(short_pendulum), **kwargs).learn(400)
-    same_contents(mine.replay_buffer, its.replay_buffer, 1e-2)
+    envs = [VecNormalize(local_envs(short_pendulum)) if normalised else local_envs(short_pendulum) for _ in range(2)]
+    mine = RecurrentDDPG("MlpLstmPolicy", envs[0], collector=collector(mode="synchronous"), **kwargs).learn(400)
+    its = RecurrentDDPG("MlpLstmPolicy", envs[1], **kwargs).learn(400)
+    same_contents(mine.replay_buffer, its.replay_buffer)
     n = mine.replay_buffer.n_written
     states = [model.replay_buffer.states.values[:n] for model in (mine, its)]
-    np.testing.assert_allclose(*states, atol=1e-2)
+    np.testing.assert_array_equal(*states)
     assert states[0].size == (n * mine.policy.state_size if stored else 0)
+    for name, parameter in its.policy.state_dict().items():
+        assert th.equal(mine.policy.state_dict()[name], parameter)
+    acting = ray.actors[-1].instance.acting
+    acting.begin()
+    acting.hear(np.ones(4))  # of the worker before this one
+    assert not acting._histories.previous_rewards.any()
     model = RecurrentDDPG("MlpLstmPolicy", LineEnv, collector=collector(n_workers=3, chunk=4), **kwargs)
     ray.stalls = lambda worker: worker.index == 1 and model.num_timesteps > 200
     model.learn(600)

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.vec_env import VecTransposeImage, unwrap_vec_wrapper
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_ddpg_ext.collector import Collector
@@ -91,6 +92,7 @@ def make_collection(model: dict[str, Any], replay: Any, noise: Noise | None, men
         policy_kwargs=model["policy_kwargs"], acts_exactly=policy.acts_exactly, noise=getattr(own, "base_noise", own),
         factors=settings.factors, n_envs=settings.n_envs, seed=model["seed"], is_synchronous=settings.is_synchronous,
         remembers=hasattr(policy, "state_size"), stores_states=getattr(replay, "stored_state", False),
+        transposes=(transposed := unwrap_vec_wrapper(env, VecTransposeImage)) is not None and not transposed.skip,
     )  # fmt: skip
     remote.give(Job(plan, settings.infos == "all"))
     learning = Learning(policy, noise, replay, mend, model["_explorer"].take_note)

@@ -139,6 +139,7 @@ class Worker:
     def _collect(self, parameters: Parameters, order: Order) -> Chunk:
         started = looked_at = time.perf_counter()
         self.acting.take(parameters)
+        self.acting.hear(order.rewards)
         observations, rows = [self.obs], []
         states: list[Any] = []
         infos: dict[tuple[int, int], dict[str, Any]] = {}
