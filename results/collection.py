@@ -150,7 +150,7 @@ def overhead(steps: int = 100, repeats: int = 30) -> list[dict]:
     from sb3_ddpg_ext.distributed.chunk import Order
     from sb3_ddpg_ext.distributed.making import EnvRecipe
     from sb3_ddpg_ext.distributed.rounds import Rounds
-    from sb3_ddpg_ext.distributed.worker import Job, Worker
+    from sb3_ddpg_ext.distributed.worker import Job, Making, Worker
 
     ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     rows = []
@@ -158,9 +158,9 @@ def overhead(steps: int = 100, repeats: int = 30) -> list[dict]:
         space = Slow()
         policy = DDPG("MlpPolicy", Slow(), device="cpu", buffer_size=10).policy
         spaces_ = (space.observation_space, space.action_space)
-        plan = ActingPlan(type(policy), spaces_, {}, False, None, None, k, 0, False, False, False)
-        worker = Worker(cloudpickle.dumps(Job(EnvRecipe(lambda: Slow(0)), plan, k, False, True)), 0, 0)
-        worker.begin([0] * k)
+        plan = ActingPlan(type(policy), spaces_, {}, False, None, None, k, 0, False, False, False, False)
+        worker = Worker(cloudpickle.dumps(Making(EnvRecipe(lambda: Slow(0)), k, False)), 0, 0, [])
+        worker.begin(cloudpickle.dumps(Job(plan, True)), [0] * k, [{}] * k)
         parameters = Parameters(0, numbers_of(policy, False), {}, None)
         times: dict[str, list[float]] = {name: [] for name in ("put", "get", "round", "rows", "insert")}
         buffer = TransitionReplayBuffer(100_000, *spaces_, device="cpu", n_envs=k)

@@ -25,7 +25,7 @@ from sb3_ddpg_ext.arguments import check_policy, check_together, check_what_sb3_
 from sb3_ddpg_ext.batch import Batch, Sequences
 from sb3_ddpg_ext.buffer_files import load_buffer, resume_buffer, save_buffer
 from sb3_ddpg_ext.buffers import read_episodes, store
-from sb3_ddpg_ext.distributed import RayCollector, environments, make_collection, make_collector
+from sb3_ddpg_ext.distributed import RayCollector, environments, make_collection, make_collector, stopped_on_error
 from sb3_ddpg_ext.env_checks import ShapeCheck, check_action_space, made_env, results_named
 from sb3_ddpg_ext.explorer import Explorer, is_same_noise, needs_preparing, prepare_noise
 from sb3_ddpg_ext.files import written_whole
@@ -322,34 +322,34 @@ class DDPG(OffPolicyAlgorithm):
         total_timesteps = check_integer("total_timesteps", total_timesteps, at_least=0)
         if log_interval is not None:
             log_interval = check_integer("log_interval", log_interval, at_least=1)
-        total_timesteps, callback = self._setup_learn(
-            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
-        )
-        callback.on_training_start(locals(), globals())
-        self._choose_learner()  # after the callbacks, which may freeze parameters or watch modules
-        self._trainer.begin_training(self._n_updates)
-        if resumed is not None:
-            self._is_past_warmup = resumed.apply(callback, self._logger)
-            self.action_noise = noise
-        between_rollouts = checkpoints.between_rollouts(callback)
-        try:
-            while self.num_timesteps < total_timesteps:
-                for call in between_rollouts:
-                    call()
-                rollout = self.collect_rollouts(
-                    self.env, callback, self.train_freq, self.replay_buffer,  # type: ignore[arg-type]
-                    self.action_noise, self.learning_starts, log_interval,
-                )  # fmt: skip
-                if not rollout.continue_training:
-                    self._last_obs = None  # as in SB3, what comes next begins with a new episode
-                    break
-                gradient_steps = self._collector.updates(rollout.episode_timesteps, self.gradient_steps, self._may_update())
-                if gradient_steps > 0:
-                    self.train(gradient_steps, self.batch_size)
-        except BaseException:
-            self._last_obs = None  # a step may be lost: what comes next must not follow the one before
-            self._collector.stop()
-            raise
+        with stopped_on_error(vars(self)):
+            total_timesteps, callback = self._setup_learn(
+                total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
+            )
+            callback.on_training_start(locals(), globals())
+            self._choose_learner()  # after the callbacks, which may freeze parameters or watch modules
+            self._trainer.begin_training(self._n_updates)
+            if resumed is not None:
+                self._is_past_warmup = resumed.apply(callback, self._logger)
+                self.action_noise = noise
+            between_rollouts = checkpoints.between_rollouts(callback)
+            try:
+                while self.num_timesteps < total_timesteps:
+                    for call in between_rollouts:
+                        call()
+                    rollout = self.collect_rollouts(
+                        self.env, callback, self.train_freq, self.replay_buffer,  # type: ignore[arg-type]
+                        self.action_noise, self.learning_starts, log_interval,
+                    )  # fmt: skip
+                    if not rollout.continue_training:
+                        self._last_obs = None  # as in SB3, what comes next begins with a new episode
+                        break
+                    n_updates = self._collector.updates(rollout.episode_timesteps, self.gradient_steps, self._may_update())
+                    if n_updates > 0:
+                        self.train(n_updates, self.batch_size)
+            except BaseException:
+                self._last_obs = None  # a step may be lost: what comes next must not follow the one before
+                raise
         callback.on_training_end()
         return self
 

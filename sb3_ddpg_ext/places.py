@@ -1,4 +1,4 @@
-"""Where an argument belongs that was given in another place: to the model, its policy, its replay buffer or its noise."""
+"""Where an argument belongs that was given in another place: to the model, or to one of its parts."""
 
 import inspect
 from collections.abc import Iterable, Mapping
@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from sb3_ddpg_ext.buffers import SAMPLINGS, HindsightReplayBuffer, SequenceReplayBuffer, TransitionReplayBuffer
 from sb3_ddpg_ext.buffers.buffer_class import BESIDE
+from sb3_ddpg_ext.distributed.settings import COLLECTORS
 from sb3_ddpg_ext.kinds import Kinds, nearest_names
 from sb3_ddpg_ext.noise.base import NOISES
 from sb3_ddpg_ext.policies import DDPGPolicy
@@ -62,6 +63,7 @@ def places(model_class: type, policy_class: type[DDPGPolicy]) -> list[Place]:
             "It is the sampling's", "replay_buffer_kwargs=dict(sampling=dict(kind='KIND', {}))", SAMPLINGS, "prioritized"
         ),
         *of_kinds("It is the noise's", "action_noise=dict(kind='KIND', {})", NOISES, "normal"),
+        *of_kinds("It is the collector's", 'collector=dict(kind="KIND", {})', COLLECTORS, "ray"),
     ]
 
 

@@ -10,14 +10,15 @@ from inline_ray import InlineRay
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.noise import NormalActionNoise
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecNormalize, VecTransposeImage
 
 from sb3_ddpg_ext import DDPG, RecurrentDDPG
 from sb3_ddpg_ext.buffers import HindsightReplayBuffer
 from sb3_ddpg_ext.collector import Moment
+from sb3_ddpg_ext.demonstrations import record_episodes
 from sb3_ddpg_ext.distributed import RayCollector, RemoteEnvs, WorkersLost, make_collector
 from sb3_ddpg_ext.distributed import envs as remote_envs
-from sb3_ddpg_ext.distributed.chunk import Chunk, info_of, worth_sending
+from sb3_ddpg_ext.distributed.chunk import Chunk, Order, info_of, worth_sending
 from sb3_ddpg_ext.distributed.crew import Crew
 from sb3_ddpg_ext.distributed.making import EnvRecipe, ThreadedVecEnv
 from sb3_ddpg_ext.distributed.pace import Pace
@@ -170,6 +171,37 @@ def test_nobody_waits_for_one_environment():
     for number in range(3):
         synchronous.put(0, 0, chunk(number, 1))
     assert synchronous.next() is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_rest_of_the_rounds(seed):
+    """All that has come makes rows: each step once, fewer than a row are repeated, and each cut is named."""
+    random = np.random.default_rng(seed)
+    n_workers, columns, steps = 3, int(random.integers(1, 3)), int(random.integers(1, 6))
+    rounds, came, rows, begins = Rounds(n_workers, columns), [], [], []
+    numbers = [0] * n_workers
+    for worker in random.integers(0, n_workers, random.integers(1, 12)):
+        value = 1000.0 * (worker + 1) + numbers[worker] * steps
+        made = chunk(numbers[worker], 0.0, steps, columns)
+        rewards = (value + np.arange(steps))[:, None] + 10_000 * np.arange(columns)
+        rounds.put(worker, 0, made._replace(rewards=rewards, infos={(0, 0): {"episode": value}}))
+        came += rewards.flatten().tolist()
+        numbers[worker] += 1
+        if random.random() < 0.3 and (round_ := rounds.next()) is not None:
+            rows += list(round_.rewards)
+            begins += [round_.begins, *[np.zeros(len(round_.begins), bool)] * (steps - 1)]
+    ended = []
+    while (round_ := rounds.rest()) is not None:
+        rows += list(round_.rewards)
+        begins.append(round_.begins)
+        ended += [info["episode"] for info in round_.infos_at(0) if "episode" in info]
+        assert rounds.next() is None
+    stored = np.concatenate(rows).tolist()
+    assert set(stored) == set(came)
+    assert len(stored) - len(came) < n_workers * columns
+    assert len(ended) == len(set(ended))
+    for earlier, later, begin in zip(rows[:-1], rows[1:], begins[1:], strict=True):
+        np.testing.assert_array_equal(later != earlier + 1, begin)
 
 
 def test_infos_that_say_nothing_are_not_sent():
@@ -340,6 +372,73 @@ def test_too_many_failures(ray):
     assert model.num_timesteps == 0  # no half chunk: the first ones failed after 24 of 30 steps
     assert model.replay_buffer.size() == 0
     assert all(actor.is_dead for actor in ray.actors)
+
+
+class Broken(LineEnv):
+    """Raises after so many steps of all such environments."""
+
+    left = 10**9
+
+    def step(self, action):
+        Broken.left -= 1
+        if Broken.left < 0:
+            raise OSError("the cable is out")
+        return super().step(action)
+
+
+@pytest.mark.parametrize("mode", ["asynchronous", "synchronous"])
+def test_what_had_arrived_is_stored_when_workers_are_lost(ray, monkeypatch, mode):
+    """Also chunks that waited for others; steps of them that fill the last row are there twice."""
+    came, put = [], Rounds.put
+
+    def listen(rounds, worker, start, chunk):
+        came.extend(map(tuple, chunk.observations[:-1].reshape(-1, 3)))
+        put(rounds, worker, start, chunk)
+
+    monkeypatch.setattr(Rounds, "put", listen)
+    monkeypatch.setattr(Broken, "left", 10**9)
+    kwargs = dict(chunk=4) if mode == "asynchronous" else dict(mode=mode)
+    model = DDPG("MlpPolicy", Broken, policy_kwargs=SMALL, collector=collector(n_workers=3, tries=1, **kwargs))
+
+    def until(local, _):
+        if model.num_timesteps > 100:
+            Broken.left = min(Broken.left, 10 if mode == "asynchronous" else 2)  # enough for one worker of two environments
+        return True
+
+    with pytest.raises(WorkersLost, match="the cable is out"), pytest.warns(RuntimeWarning, match="is started anew"):
+        model.learn(10**6, until)
+    buffer = model.replay_buffer
+    stored = list(map(tuple, buffer.observations[: buffer.n_written // 6].reshape(-1, 3)))
+    assert set(stored) == set(came)
+    assert 0 <= len(stored) - len(came) < 6
+    assert model.num_timesteps == len(stored)
+    assert len(stored) > len(came)  # they were too few for a round
+    list(check_lines(buffer))
+    assert all(actor.is_dead for actor in ray.actors)
+    assert model.get_env().crew is None
+
+
+def test_a_training_that_ends_with_the_last_rows_of_lost_workers(ray, monkeypatch):
+    """The next one takes the rest before its error, and the one after that has other workers."""
+    monkeypatch.setattr(Broken, "left", 10**9)
+    model = DDPG("MlpPolicy", Broken, policy_kwargs=SMALL, collector=collector(tries=0, chunk=30))
+
+    def break_off(local, _):
+        Broken.left = min(Broken.left, 70) if model.num_timesteps > 60 else Broken.left
+        return True
+
+    model.learn(100, break_off)
+    while model.get_env().crew.lost is None:
+        model.learn(4, break_off, reset_num_timesteps=False)
+    before = model.num_timesteps
+    assert model.get_env().has_begun
+    with pytest.raises(WorkersLost, match="the cable is out"):
+        model.learn(10**6, break_off, reset_num_timesteps=False)
+    assert model.num_timesteps > before
+    list(check_lines(model.replay_buffer))
+    monkeypatch.setattr(Broken, "left", 10**9)
+    model.learn(100)
+    assert not model.get_env().crew.lost
 
 
 def test_a_hanging_worker_is_started_anew(ray):
@@ -611,6 +710,335 @@ def test_attributes_of_workers(ray):
     assert [actor.instance.envs.get_attr("g") for actor in ray.actors] == [[10.0, 10.0], [10.0, 5.0]]
 
 
+class Told(LineEnv):
+    """Remembers what was said to it, and says what was done, in lists of this module."""
+
+    options, closed = [], []
+    level = 0
+
+    def reset(self, *, seed=None, options=None):
+        Told.options.append(options)
+        return super().reset(seed=seed)
+
+    def raised(self, level):
+        self.level += level
+        return self.number
+
+    def wrong(self):
+        raise KeyError("no such level")
+
+    def close(self):
+        Told.closed.append(self.number)
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What was said to environments of that class."""
+    monkeypatch.setattr(Told, "options", [])
+    monkeypatch.setattr(Told, "closed", [])
+    return Told
+
+
+def attributes_of(ray, name):
+    """The attribute of each environment, of workers that live."""
+    living = sorted((actor.instance for actor in ray.actors if not actor.is_dead), key=lambda worker: worker.index)
+    return [value for worker in living for value in worker.envs.get_attr(name)]
+
+
+def kill(ray, index):
+    """End the process of a worker."""
+    for actor in ray.actors:
+        if actor.instance.index == index:
+            actor.is_dead = True
+
+
+def test_attributes_that_are_set_before_workers_start(ray, told):
+    """Each environment has its own, also that of a worker that is started anew, or later."""
+    model = DDPG("MlpPolicy", told, policy_kwargs=SMALL, collector=collector(chunk=5))
+    env = model.get_env()
+    env.set_attr("level", 5)
+    env.set_attr("level", 7, indices=[3])
+    assert env.get_attr("level") == [5, 5, 5, 7]
+    assert env.template.get_attr("level") == [5]
+    with pytest.raises(TypeError, match=r"set_attr: level=.* must be one that can be pickled"):
+        env.set_attr("level", (number for number in range(3)))
+    model.learn(40)
+    assert attributes_of(ray, "level") == env.get_attr("level") == [5, 5, 5, 7]
+    env.set_attr("level", 1, indices=[2])
+    kill(ray, 1)
+    with pytest.warns(RuntimeWarning, match="worker 1 is started anew"):
+        model.learn(400, reset_num_timesteps=False)
+    assert attributes_of(ray, "level") == [5, 5, 1, 7]
+    env.close()
+    model.learn(40)
+    assert attributes_of(ray, "level") == [5, 5, 1, 7]
+
+
+def test_options_for_the_next_reset(ray, told):
+    """They go to the workers, each its own, also to one that is started anew; later resets have none, as with SB3."""
+    model = DDPG("MlpPolicy", told, policy_kwargs=SMALL, collector=collector(chunk=5))
+    model.get_env().set_options([dict(at=i) for i in range(4)])
+    model.learn(20)
+    assert told.options[:4] == [dict(at=i) for i in range(4)]
+    assert set(map(str, told.options[4:])) == {"None"}
+    del told.options[:]
+    kill(ray, 1)
+    with pytest.warns(RuntimeWarning, match="worker 1 is started anew"):
+        model.learn(400, reset_num_timesteps=False)
+    assert [options for options in told.options if options] == [dict(at=2), dict(at=3)]
+    del told.options[:]
+    model.learn(20)
+    assert not any(told.options)
+
+
+def test_methods_that_are_called_before_a_training(ray, told):
+    """They start the workers, which then act."""
+    model = DDPG("MlpPolicy", told, policy_kwargs=SMALL, collector=collector(chunk=5))
+    env = model.get_env()
+    numbers = env.env_method("raised", 2)
+    assert len(set(numbers)) == 4
+    assert env.env_method("raised", 1, indices=[3, 1]) == [numbers[3], numbers[1]]
+    assert env.get_attr("level") == [2, 3, 2, 3]
+    assert not env.has_attr("nothing")
+    with pytest.raises(KeyError, match="no such level"):
+        env.env_method("wrong")
+    model.learn(40)
+    assert len(ray.actors) == 2
+    assert attributes_of(ray, "number") == numbers
+    env.close()
+    env.env_method("raised", 1)
+    model.learn(40, reset_num_timesteps=False)  # episodes of other environments
+    list(check_lines(model.replay_buffer))
+
+
+def test_a_worker_that_has_died_is_asked(ray):
+    """It is started anew first; after too many deaths the error is ours."""
+    for tries in (1, 0):
+        model = DDPG("MlpPolicy", LineEnv, policy_kwargs=SMALL, collector=collector(chunk=5, tries=tries), buffer_size=3000)
+        numbers = []
+
+        def ask(local, _, model=model, numbers=numbers):
+            if model.num_timesteps == 100:
+                kill(ray, 1)
+                numbers.append(model.get_env().get_attr("number"))
+            return True
+
+        if tries:
+            with pytest.warns(RuntimeWarning, match="worker 1 is started anew: The actor died"):
+                model.learn(400, ask)
+            assert numbers == [attributes_of(ray, "number")]
+            list(check_lines(model.replay_buffer))
+        else:
+            with pytest.raises(WorkersLost, match=r"worker 1 has failed 1 times in a row .* The actor died"):
+                model.learn(400, ask)
+        model.get_env().close()
+
+
+def test_a_worker_that_dies_between_trainings_is_asked(ray):
+    """Nothing that it was asked for says so; the answer is that of the one that takes its place."""
+    model = DDPG("MlpPolicy", LineEnv, policy_kwargs=SMALL, collector=collector(chunk=5)).learn(40)
+    env = model.get_env()
+    env.get_attr("number")  # what had been asked for has come
+    assert not any(hand.tasks for hand in env.crew.hands)
+    kill(ray, 0)
+    with pytest.warns(RuntimeWarning, match="worker 0 is started anew: The actor died"):
+        numbers = env.env_method("get_wrapper_attr", "number")
+    assert numbers == attributes_of(ray, "number")
+    model.learn(400, reset_num_timesteps=False)
+    list(check_lines(model.replay_buffer))
+    env.get_attr("number")
+    env.crew.settings.tries = 0
+    kill(ray, 0)
+    for _ in range(2):
+        with pytest.raises(WorkersLost, match=r"worker 0 has failed 1 times in a row .* The actor died"):
+            env.get_attr("number")
+    env.set_attr("number", 7)  # for the workers of the next training
+    model.learn(40)
+    assert attributes_of(ray, "number") == [7] * 4
+
+
+def test_chunks_in_progress_do_not_count(ray):
+    """For the time limit of what an environment is asked; what came meanwhile is stored."""
+    model = DDPG("MlpPolicy", LineEnv, policy_kwargs=SMALL, collector=collector(chunk=5), buffer_size=3000)
+    asked = []
+
+    def ask(local, _):
+        in_progress = sum(hand.n_asked for hand in model.get_env().crew.hands)
+        if in_progress and len(asked) < 20:
+            asked.append(model.get_env().get_attr("number"))
+        return True
+
+    model.learn(600, ask)
+    assert len(asked) == 20
+    rows = model.replay_buffer
+    _, of_three = check_lines(rows)
+    assert (of_three == 3).mean() > 0.6  # no cuts
+    assert model._collector.statistics()["restarts"] == 0
+
+
+def test_an_environment_that_does_not_answer(ray):
+    """Its worker is started anew, and the error says what was asked."""
+    model = DDPG("MlpPolicy", LineEnv, policy_kwargs=SMALL, collector=collector(chunk=5)).learn(40)
+    model.get_env().get_attr("number")
+    ray.stalls = lambda worker: worker.start == 0
+    with (
+        pytest.raises(TimeoutError, match=r"get_attr\('number',\) has given nothing within 300 s \(collector: time_limit\)"),
+        pytest.warns(RuntimeWarning, match="worker 0 is started anew"),
+    ):
+        model.get_env().get_attr("number")
+    assert {actor.instance.start for actor in ray.actors} == {0, 1}
+
+
+def test_an_error_before_the_first_rollout_stops_the_workers(ray, told):
+    """Such as that of a callback; their environments are closed."""
+
+    class Late(BaseCallback):
+        def _on_training_start(self):
+            raise OSError("no space")
+
+        def _on_step(self):
+            return True
+
+    model = DDPG("MlpPolicy", told, policy_kwargs=SMALL, collector=collector(chunk=5))
+    with pytest.raises(OSError, match="no space"):
+        model.learn(100, Late())
+    assert len(ray.actors) == 2
+    assert all(actor.is_dead for actor in ray.actors)
+    assert len(set(told.closed)) == 4
+    model.learn(100)
+    list(check_lines(model.replay_buffer))
+
+
+def test_closing_closes_the_environments(ray, told):
+    """Before the workers are killed; a worker that stalls is not waited for without end."""
+    model = DDPG("MlpPolicy", told, policy_kwargs=SMALL, collector=collector(chunk=5)).learn(100)
+    numbers = attributes_of(ray, "number")
+    model.get_env().close()
+    assert set(numbers) <= set(told.closed)
+    assert all(actor.is_dead for actor in ray.actors)
+    model.learn(100)
+    numbers, told.closed[:] = attributes_of(ray, "number"), []
+    ray.stalls = lambda worker: worker.index == 0
+    model.get_env().close()
+    assert told.closed[:2] == numbers[2:]
+    assert not set(numbers[:2]) & set(told.closed)
+
+
+def test_what_raises_is_closed_before_another_takes_its_place(ray, told):
+    """So that a robot, say, can be connected to again."""
+
+    class Failing(told):
+        def step(self, action):
+            if self.episode == 2 and not Told.closed:
+                raise OSError("the cable is out")
+            return super().step(action)
+
+    model = DDPG("MlpPolicy", Failing, policy_kwargs=SMALL, collector=collector(n_workers=1, chunk=4), buffer_size=3000)
+    with pytest.warns(RuntimeWarning, match="the cable is out"):
+        model.learn(400)
+    assert len(told.closed) == 2
+    assert not set(told.closed) & set(attributes_of(ray, "number"))
+
+
+def test_a_chunk_that_nobody_waits_for(monkeypatch):
+    """Ends with its next step."""
+    from sb3_ddpg_ext.distributed import worker
+
+    monkeypatch.setattr(worker, "LOOK_EVERY", 0.0)
+    made = worker.Worker(b"", 0, 0, [])
+    made.envs, made.obs, made.acting = None, None, type("Acting", (), dict(take=lambda *_: None, hear=lambda *_: None))()
+    made.is_cancelled = lambda: True
+    with pytest.raises(worker.Cancelled):
+        made._collect(None, Order(0, 1000, Moment(0, 1, 0, False, 0), 0))
+
+
+class Image(gym.Env):
+    """Images with their channels last, of as many as there were steps; episodes of 7 steps."""
+
+    def __init__(self):
+        self.observation_space = spaces.Box(0, 255, (36, 36, 3), np.uint8)
+        self.action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def _obs(self):
+        return self.np_random.integers(0, 255, (36, 36, 3), dtype=np.uint8) // (self.steps + 1)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._obs(), {}
+
+    def step(self, action):
+        self.steps += 1
+        return self._obs(), float(action[0]), False, self.steps == 7, {}
+
+
+@pytest.mark.parametrize("norm_obs", [True, False])
+def test_images_that_are_transposed_and_normalised(ray, norm_obs):
+    """Workers do both, and act as one process does."""
+    kwargs = dict(
+        seed=0, learning_starts=20, random_steps=0, buffer_size=200, batch_size=4, learning_rate=1e-2,
+        policy_kwargs=dict(net_arch=[8], features_extractor_kwargs=dict(features_dim=8)),
+    )  # fmt: skip
+    if norm_obs:
+        kwargs["policy_kwargs"]["normalize_images"] = False
+        kwargs["policy_kwargs"]["features_extractor_kwargs"]["normalized_image"] = True
+    made = [VecNormalize(VecTransposeImage(local_envs(Image)), norm_obs=norm_obs) for _ in range(2)]
+    mine = DDPG("CnnPolicy", made[0], collector=collector(mode="synchronous"), **kwargs).learn(80)
+    its = DDPG("CnnPolicy", made[1], **kwargs).learn(80)
+    assert mine._n_updates > 0
+    same_contents(mine.replay_buffer, its.replay_buffer)
+
+
+@pytest.mark.parametrize("by_policy", [False, True])
+def test_returns_of_columns_that_change_hands(ray, by_policy):
+    """Those by which VecNormalize, or the policy, scales rewards begin anew there."""
+    model = DDPG(
+        "MlpPolicy", LineEnv if by_policy else VecNormalize(local_envs(LineEnv, 1), gamma=1.0), gamma=1.0, buffer_size=3000,
+        policy_kwargs=SMALL | dict(scale_returns=by_policy), collector=collector(n_workers=3, chunk=4), learning_starts=10**6,
+    )  # fmt: skip
+    ray.stalls = lambda worker: worker.index == 1 and model.num_timesteps > 100
+    before, returns, cuts = [None], np.zeros(6), []
+
+    def compare(local, _):
+        dones, rewards = local["dones"], local["rewards"] if by_policy else model.get_env().get_original_reward()
+        now = (local["new_obs"] if by_policy else model.get_env().get_original_obs()).astype(int)
+        began = np.stack([now[:, 0], now[:, 1] - dones, rewards.astype(int) - 1], axis=1)  # where each step did
+        goes_on = np.ones(6, bool) if before[0] is None else (began == before[0]).all(axis=1)
+        if by_policy and before[0] is not None:  # the step itself is seen when it is stored
+            np.testing.assert_allclose(model.policy.return_scaler.get_extra_state(), np.where(goes_on, returns, 0))
+        cuts.append(int((~goes_on).sum()))
+        returns[:] = np.where(goes_on, returns, 0) + rewards
+        returns[dones] = 0
+        if not by_policy:
+            np.testing.assert_allclose(model.get_env().returns, returns)
+        before[0] = now
+        return True
+
+    model.learn(600, compare)
+    assert sum(cuts) > 20
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_demonstrations(ray, share):
+    """Each batch has its share of them, and prefill puts them into the columns."""
+    local = DDPG("MlpPolicy", local_envs(LineEnv, 1), seed=0, policy_kwargs=SMALL, learning_starts=10)
+    episodes = record_episodes(local, local.get_env(), n_episodes=3)
+    model = DDPG(
+        "MlpPolicy", LineEnv, policy_kwargs=SMALL, collector=collector(chunk=5), learning_starts=40, buffer_size=400,
+        replay_buffer_kwargs=dict(demonstrations=episodes, demonstration_share=share),
+    )  # fmt: skip
+    model.prefill(episodes)
+    assert model.replay_buffer.size() > 0
+    model.learn(400)
+    assert model._n_updates > 0
+    batch = model.replay_buffer.sample(40)
+    n = round(40 * share)
+    shown = {tuple(obs) for episode in episodes for obs in episode.observations}
+    assert batch.n_demonstrations == n
+    are_shown = [tuple(obs) in shown for obs in batch.observations.numpy()]
+    assert all(are_shown[40 - n :])
+
+
 def test_the_moment_of_a_chunk_is_when_it_is_stored(ray):
     """Random steps are as many as were asked for, where workers are in step."""
     model = DDPG(
@@ -626,20 +1054,29 @@ def test_the_moment_of_a_chunk_is_when_it_is_stored(ray):
     assert Moment(0, 0, 0, False, 0).n_random == 0
 
 
+@pytest.mark.parametrize("normalised", [False, True])
 @pytest.mark.parametrize("stored", [False, True])
-def test_recurrent_models(ray, stored):
-    """Workers remember, and send the states of actor and critic that they had; synchronous is one process."""
+def test_recurrent_models(ray, stored, normalised):
+    """Workers remember, and send the states of actor and critic that they had; synchronous is one process, bit for bit."""
     kwargs = dict(
-        seed=3, learning_starts=100, action_noise="normal_0.2", policy_kwargs=dict(net_arch=[8], hidden_size=8),
+        seed=3, learning_starts=100, action_noise="normal_0.2",
+        policy_kwargs=dict(net_arch=[8], hidden_size=8, previous_reward=normalised),
         replay_buffer_kwargs=dict(sequence_length=8, stored_state=stored), gradient_steps=1, batch_size=4,
     )  # fmt: skip
-    mine = RecurrentDDPG("MlpLstmPolicy", short_pendulum, collector=collector(mode="synchronous"), **kwargs).learn(400)
-    its = RecurrentDDPG("MlpLstmPolicy", local_envs(short_pendulum), **kwargs).learn(400)
-    same_contents(mine.replay_buffer, its.replay_buffer, 1e-2)
+    envs = [VecNormalize(local_envs(short_pendulum)) if normalised else local_envs(short_pendulum) for _ in range(2)]
+    mine = RecurrentDDPG("MlpLstmPolicy", envs[0], collector=collector(mode="synchronous"), **kwargs).learn(400)
+    its = RecurrentDDPG("MlpLstmPolicy", envs[1], **kwargs).learn(400)
+    same_contents(mine.replay_buffer, its.replay_buffer)
     n = mine.replay_buffer.n_written
     states = [model.replay_buffer.states.values[:n] for model in (mine, its)]
-    np.testing.assert_allclose(*states, atol=1e-2)
+    np.testing.assert_array_equal(*states)
     assert states[0].size == (n * mine.policy.state_size if stored else 0)
+    for name, parameter in its.policy.state_dict().items():
+        assert th.equal(mine.policy.state_dict()[name], parameter)
+    acting = ray.actors[-1].instance.acting
+    acting.begin()
+    acting.hear(np.ones(4))  # of the worker before this one
+    assert not acting._histories.previous_rewards.any()
     model = RecurrentDDPG("MlpLstmPolicy", LineEnv, collector=collector(n_workers=3, chunk=4), **kwargs)
     ray.stalls = lambda worker: worker.index == 1 and model.num_timesteps > 200
     model.learn(600)

@@ -402,6 +402,14 @@ class TestReturnScaler:
         scaler.update(np.array([1.0]), np.array([False]), 1.0)
         assert scaler.moments.mean.item() == pytest.approx(5.5)
 
+    def test_begin_some_episodes(self):
+        """Only those of the environments that were reset."""
+        scaler = ReturnScaler()
+        scaler.update(np.array([10.0, 20.0]), np.array([False, False]), 1.0)
+        scaler.begin_episodes(np.array([True, False]))
+        scaler.update(np.array([1.0, 1.0]), np.array([False, False]), 1.0)
+        assert scaler.get_extra_state().tolist() == [1.0, 21.0]
+
 
 class TestPopArt:
     @pytest.mark.parametrize(("dtype", "tolerance"), [(th.float32, 1e-6), (th.float64, 1e-12)])

@@ -18,7 +18,9 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_ddpg_ext import DDPG
+from sb3_ddpg_ext.collector import Moment
 from sb3_ddpg_ext.distributed import RayCollector, WorkersLost, environments
+from sb3_ddpg_ext.distributed.chunk import Order
 
 ray = pytest.importorskip("ray", reason="Ray is an extra of its own: pip install 'sb3_ddpg_ext[ray]'")
 SMALL = dict(net_arch=[8])
@@ -223,6 +225,60 @@ def test_ctrl_c_stops_the_workers(cluster):
     with pytest.raises(KeyboardInterrupt):
         model.learn(10**6)
     wait_until(lambda: not any(map(is_running, pids)))
+
+
+class Noted(Line):
+    """Leaves a file behind when it is closed."""
+
+    level = 0
+
+    def __init__(self, folder, seconds):
+        super().__init__(seconds)
+        self.folder = Path(folder)
+
+    def raised(self, level):
+        self.level += level
+        return os.getpid()
+
+    def close(self):
+        (self.folder / str(self.number)).touch()
+
+
+def test_environments_are_closed_in_the_middle_of_a_chunk(cluster, tmp_path):
+    """Which would take 50 seconds."""
+    model = DDPG("MlpPolicy", lambda: Noted(tmp_path, 0.001), policy_kwargs=SMALL, collector=collector(n_workers=1, chunk=5))
+    model.learn(40)
+    env = model.get_env()
+    numbers = env.get_attr("number")
+    env.set_attr("seconds", 0.05)
+    env.crew.ask(env.crew.hands[0], model._collector._parameters, model_order(500))
+    started = time.monotonic()
+    env.close()
+    assert time.monotonic() - started < 20
+    assert {str(int(number)) for number in numbers} <= {path.name for path in tmp_path.iterdir()}
+
+
+def model_order(n_steps):
+    return Order(0, n_steps, Moment(0, 10**6, 0, False, 0), 0)
+
+
+def test_what_workers_are_asked(cluster, tmp_path):
+    """Before a training; what raises is of its own class; one that was killed is started anew, and asked then."""
+    model = DDPG("MlpPolicy", lambda: Noted(tmp_path, 0.001), policy_kwargs=SMALL, collector=collector(n_workers=1, chunk=5))
+    env = model.get_env()
+    env.set_attr("seconds", 0.002)
+    pids = env.env_method("raised", 3)
+    assert os.getpid() not in pids
+    assert not env.has_attr("nothing")
+    model.learn(40)
+    assert (env.get_attr("level"), env.get_attr("seconds")) == ([3, 3], [0.002, 0.002])
+    os.kill(pids[0], signal.SIGKILL)
+    wait_until(lambda: not is_running(pids[0]))
+    with pytest.warns(RuntimeWarning, match="worker 0 is started anew"):
+        assert env.get_attr("seconds") == [0.002, 0.002]
+    assert env.env_method("raised", 1) != pids
+    model.learn(100, reset_num_timesteps=False)
+    env.close()
 
 
 def test_callbacks_logs_and_files(cluster, tmp_path):

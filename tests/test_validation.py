@@ -144,6 +144,7 @@ MISPLACED = [
     (dict(n_critics=2), "DDPG has no argument 'n_critics'. Put it in policy_kwargs: policy_kwargs=dict(n_critics=2)"),
     (dict(critic_loss="huber"), "Put it in policy_kwargs: policy_kwargs=dict(critic_loss='huber')"),
     (dict(critic_los="huber"), "'critic_los', did you mean 'critic_loss'? Put it in policy_kwargs"),
+    (dict(n_workers=4), "no argument 'n_workers'. It is the collector's: collector=dict(kind=\"ray\", n_workers=4)"),
     (dict(sampling="lap"), "Put it in replay_buffer_kwargs: replay_buffer_kwargs=dict(sampling='lap')"),
     (dict(alpha=0.6), "It is the sampling's: replay_buffer_kwargs=dict(sampling=dict(kind='prioritized', alpha=0.6))"),
     (dict(sigma=0.1), "It is the noise's: action_noise=dict(kind='normal', sigma=0.1)"),

@@ -225,6 +225,27 @@ def test_recurrent(tmp_path):
     assert "2 Episodes" in run(RL_ZOO3, "enjoy", *agent, "-f", "logs", "--no-render", "-n", 401, cwd=tmp_path)
 
 
+@pytest.mark.slow
+def test_collection_on_ray(tmp_path):
+    """A collector in a configuration file of the user's: rl_zoo3 trains, evaluates and saves as often as was asked for."""
+    pytest.importorskip("ray", reason="Ray is an extra of its own: pip install 'sb3_ddpg_ext[ray]'")
+    block = dict(
+        n_timesteps=600.0, policy="MlpPolicy", learning_starts=100, policy_kwargs="dict(net_arch=[8])", normalize=True,
+        n_envs=2, collector=dict(kind="ray", n_workers=1, envs_per_worker=2, chunk=10, num_cpus=0.5), gradient_steps=-1,
+    )  # fmt: skip
+    (tmp_path / "ray.yml").write_text(yaml.safe_dump({"Pendulum-v1": block}))
+    output = run(
+        RL_ZOO3, "train", "--algo", ALGO, "--env", "Pendulum-v1", "--n-timesteps", 600, "--conf-file", "ray.yml",
+        "--eval-freq", 300, "--eval-episodes", 1, "--save-freq", 400, cwd=tmp_path,
+    )  # fmt: skip
+    assert "Loading hyperparameters from: ray.yml" in output
+    folder = tmp_path / "logs" / ALGO / "Pendulum-v1_1"
+    assert np.load(folder / "evaluations.npz")["timesteps"].tolist() == [300, 600]
+    assert (folder / "rl_model_400_steps.zip").exists()
+    model = DDPG.load(folder / "Pendulum-v1.zip", trusted=False)
+    assert (model.num_timesteps, model.collector.n_envs, model._n_updates) == (600, 2, 500)
+
+
 def test_weights_and_biases_flags(tmp_path):
     """``--track`` reaches wandb with the run's arguments and our hyperparameters (a stand-in records the calls)."""
     (tmp_path / "wandb.py").write_text(

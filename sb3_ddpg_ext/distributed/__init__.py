@@ -1,9 +1,11 @@
 """Collection on many machines: workers on Ray act and send transitions, one model learns."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.vec_env import VecTransposeImage, unwrap_vec_wrapper
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_ddpg_ext.collector import Collector
@@ -25,6 +27,7 @@ __all__ = [
     "environments",
     "make_collection",
     "make_collector",
+    "stopped_on_error",
 ]
 # Of Stable-Baselines3: they take what is added for one episode, whatever the observations are.
 BUFFERS_OF_EPISODES = (HerReplayBuffer, NStepReplayBuffer)
@@ -43,6 +46,21 @@ def environments(env: Any, spec: Any) -> Any:
         return env
     inner, wrappers = split(env)
     return wrapped_again(RemoteEnvs(settings, EnvRecipe(inner)), wrappers)
+
+
+@contextmanager
+def stopped_on_error(model: dict[str, Any]) -> Iterator[None]:
+    """
+    A context whose errors stop what the collector of a model has begun.
+
+    :param model: its attributes by name
+    """
+    try:
+        yield
+    except BaseException:
+        if "_collector" in model:
+            model["_collector"].stop()
+        raise
 
 
 def make_collection(model: dict[str, Any], replay: Any, noise: Noise | None, mend: Callable[[], bool]) -> Collector:
@@ -74,8 +92,9 @@ def make_collection(model: dict[str, Any], replay: Any, noise: Noise | None, men
         policy_kwargs=model["policy_kwargs"], acts_exactly=policy.acts_exactly, noise=getattr(own, "base_noise", own),
         factors=settings.factors, n_envs=settings.n_envs, seed=model["seed"], is_synchronous=settings.is_synchronous,
         remembers=hasattr(policy, "state_size"), stores_states=getattr(replay, "stored_state", False),
+        transposes=(transposed := unwrap_vec_wrapper(env, VecTransposeImage)) is not None and not transposed.skip,
     )  # fmt: skip
-    remote.give(Job(remote.recipe, plan, settings.envs_per_worker, settings.threads, settings.infos == "all"))
+    remote.give(Job(plan, settings.infos == "all"))
     learning = Learning(policy, noise, replay, mend, model["_explorer"].take_note)
     return RemoteCollector(*parts, remote, learning)
 

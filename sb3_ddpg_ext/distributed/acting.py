@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch as th
 from stable_baselines3.common.noise import VectorizedActionNoise
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, VecTransposeImage
 
 from sb3_ddpg_ext.collector import Moment
 from sb3_ddpg_ext.explorer import Explorer, prepare_noise
@@ -50,6 +50,7 @@ class ActingPlan(NamedTuple):
     :param is_synchronous: whether the numbers are to be those of one process that acts for all environments
     :param remembers: whether the policy has a memory
     :param stores_states: whether its states are stored, for which the critic's are followed, too
+    :param transposes: whether images come with their channels last, and the model sees them first
     """
 
     policy_class: type[DDPGPolicy]
@@ -63,6 +64,7 @@ class ActingPlan(NamedTuple):
     is_synchronous: bool
     remembers: bool
     stores_states: bool
+    transposes: bool
 
 
 def acting_modules(policy: DDPGPolicy, stores_states: bool) -> dict[str, th.nn.Module]:
@@ -132,12 +134,14 @@ class Acting:
     def __init__(self, plan: ActingPlan, envs: VecEnv, first: int, start: int):
         self.plan, self.n, self.version = plan, envs.num_envs, -1
         self.columns = slice(first, first + self.n)
+        self.own = self.columns if plan.is_synchronous else slice(None)  # in a batch, see _among_all
         self.action_space = plan.spaces[1]
         self.policy = plan.policy_class(*plan.spaces, lambda _: 0.0, **plan.policy_kwargs)
         self.policy.acts_exactly = plan.acts_exactly
         self.policy.set_training_mode(False)
         self.explorer = Explorer()
         self.normaliser: VecNormalize | None = None
+        self.transpose = VecTransposeImage(envs).transpose_observations if plan.transposes else None
         if not plan.is_synchronous:  # in which all draw for all, as one process would
             self.action_space.seed(stream_seed(plan.seed, first, start, 0))
         self.noise = self._prepared(plan, envs, first, start)
@@ -170,6 +174,9 @@ class Acting:
             self.noise.take_over(parameters.adapted)
         self.normaliser, self.version = parameters.normaliser, parameters.version
 
+    def hear(self, rewards: np.ndarray | None) -> None:
+        """:param rewards: see :class:`~sb3_ddpg_ext.distributed.chunk.Order`"""
+
     def begin(self) -> None:
         """All episodes begin."""
         if self.noise is not None:
@@ -195,7 +202,8 @@ class Acting:
         :return: actions on the [-1, 1] scale, (k, \\*action_shape)
         :raises ValueError: if they are not finite
         """
-        seen = observations if self.normaliser is None else self.normaliser.normalize_obs(observations)
+        seen = observations if self.transpose is None else self.transpose(observations)
+        seen = seen if self.normaliser is None else self.normaliser.normalize_obs(seen)
         self._look(seen)
         progress = max(1.0 - moment.num_timesteps / max(moment.total_timesteps, 1), 0.0)
         scaled = self.explorer.explore(
@@ -213,14 +221,14 @@ class Acting:
         shape = self.action_space.shape
         if perturbed is not None:
             return perturbed.act(self.policy, observations).reshape(-1, *shape)
-        if self.plan.is_synchronous and self.n < self.plan.n_envs:  # sums are made in the order of one batch for all
-            actions = self.policy.predict(each(self._among_all, observations))[0][self.columns]
-        else:
-            actions, _ = self.policy.predict(observations)
+        actions = self.policy.predict(each(self._among_all, observations))[0][self.own]
         return self.policy.scale_action(actions)
 
     def _among_all(self, part: np.ndarray) -> np.ndarray:
-        whole = np.zeros((self.plan.n_envs, *part.shape[1:]), part.dtype)
+        """In a batch for all environments where one process would have that, whose sums are made in another order."""
+        if not self.plan.is_synchronous:
+            return part
+        whole = np.zeros_like(part, shape=(self.plan.n_envs, *part.shape[1:]))  # also of the same order in memory
         whole[self.columns] = part
         return whole
 
@@ -239,28 +247,37 @@ class RememberingActing(Acting):
 
     def __init__(self, *args: Any):
         super().__init__(*args)
-        self._histories = Histories()
+        self._histories, self._is_new = Histories(), True
 
     def begin(self) -> None:
         """See :class:`Acting`."""
         super().begin()
-        self._histories.begin(self.policy, self.n, self.plan.stores_states)  # type: ignore[arg-type]
+        n = self.plan.n_envs if self.plan.is_synchronous else self.n
+        self._histories.begin(self.policy, n, self.plan.stores_states)  # type: ignore[arg-type]
+        self._is_new = True
+
+    def hear(self, rewards: np.ndarray | None) -> None:
+        """See :class:`Acting`. What was before its first step is not this worker's."""
+        if rewards is not None and not self._is_new:
+            self._histories.previous_rewards.copy_(th.as_tensor(rewards).reshape(-1, 1))
 
     def _act(self, observations: Any, perturbed: PerturbedActor | None) -> np.ndarray:
-        return self._histories.actions.reshape(-1, *self.action_space.shape)
+        return self._histories.actions[self.own].reshape(-1, *self.action_space.shape)
 
     def _look(self, seen: Any) -> None:
-        self._histories.take_in(self.policy, seen)  # type: ignore[arg-type]  # also where the action is random
+        # Also where the action is random.
+        self._histories.take_in(self.policy, each(self._among_all, seen))  # type: ignore[arg-type]
 
     def go_on(self, actions: np.ndarray, rewards: np.ndarray, dones: np.ndarray) -> None:
         """See :class:`Acting`."""
         super().go_on(actions, rewards, dones)
         rewards = rewards if self.normaliser is None else self.normaliser.normalize_reward(rewards)
-        self._histories.go_on(actions, rewards, dones)
+        self._histories.go_on(*map(self._among_all, (actions, rewards, dones)))
+        self._is_new = False
 
     def states(self) -> np.ndarray:
         """See :class:`Acting`."""
-        return self._histories.as_rows()
+        return self._histories.as_rows()[self.own]
 
 
 def make_acting(plan: ActingPlan, envs: VecEnv, first: int, start: int) -> Acting:

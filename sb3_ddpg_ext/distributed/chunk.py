@@ -17,12 +17,15 @@ class Order(NamedTuple):
     :param n_steps: of each environment
     :param moment: of the training when its first step is expected to be stored
     :param version: of the parameters
+    :param rewards: of the last step of all environments, as the model has seen them, (n_envs,), 0 where an episode has ended;
+        None where workers know them themselves
     """
 
     number: int
     n_steps: int
     moment: Moment
     version: int
+    rewards: np.ndarray | None = None
 
 
 class Chunk(NamedTuple):

@@ -6,6 +6,7 @@ import os
 import socket
 from typing import Any
 
+from sb3_ddpg_ext.distributed.attributes import Setting
 from sb3_ddpg_ext.distributed.settings import RayCollector
 from sb3_ddpg_ext.distributed.worker import Worker
 
@@ -62,14 +63,23 @@ def knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def new_worker(ray: Any, settings: RayCollector, job: Any, index: int, start: int) -> Any:
+class RayWorker(Worker):
+    """As :class:`Worker`, in a process of Ray."""
+
+    def is_cancelled(self) -> bool:
+        """See :class:`Worker`. Versions of Ray that cannot say it let a chunk come to its end."""
+        return getattr(import_ray().get_runtime_context(), "is_canceled", bool)()
+
+
+def new_worker(ray: Any, settings: RayCollector, making: Any, index: int, start: int, told: list[Setting]) -> Any:
     """
     :param ray: the package
     :param settings: of the collection
-    :param job: a reference to the pickled job
+    :param making: a reference to how environments are made, pickled
     :param index: of the worker
     :param start: how often it has been started
+    :param told: attributes that its environments get
     :return: its actor, which Ray may still have to find a place for
     """
     options = dict(num_cpus=settings.num_cpus, resources=settings.resources or None, max_restarts=0, max_task_retries=0)
-    return ray.remote(Worker).options(**options).remote(job, index, start)
+    return ray.remote(RayWorker).options(**options).remote(making, index, start, told)

@@ -84,6 +84,7 @@ class RemoteCollector(Collector):
         self._sent: dict[int, Moment] = {}  # versions that may still act
         self._moment = Moment(0, 0, 0, False, 0)
         self._may_update = False
+        self._rewards: np.ndarray | None = None  # see Order
         self._last: tuple[Any, Any] = (None, None)
         self._looked_at, self._seen = 0.0, self.remote.round
         self._begin_log()
@@ -100,11 +101,29 @@ class RemoteCollector(Collector):
     @property
     def has_begun(self) -> bool:
         """See :class:`Collector`."""
-        return self.remote.crew is not None
+        return self.remote.has_begun
 
     def is_ready(self, model: dict[str, Any]) -> bool:
-        """See :class:`Collector`. It waits, unless an update can be made in the meantime."""
+        """
+        See :class:`Collector`. It waits, unless an update can be made in the meantime.
+
+        :raises WorkersLost: if a worker has failed too often, once all that had arrived has been taken
+        """
         self._moment, self._last = Moment.of(model), (model["_last_obs"], model["_last_original_obs"])
+        if self.crew.lost is None:
+            self._order()
+        started = time.perf_counter()
+        while not self.remote.has_row:
+            if self.crew.lost is not None:
+                raise self.crew.lost
+            if self._may_update and self.pace.has_credit:
+                return False
+            self._look(PATIENCE)
+        self._waited += time.perf_counter() - started
+        return True
+
+    def _order(self) -> None:
+        """Send parameters, and ask for chunks, where it is time to."""
         if self.settings.is_synchronous and not self.remote.has_row:
             self._send()
             for hand in self.crew.hands:
@@ -112,17 +131,9 @@ class RemoteCollector(Collector):
         elif self._is_due():
             self._send()
         is_new = self.remote.has_row and self.remote.round is not self._seen  # whose workers have room for more
-        if self.remote.has_row and not is_new and time.perf_counter() - self._looked_at < LOOK_EVERY:
-            return True
-        self._seen = self.remote.round
-        self._look(0.0)
-        started = time.perf_counter()
-        while not self.remote.has_row:
-            if self._may_update and self.pace.has_credit:
-                return False
-            self._look(PATIENCE)
-        self._waited += time.perf_counter() - started
-        return True
+        if is_new or not self.remote.has_row or time.perf_counter() - self._looked_at >= LOOK_EVERY:
+            self._seen = self.remote.round
+            self._look(0.0)
 
     def _is_due(self) -> bool:
         """Whether the workers are to get the present parameters."""
@@ -148,6 +159,8 @@ class RemoteCollector(Collector):
         """Take what has come, and ask the workers that have too little to do."""
         self.remote.put(self.crew.take(timeout))
         self._looked_at = time.perf_counter()
+        if self.crew.lost is not None:
+            return
         if not self.settings.is_synchronous:
             for _ in range(IN_A_LINE):
                 for hand in self.crew.hands:
@@ -171,7 +184,14 @@ class RemoteCollector(Collector):
         before = self.settings.steps * (hand.n_asked + self.remote.rounds.n_waiting(hand.index))
         left = 0 if self.remote.round is None else self.remote.round.n_left
         moment = self._moment._replace(num_timesteps=self._moment.num_timesteps + self.settings.n_envs * (before + left))
-        self.crew.ask(hand, self._parameters, Order(0, self.settings.steps, moment, self._version))
+        self.crew.ask(hand, self._parameters, Order(0, self.settings.steps, moment, self._version, self._rewards))
+
+    def step(self, env: VecEnv, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        """See :class:`Collector`."""
+        new_obs, rewards, dones, infos = super().step(env, actions)
+        if self.settings.is_synchronous and self.vec_normalize is not None:  # whose statistics have taken this step in
+            self._rewards = np.where(dones, 0, rewards)
+        return new_obs, rewards, dones, infos
 
     def acted(self) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Collector`."""
@@ -192,8 +212,10 @@ class RemoteCollector(Collector):
             self.learning.replay.interrupt(row.begins)
             seen, original = as_seen(self.env, row.observations_at(0))
             set_rows(last_obs, row.begins, seen)
+            self.learning.policy.begin_episodes(row.begins)
             if self.vec_normalize is not None:
                 set_rows(last_original_obs, row.begins, original)
+                self.vec_normalize.returns[row.begins] = 0
         oldest = int(row.versions.min())
         self._ages += [
             self._moment.num_timesteps - self._sent[v].num_timesteps for v in row.versions.tolist() if v in self._sent
@@ -227,7 +249,7 @@ class RemoteCollector(Collector):
         """
         seconds = max(time.perf_counter() - self._since, 1e-9)
         rounds, round_ = self.remote.rounds, self.remote.round
-        waiting = rounds.n_pieces * self.settings.steps + (0 if round_ is None else round_.n_left * self.settings.n_envs)
+        waiting = rounds.n_steps + (0 if round_ is None else round_.n_left * self.settings.n_envs)
         numbers = dict(
             steps_per_s=self._n_steps / seconds, updates_per_s=self._n_made / seconds, busy=1 - self._waited / seconds,
             queue=waiting, workers_alive=0 if self.remote.crew is None else self.crew.n_alive,

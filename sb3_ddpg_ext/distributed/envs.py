@@ -7,13 +7,13 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 
-from sb3_ddpg_ext.distributed.chunk import Chunk
+from sb3_ddpg_ext.distributed.attributes import Attributes
 from sb3_ddpg_ext.distributed.cluster import connect
-from sb3_ddpg_ext.distributed.crew import Crew, Hand
+from sb3_ddpg_ext.distributed.crew import Came, Crew
 from sb3_ddpg_ext.distributed.making import EnvRecipe
 from sb3_ddpg_ext.distributed.rounds import Round, Rounds
 from sb3_ddpg_ext.distributed.settings import RayCollector
-from sb3_ddpg_ext.distributed.worker import Job
+from sb3_ddpg_ext.distributed.worker import Job, Making
 from sb3_ddpg_ext.observations import each
 
 LOCAL = ("compute_reward",)  # methods that say the same for any environment, and are called at each batch
@@ -25,7 +25,8 @@ class RemoteEnvs(VecEnv):
     The environments of workers on Ray, which choose the actions themselves: a step gives the next row that has come.
 
     One environment of the same kind is here, for its spaces and for ``compute_reward``. Workers start with the first
-    ``reset()`` of a training and stay until ``close()``, an error, or Ctrl-C.
+    ``reset()`` of a training, or with ``env_method``, and stay until ``close()``, an error, or Ctrl-C. Their environments have
+    the attributes that ``set_attr`` has given them at any time.
 
     :param settings: of the collection
     :param recipe: of an environment
@@ -34,6 +35,7 @@ class RemoteEnvs(VecEnv):
     def __init__(self, settings: RayCollector, recipe: EnvRecipe):
         self.settings, self.recipe = settings, recipe
         self.template = DummyVecEnv([recipe])
+        self.attributes = Attributes()
         self.crew: Crew | None = None
         self.rounds = Rounds(settings.n_workers, settings.envs_per_worker, may_take=not settings.is_synchronous)
         self.round: Round | None = None
@@ -69,34 +71,48 @@ class RemoteEnvs(VecEnv):
             raise ValueError(
                 "these environments act by a model on Ray: only learn() of a model with this collector steps them"
             )
-        if self.crew is None:
-            ray, seed = connect(self.settings), self._job.plan.seed
-            self.crew = Crew(ray, self.settings, cloudpickle.dumps(self._job), seed, self._n_starts)
+        if self.crew is not None and self.crew.lost is not None:
+            self.stop()
+        crew, job = self._started(), self._job
         if self._n_starts == 0 and None in self._seeds:  # copies of one environment would be alike
             self._seeds = np.random.SeedSequence().generate_state(self.num_envs).tolist()
         self.rounds.forget()
         self.round = None
         try:
-            self.crew.begin(list(self._seeds))
-            first = self.crew.first_observations()
+            crew.begin(cloudpickle.dumps(job), job.plan.seed, list(self._seeds), list(self._options))
+            first = crew.first_observations()
         except BaseException:  # such as Ctrl-C
             self.stop()
             raise
-        self._n_starts = self.crew.n_starts
+        self._n_starts = crew.n_starts
         self._reset_seeds()
         self._reset_options()
         return each(lambda *parts: np.concatenate(parts), first[0], *first[1:])
 
-    def put(self, came: list[tuple[Hand, Chunk]]) -> None:
+    def _started(self) -> Crew:
+        """The workers, which are started where there are none."""
+        if self.crew is None:
+            making = Making(self.recipe, self.settings.envs_per_worker, self.settings.threads)
+            ray = connect(self.settings)
+            self.crew = Crew(ray, self.settings, cloudpickle.dumps(making), self.attributes, self._n_starts)
+        return self.crew
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there are episodes that can go on; also the last rows of workers that are lost."""
+        return self.crew is not None and self.crew.epoch > 0 and (self.crew.lost is None or self.has_row)
+
+    def put(self, came: list[Came]) -> None:
         """:param came: chunks of workers"""
-        for hand, chunk in came:
-            self.rounds.put(hand.index, hand.start, chunk)
+        for chunk in came:
+            self.rounds.put(*chunk)
 
     @property
     def has_row(self) -> bool:
-        """Whether a step of all environments is there."""
+        """Whether a step of all environments is there; of workers that are lost all that had arrived makes steps."""
         if self.round is None or not self.round.n_left:
-            self.round = self.rounds.next()
+            is_last = self.crew is not None and self.crew.lost is not None
+            self.round = self.rounds.next() or (self.rounds.rest() if is_last else None)
         return self.round is not None
 
     def step_async(self, actions: np.ndarray) -> None:
@@ -128,28 +144,31 @@ class RemoteEnvs(VecEnv):
         self.stop()
         self.template.close()
 
-    def _call(self, method: str, *args: Any, indices: Any, **kwargs: Any) -> list[Any]:
-        own = list(self._get_indices(indices))
-        if self.crew is None:
-            found = getattr(self.template, method)(*args, **kwargs) or [None]
-            return found * len(own)
-        return self.crew.call(method, *args, indices=own, **kwargs)
-
     def has_attr(self, attr_name: str) -> bool:
         """See ``VecEnv``."""
         return attr_name in OF_CHECKPOINTS or super().has_attr(attr_name)
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """See ``VecEnv``; of the environment that is here, before workers have been started."""
-        return self._call("get_attr", attr_name, indices=indices)
+        """See ``VecEnv``. Before workers have been started: what was set, or the attribute of the environment that is here."""
+        own = list(self._get_indices(indices))
+        if self.crew is None:
+            return self.attributes.seen(attr_name, own, *self.template.get_attr(attr_name))
+        return self.crew.call("get_attr", attr_name, indices=own)
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """See ``VecEnv``; also of the environment that is here. A worker that is started anew does not know it."""
-        self.template.set_attr(attr_name, value)
-        self._call("set_attr", attr_name, value, indices=indices)
+        """
+        See ``VecEnv``. Workers that start later, or anew, are told it, too; where all environments are meant, the one that is
+        here is as well.
+        """
+        own = list(self._get_indices(indices))
+        self.attributes.set(attr_name, value, own)
+        if len(set(own)) == self.num_envs:
+            self.template.set_attr(attr_name, value)
+        if self.crew is not None and self.crew.lost is None:
+            self.crew.call("set_attr", attr_name, value, indices=own)
 
     def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
-        """See ``VecEnv``."""
+        """See ``VecEnv``. It starts the workers, if it must. A worker that is started anew has not been called."""
         own = list(self._get_indices(indices))
         if method_name in OF_CHECKPOINTS:
             return [
@@ -157,7 +176,7 @@ class RemoteEnvs(VecEnv):
             ] * len(own)
         if method_name in LOCAL:
             return self.template.env_method(method_name, *method_args, **method_kwargs) * len(own)
-        return self._call("env_method", method_name, *method_args, indices=indices, **method_kwargs)
+        return self._started().call("env_method", method_name, *method_args, indices=own, **method_kwargs)
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: Any = None) -> list[bool]:
         """See ``VecEnv``."""

@@ -182,7 +182,7 @@ def wrapped_again(env: VecEnv, wrappers: list[VecEnvWrapper]) -> VecEnv:
             own.set_venv(env)
             env = own
         else:
-            env = VecTransposeImage(env)
+            env = VecTransposeImage(env, skip=wrapper.skip)
     return env
 
 

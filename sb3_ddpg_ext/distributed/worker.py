@@ -4,50 +4,72 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import cloudpickle
 import numpy as np
 import torch as th
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_ddpg_ext.collector import step
 from sb3_ddpg_ext.distributed.acting import ActingPlan, Parameters, make_acting, stream_seed
+from sb3_ddpg_ext.distributed.attributes import Setting
 from sb3_ddpg_ext.distributed.chunk import Chunk, Order, worth_sending
 from sb3_ddpg_ext.distributed.making import EnvRecipe, ThreadedVecEnv
 from sb3_ddpg_ext.env_checks import results_named
 from sb3_ddpg_ext.observations import each
 
+LOOK_EVERY = 0.1  # seconds between two looks at whether a chunk is still wanted
 
-class Job(NamedTuple):
+
+class Making(NamedTuple):
     """
-    What all workers are to do.
+    The environments of all workers.
 
-    :param recipe: of an environment
-    :param plan: how they act
-    :param envs_per_worker: environments of each
+    :param recipe: of one
+    :param envs_per_worker: how many each worker has
     :param threads: whether a worker steps them at the same time
-    :param sends_all_infos: or those at the end of episodes only
     """
 
     recipe: EnvRecipe
-    plan: ActingPlan
     envs_per_worker: int
     threads: bool
+
+
+class Job(NamedTuple):
+    """
+    What all workers are to do in a training.
+
+    :param plan: how they act
+    :param sends_all_infos: or those at the end of episodes only
+    """
+
+    plan: ActingPlan
     sends_all_infos: bool
+
+
+class Cancelled(Exception):
+    """Nobody waits for the chunk any more."""
 
 
 class Worker:
     """
     Steps its environments and makes chunks of whole transitions. It knows nothing of Ray, which makes an actor of it.
 
-    :param job: a pickled :class:`Job`
+    :param making: a pickled :class:`Making`
     :param index: of the worker, from 0
     :param start: how often it has been started
+    :param told: attributes that its environments get once they are made
     """
 
-    def __init__(self, job: bytes, index: int, start: int):
-        self._pickled, self.index, self.start = job, index, start
+    def __init__(self, making: bytes, index: int, start: int, told: list[Setting]):
+        self._making, self.index, self.start, self.told = making, index, start, told
+
+    def is_cancelled(self) -> bool:
+        """:return: whether nobody waits any more for what it does"""
+        return False
 
     def settle(self) -> int:
         """
@@ -60,35 +82,72 @@ class Worker:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         return os.getpid()
 
-    def begin(self, seeds: list[int | None]) -> Any:
-        """
-        Make the environments, where there are none yet, and begin new episodes in them.
+    def _make(self) -> VecEnv:
+        """The environments, which are made where there are none yet."""
+        if not hasattr(self, "envs"):
+            making: Making = cloudpickle.loads(self._making)
+            self.envs = (ThreadedVecEnv if making.threads else DummyVecEnv)([making.recipe] * making.envs_per_worker)
+            for name, value, column in self.told:
+                self.envs.set_attr(name, value, indices=[column])
+        return self.envs
 
+    def begin(self, job: bytes, seeds: list[int | None], options: list[dict[str, Any]]) -> Any:
+        """
+        Begin new episodes.
+
+        :param job: a pickled :class:`Job`, which is read the first time
         :param seeds: of the environments; where the worker has been started anew, others are made of them
+        :param options: for the ``reset()`` of each
         :return: the first observations
         """
-        if not hasattr(self, "envs"):
-            self.job: Job = cloudpickle.loads(self._pickled)
-            n = self.job.envs_per_worker
-            self.envs = (ThreadedVecEnv if self.job.threads else DummyVecEnv)([self.job.recipe] * n)
-            self.acting = make_acting(self.job.plan, self.envs, self.index * n, self.start)
-        self.envs._seeds = list(seeds)
-        with results_named():
-            self.obs = self.envs.reset()
-        self.acting.begin()
+        with self._closed_on_error():
+            envs = self._make()
+            if not hasattr(self, "acting"):
+                self.job: Job = cloudpickle.loads(job)
+                self.acting = make_acting(self.job.plan, envs, self.index * envs.num_envs, self.start)
+            envs._seeds, envs._options = list(seeds), list(options)
+            with results_named():
+                self.obs = envs.reset()
+            self.acting.begin()
         return self.obs
+
+    @contextmanager
+    def _closed_on_error(self) -> Iterator[None]:
+        """A context whose errors close the environments, since another worker will take the place of this one."""
+        try:
+            yield
+        except Exception:
+            with suppress(Exception):
+                self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the environments; their episodes do not go on."""
+        if hasattr(self, "envs"):
+            envs = self.envs
+            del self.envs
+            envs.close()
 
     def collect(self, parameters: Parameters, order: Order) -> Chunk:
         """
         :param parameters: by which to act
         :param order: what is to be made
         """
-        started = time.perf_counter()
+        with self._closed_on_error():
+            return self._collect(parameters, order)
+
+    def _collect(self, parameters: Parameters, order: Order) -> Chunk:
+        started = looked_at = time.perf_counter()
         self.acting.take(parameters)
+        self.acting.hear(order.rewards)
         observations, rows = [self.obs], []
         states: list[Any] = []
         infos: dict[tuple[int, int], dict[str, Any]] = {}
         for t in range(order.n_steps):
+            if time.perf_counter() - looked_at > LOOK_EVERY:
+                looked_at = time.perf_counter()
+                if self.is_cancelled():
+                    raise Cancelled
             moment = order.moment._replace(num_timesteps=order.moment.num_timesteps + t * self.job.plan.n_envs)
             actions = self.acting.choose(self.obs, moment)
             states.append(self.acting.states())
@@ -112,7 +171,7 @@ class Worker:
         :param kwargs: of it
         :param indices: of the worker's environments; None for all
         """
-        return getattr(self.envs, method)(*args, indices=indices, **kwargs)
+        return getattr(self._make(), method)(*args, indices=indices, **kwargs)
 
 
 def seeds_of(seeds: list[int | None], seed: int | None, first: int, start: int) -> list[int | None]:

@@ -190,9 +190,16 @@ class ReturnScaler(nn.Module):
     def set_extra_state(self, state: th.Tensor) -> None:
         self._returns = state.numpy(force=True).copy()
 
-    def begin_episodes(self) -> None:
-        """Take note that all environments have been reset."""
-        self._returns = np.zeros(0)
+    def begin_episodes(self, which: np.ndarray | None = None) -> None:
+        """
+        Take note that environments have been reset.
+
+        :param which: (n_envs,), True for these; None for all
+        """
+        if which is None or len(self._returns) != len(which):
+            self._returns = np.zeros(0)
+        else:
+            self._returns[which] = 0
 
     def update(self, rewards: np.ndarray, dones: np.ndarray, gamma: float) -> None:
         """

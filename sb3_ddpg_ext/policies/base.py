@@ -176,10 +176,10 @@ class DDPGPolicy(ActingPolicy):
                 if is_norm(module):
                     module.train(mode)
 
-    def begin_episodes(self) -> None:
-        """All training environments have been reset."""
+    def begin_episodes(self, which: np.ndarray | None = None) -> None:
+        """:param which: training environments that have been reset, (n_envs,), True for these; None for all"""
         if self.return_scaler is not None:
-            self.return_scaler.begin_episodes()
+            self.return_scaler.begin_episodes(which)
 
     def observe(self, observations: Any, rewards: np.ndarray, dones: np.ndarray, gamma: float) -> None:
         """
