@@ -78,7 +78,7 @@ class Acting:
     def act(self, observations: Any, others: list[th.Tensor]) -> tuple[th.Tensor, list[th.Tensor]]:
         """The action on the [-1, 1] scale, and the states after it."""
         if not self.source.has_memory:
-            return self.policy._predict(observations, deterministic=True), []
+            return self.policy(observations, deterministic=True), []
         reward = others.pop() if self.source.takes_reward else th.zeros(len(others[-1][0]), 1)
         *state, action = others
         scaled, (after,) = self.policy.step(observations, action[0], reward, [tuple(state)])

@@ -34,7 +34,7 @@ class ActorAverage:
         present = list(self._own(actor, shared))
         self._averages: list[th.Tensor] = [p for module in own for p in module.parameters(recurse=False)]
         self._presents: list[th.Tensor] = [p for module in present for p in module.parameters(recurse=False)]
-        self._buffers: list[tuple[Any, Any, str]] = [
+        self._running: list[tuple[Any, Any, str]] = [
             (average._buffers, module._buffers, name)
             for average, module in zip(own, present, strict=True)
             for name, buffer in module._buffers.items()
@@ -53,7 +53,7 @@ class ActorAverage:
 
     def update(self) -> None:
         """The actor has made a step."""
-        averages = self._averages + [average[name] for average, _, name in self._buffers]
-        presents = self._presents + [present[name] for _, present, name in self._buffers]
+        averages = self._averages + [average[name] for average, _, name in self._running]
+        presents = self._presents + [present[name] for _, present, name in self._running]
         with th.no_grad():
             th._foreach_lerp_(averages, presents, self.rate)
