@@ -50,10 +50,6 @@ class Job(NamedTuple):
     sends_all_infos: bool
 
 
-class Cancelled(Exception):
-    """Nobody waits for the chunk any more."""
-
-
 class Worker:
     """
     Steps its environments and makes chunks of whole transitions. It knows nothing of Ray, which makes an actor of it.
@@ -128,15 +124,18 @@ class Worker:
             del self.envs
             envs.close()
 
-    def collect(self, parameters: Parameters, order: Order) -> Chunk:
+    def collect(self, parameters: Parameters, order: Order) -> Chunk | None:
         """
         :param parameters: by which to act
         :param order: what is to be made
+        :return: None where nobody waits for it any more; an error would be logged by Ray then
         """
+        if not hasattr(self, "envs"):  # which are closed
+            return None
         with self._closed_on_error():
             return self._collect(parameters, order)
 
-    def _collect(self, parameters: Parameters, order: Order) -> Chunk:
+    def _collect(self, parameters: Parameters, order: Order) -> Chunk | None:
         started = looked_at = time.perf_counter()
         self.acting.take(parameters)
         self.acting.hear(order.rewards)
@@ -147,7 +146,7 @@ class Worker:
             if time.perf_counter() - looked_at > LOOK_EVERY:
                 looked_at = time.perf_counter()
                 if self.is_cancelled():
-                    raise Cancelled
+                    return None
             moment = order.moment._replace(num_timesteps=order.moment.num_timesteps + t * self.job.plan.n_envs)
             actions = self.acting.choose(self.obs, moment)
             states.append(self.acting.states())
