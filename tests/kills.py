@@ -27,8 +27,8 @@ from sb3_ddpg_ext.checkpoint import ExactCheckpoint, resume
 EVERY = 50  # steps between two checkpoints
 
 
-def killed(function, seconds):
-    """Run a function in a process of its own, which is killed after a time. Whether it was, before it had ended."""
+def killed(function, seconds, has_begun=lambda: True):
+    """Run a function in a process of its own, which is killed a time after it has begun. Whether it was, before it had ended."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -38,6 +38,8 @@ def killed(function, seconds):
             print(repr(error), file=sys.stderr)
             os._exit(1)
         os._exit(0)
+    while not has_begun() and not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        time.sleep(0.01)
     time.sleep(seconds)
     os.kill(pid, signal.SIGKILL)
     return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
@@ -140,13 +142,15 @@ def checkpoints(n_kills, folder, rng):
         try:
             model = resume(where, "Pendulum-v1")
         except FileNotFoundError:
-            model = DDPG("MlpPolicy", "Pendulum-v1", action_noise="pink_0.3", seed=3, **kwargs)
+            model = DDPG("MlpPolicy", "Pendulum-v1", action_noise="pink_0.3", **kwargs)
         return model.learn(total, callback=[Steps(folder / "at"), ExactCheckpoint(where, EVERY)])
 
     lost = []
     for _ in range(n_kills):
         (folder / "at").write_text("0")
-        killed(lambda: train(folder / "killed", 10**6), rng.uniform(0.2, 0.6))
+        killed(
+            lambda: train(folder / "killed", 10**6), rng.uniform(0, 0.4), lambda: (folder / "at").read_text() not in ("", "0")
+        )
         try:
             begins = resume(folder / "killed", "Pendulum-v1").num_timesteps
         except FileNotFoundError:
