@@ -1,10 +1,11 @@
 """
-How fast should the average follow the actor? One training of the preset `modern`, whose actor and averages at several rates act in turn.
+How fast should the average follow the actor? Trainings of the preset `modern`, in which the actor and its averages at several
+rates are evaluated.
 
     python results/actor_average.py Hopper-v5 Walker2d-v5 --seeds 0 1 2
 
-An average changes nothing in the training, so these are the evaluations that `policy_kwargs=dict(actor_average=RATE)` has, at all rates
-at once. What is there in the CSV file is not made again.
+An average changes nothing in the training, so these are the evaluations that `policy_kwargs=dict(actor_average=RATE)` has, at
+all rates at once. What is there in the CSV file is not made again.
 """
 
 import argparse

@@ -28,7 +28,7 @@ EVERY = 50  # steps between two checkpoints
 
 
 def killed(function, seconds, has_begun=lambda: True):
-    """Run a function in a process of its own, which is killed a time after it has begun. Whether it was, before it had ended."""
+    """Run a function in a process of its own, which is killed a time after it has begun. Whether that was before its end."""
     pid = os.fork()
     if pid == 0:
         try:
