@@ -5,7 +5,7 @@ rates are evaluated.
     python results/actor_average.py Hopper-v5 Walker2d-v5 --seeds 0 1 2
 
 An average changes nothing in the training, so these are the evaluations that `policy_kwargs=dict(actor_average=RATE)` has, at
-all rates at once. What is there in the CSV file is not made again.
+all rates at once. What is there in the CSV file is not made again. `--picture` draws what there is.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from sb3_ddpg_ext import DDPG
 from sb3_ddpg_ext.policies.averaging import ActorAverage
 
 RATES = (0.03, 0.01, 0.003, 0.001)  # beside the actor itself, which is 0 in the file
+FINAL = 20  # episodes of the last evaluation; of those on the way 5
 COLUMNS = ["env", "seed", "step", "rate", "episodes", "mean_return"]
 
 
@@ -56,14 +57,43 @@ class Averages(BaseCallback):
             self.rows.append([self.env_id, self.seed, self.num_timesteps, rate, episodes, round(float(np.mean(returns)), 2)])
 
 
+def draw(file: Path) -> None:
+    """The curves of the actor and of two averages, each the mean of the seeds."""
+    import matplotlib.pyplot as plt
+
+    curves: dict[tuple[str, float], dict[int, list[float]]] = {}
+    with file.open() as opened:
+        for row in csv.DictReader(opened):
+            if int(row["episodes"]) < FINAL:
+                of_step = curves.setdefault((row["env"], float(row["rate"])), {})
+                of_step.setdefault(int(row["step"]), []).append(float(row["mean_return"]))
+    envs = list(dict.fromkeys(env for env, _ in curves))
+    figure, axes = plt.subplots(1, len(envs), figsize=(4 * len(envs), 3.4), squeeze=False)
+    for ax, env in zip(axes[0], envs, strict=True):
+        for rate, style in ((0, "C7-"), (0.01, "C0-"), (0.001, "C1--")):
+            curve = curves[env, rate]
+            label = "the actor itself" if rate == 0 else f"average, rate {rate}"
+            ax.plot(list(curve), [np.mean(returns) for returns in curve.values()], style, label=label)
+        n_seeds = max(map(len, curve.values()))
+        ax.set(title=f"{env}, {n_seeds} seed{'s' * (n_seeds > 1)}", xlabel="environment steps")
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k")
+    axes[0, 0].set_ylabel("mean return of 5 episodes")
+    axes[0, 0].legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    figure.savefig(file.with_suffix(".png"), dpi=90)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("envs", nargs="+")
+    parser.add_argument("envs", nargs="*")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--every", type=int, default=5000)
     parser.add_argument("--file", type=Path, default=Path(__file__).with_suffix(".csv"))
+    parser.add_argument("--picture", action="store_true")
     args = parser.parse_args()
+    if args.picture:
+        return draw(args.file)
     th.set_num_threads(1)
     if not args.file.exists():
         args.file.write_text(",".join(COLUMNS) + "\n")
@@ -72,7 +102,7 @@ def main() -> None:
             with args.file.open() as file:
                 if any((row["env"], row["seed"]) == (env_id, str(seed)) for row in csv.DictReader(file)):
                     continue
-            callback = Averages(env_id, seed, args.every, 5, 20)
+            callback = Averages(env_id, seed, args.every, 5, FINAL)
             DDPG.from_preset("modern", env_id, seed=seed).learn(args.steps, callback=callback)
             with args.file.open("a") as file:
                 csv.writer(file, lineterminator="\n").writerows(callback.rows)

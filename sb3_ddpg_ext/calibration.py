@@ -80,7 +80,7 @@ def _episode(model: Any, env: VecEnv, normaliser: VecNormalize | None) -> tuple[
     estimates, rewards = [], []
     infos: list[dict[str, Any]] = [{}]
     while not done:
-        actions, _ = model.predict(obs, deterministic=True)
+        actions, _ = model.predict(obs, deterministic=False)  # by the actor that the critic judges, not by its average
         estimates.append(model.policy.q_values(obs, actions)[0])
         obs, reward, dones, infos = env.step(actions)
         rewards.append((reward if normaliser is None else normaliser.get_original_reward())[0])

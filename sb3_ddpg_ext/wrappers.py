@@ -123,8 +123,9 @@ class ScaledRewards(gym.RewardWrapper, RecordConstructorArgs):
     """
     Rewards multiplied by a number: in other units, or to see what an agent makes of them.
 
-    For rl_zoo3: ``env_wrapper: [{sb3_ddpg_ext.wrappers.ScaledRewards: {factor: 0.001}}]`` in the YAML file. rl_zoo3 and
-    ``evaluate_policy`` go on to report returns in the environment's own units.
+    For rl_zoo3: ``env_wrapper: [{sb3_ddpg_ext.wrappers.ScaledRewards: {factor: 0.001}}]`` in the YAML file.
+    Returns are reported in the environment's own units where a ``Monitor`` is inside this wrapper, as with rl_zoo3 and
+    ``make_vec_env``.
 
     :param env: any environment
     :param factor: above 0

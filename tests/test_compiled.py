@@ -350,14 +350,17 @@ def test_acting_for_many_environments(activation_fn, norm, level):
         assert n == 1 or np.array_equal(some, whole[-n:])
 
 
-def test_acting_for_more_than_the_library_takes():
-    """65 observations, none, and networks so wide that they take one at a time: torch acts then."""
-    for arch, n in (([16], 65), ([16], 0), ([5000], 2), ([5000], 1)):
-        policy = DDPG("MlpPolicy", "Pendulum-v1", policy_kwargs=dict(net_arch=arch), learner="compiled").policy
-        observations = np.random.default_rng(0).normal(size=(n, 3)).astype(np.float32)
-        with th.no_grad():
-            expected = policy.unscale_action(policy.actor(th.from_numpy(observations)).numpy())
-        np.testing.assert_allclose(policy.predict(observations)[0], expected, atol=1e-5)
+@pytest.mark.parametrize(("width", "n", "n_calls"), [(16, 64, 1), (16, 65, 0), (16, 0, 0), (5000, 1, 1), (5000, 2, 0)])
+def test_acting_for_more_than_the_library_takes(width, n, n_calls, monkeypatch):
+    """Torch acts for more than 64 observations, for none, and for several where layers are very wide."""
+    policy = DDPG("MlpPolicy", "Pendulum-v1", policy_kwargs=dict(net_arch=[width]), learner="compiled").policy
+    observations = np.random.default_rng(0).normal(size=(n, 3)).astype(np.float32)
+    with th.no_grad():
+        expected = policy.unscale_action(policy.actor(th.from_numpy(observations)).numpy())
+    calls, act = [], CompiledActor.__call__
+    monkeypatch.setattr(CompiledActor, "__call__", lambda self, given: calls.append(1) or act(self, given))
+    np.testing.assert_allclose(policy.predict(observations)[0], expected, atol=1e-5)
+    assert len(calls) == n_calls
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])

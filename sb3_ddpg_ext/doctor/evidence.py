@@ -116,11 +116,11 @@ class Evidence:
 
     @cached_property
     def acted(self) -> Episodes | None:
-        """The model's own actions in the environment, without noise."""
+        """The actions in the environment of the actor that learns, without noise."""
         if self.model is None or self.env is None or not self.is_as_trained:
             return None
         predict: Callable = self.model.predict
-        return play(self.env, lambda obs, state, starts: predict(obs, state, starts, True), N_ACTED, seed=self.seed)
+        return play(self.env, lambda obs, state, starts: predict(obs, state, starts, False), N_ACTED, seed=self.seed)
 
     @cached_property
     def actions(self) -> np.ndarray | None:
@@ -128,7 +128,7 @@ class Evidence:
         if self.model is None or self.states is None:
             return None
         if not self.model.has_memory:
-            actions = self.model.predict(self.states, deterministic=True)[0]
+            actions = self.model.predict(self.states, deterministic=False)[0]
         elif self.acted is None:
             return None
         else:

@@ -56,7 +56,8 @@ static void act_on_one(const Network *network, const real *observation, real *me
     memcpy(actions, x, network->layers[network->n_layers - 1].n_out * sizeof(real));
 }
 
-/* From observations (n, n_in) to actions (n, n_out). `memory` has room for four halves and n numbers, a half for a layer of all. */
+/* From observations (n, n_in) to actions (n, n_out). `memory` has room for four halves and n numbers, rounded up to whole
+ * vectors; a half is for a layer of all. */
 static void act_on_block(const Network *network, const real *observations, long n, real *memory, long half, real *actions) {
     Network own = *network;
     const long width = rounded_up(n, V), n_in = own.layers[0].n_in, n_out = last_of(&own)->n_out;
