@@ -956,6 +956,28 @@ def test_a_chunk_that_nobody_waits_for(monkeypatch):
     assert made.collect(None, order) is None
 
 
+@pytest.mark.parametrize("mode", ["asynchronous", "synchronous"])
+def test_a_chunk_that_was_not_made(ray, monkeypatch, mode):
+    """Such as that of a closed worker: the next one is asked for, and what is stored is what the environments did."""
+    from sb3_ddpg_ext.distributed import worker
+
+    collect, n_nothing = worker.Worker.collect, []
+
+    def sometimes(self, parameters, order):
+        if self.index == 1 and order.number % 3 == 2:
+            n_nothing.append(order.number)
+            return None
+        return collect(self, parameters, order)
+
+    monkeypatch.setattr(worker.Worker, "collect", sometimes)
+    model = DDPG("MlpPolicy", LineEnv, policy_kwargs=SMALL, collector=collector(mode=mode), buffer_size=3000)
+    model.learn(400)
+    assert n_nothing
+    assert model.num_timesteps == 400
+    list(check_lines(model.replay_buffer))
+    assert model._collector.statistics()["restarts"] == 0
+
+
 class Image(gym.Env):
     """Images with their channels last, of as many as there were steps; episodes of 7 steps."""
 

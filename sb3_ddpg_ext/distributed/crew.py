@@ -171,7 +171,7 @@ class Crew:
             hand.pid = result
         elif task.kind == BEGIN and task.epoch == self.epoch:
             hand.first_observations = result
-        elif task.kind == COLLECT:
+        elif task.kind == COLLECT and result is not None:  # as of a worker that has been closed
             hand.n_failures = 0
             return Came(hand.index, hand.start, result) if task.epoch == self.epoch else None
         return None
