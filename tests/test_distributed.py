@@ -1083,15 +1083,17 @@ def test_the_moment_of_a_chunk_is_when_it_is_stored(ray):
 @pytest.mark.parametrize("normalised", [False, True])
 @pytest.mark.parametrize("stored", [False, True])
 def test_recurrent_models(ray, stored, normalised):
-    """Workers remember, and send the states of actor and critic that they had; synchronous is one process, bit for bit."""
+    """Workers remember, and send the states that they had; synchronous is one process, bit for bit, also in two trainings."""
     kwargs = dict(
         seed=3, learning_starts=100, action_noise="normal_0.2",
         policy_kwargs=dict(net_arch=[8], hidden_size=8, previous_reward=normalised),
         replay_buffer_kwargs=dict(sequence_length=8, stored_state=stored), gradient_steps=1, batch_size=4,
     )  # fmt: skip
     envs = [VecNormalize(local_envs(short_pendulum)) if normalised else local_envs(short_pendulum) for _ in range(2)]
-    mine = RecurrentDDPG("MlpLstmPolicy", envs[0], collector=collector(mode="synchronous"), **kwargs).learn(400)
-    its = RecurrentDDPG("MlpLstmPolicy", envs[1], **kwargs).learn(400)
+    mine = RecurrentDDPG("MlpLstmPolicy", envs[0], collector=collector(mode="synchronous"), **kwargs).learn(220)
+    mine.learn(180, reset_num_timesteps=False)  # from the middle of an episode
+    its = RecurrentDDPG("MlpLstmPolicy", envs[1], **kwargs).learn(220)
+    its.learn(180, reset_num_timesteps=False)
     same_contents(mine.replay_buffer, its.replay_buffer)
     n = mine.replay_buffer.n_written
     states = [model.replay_buffer.states.values[:n] for model in (mine, its)]

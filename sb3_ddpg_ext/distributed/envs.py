@@ -39,6 +39,7 @@ class RemoteEnvs(VecEnv):
         self.crew: Crew | None = None
         self.rounds = Rounds(settings.n_workers, settings.envs_per_worker, may_take=not settings.is_synchronous)
         self.round: Round | None = None
+        self.rewards: np.ndarray | None = None  # see Order; also for the collector of the next training
         self._job: Job | None = None
         self._n_starts = 0
         super().__init__(settings.n_envs, self.template.observation_space, self.template.action_space)
@@ -77,7 +78,7 @@ class RemoteEnvs(VecEnv):
         if self._n_starts == 0 and None in self._seeds:  # copies of one environment would be alike
             self._seeds = np.random.SeedSequence().generate_state(self.num_envs).tolist()
         self.rounds.forget()
-        self.round = None
+        self.round, self.rewards = None, None
         try:
             crew.begin(cloudpickle.dumps(job), job.plan.seed, list(self._seeds), list(self._options))
             first = crew.first_observations()
