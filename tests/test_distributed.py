@@ -811,6 +811,23 @@ def test_methods_that_are_called_before_a_training(ray, told):
     list(check_lines(model.replay_buffer))
 
 
+def test_no_seeds_are_used_up_before_an_episode(ray):
+    """Workers that were only asked, and closed, are followed by the training that there would have been."""
+    kwargs = dict(seed=3, learning_starts=100, action_noise="normal_0.2", policy_kwargs=SMALL)
+    mine = DDPG("MlpPolicy", short_pendulum, collector=collector(mode="synchronous"), **kwargs)
+    assert mine.get_env().env_method("get_wrapper_attr", "g") == [10.0] * 4
+    mine.get_env().close()
+    mine.learn(200)
+    assert len(ray.actors) == 4
+    its = DDPG("MlpPolicy", local_envs(short_pendulum), **kwargs).learn(200)
+    same_contents(mine.replay_buffer, its.replay_buffer)
+    mine.get_env().close()
+    mine.get_env().env_method("get_wrapper_attr", "g")
+    mine.get_env().close()
+    mine.learn(4)  # as other workers than the first ones
+    assert {actor.instance.start for actor in ray.actors[-2:]} == {1}
+
+
 def test_a_worker_that_has_died_is_asked(ray):
     """It is started anew first; after too many deaths the error is ours."""
     for tries in (1, 0):

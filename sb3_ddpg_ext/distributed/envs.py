@@ -137,7 +137,7 @@ class RemoteEnvs(VecEnv):
         crew, self.crew, self.round = self.crew, None, None  # first, since a second Ctrl-C may come
         self.rounds.forget()
         if crew is not None:
-            self._n_starts = crew.n_starts
+            self._n_starts = crew.n_starts if crew.epoch else self._n_starts  # seeds are used up once an episode has begun
             crew.close()
 
     def close(self) -> None:
