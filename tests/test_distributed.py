@@ -848,7 +848,43 @@ def test_a_worker_that_has_died_is_asked(ray):
         else:
             with pytest.raises(WorkersLost, match=r"worker 1 has failed 1 times in a row .* The actor died"):
                 model.learn(400, ask)
+            assert model.replay_buffer.n_written == 96  # what had not been stored when the callback raised is lost
+            list(check_lines(model.replay_buffer))
         model.get_env().close()
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_what_came_while_an_answer_was_waited_for(ray, monkeypatch, within):
+    """Is stored when workers are lost then: a callback catches the error, or it comes between two trainings."""
+    came, received = [], Crew._received
+
+    def listen(crew, hand):
+        if (each := received(crew, hand)) is not None:
+            came.extend(map(tuple, each.chunk.observations[:-1].reshape(-1, 3)))
+        return each
+
+    monkeypatch.setattr(Crew, "_received", listen)
+    model = DDPG("MlpPolicy", LineEnv, policy_kwargs=SMALL, collector=collector(chunk=5, tries=0), buffer_size=3000)
+    env, kept = model.get_env(), []
+
+    def ask(*_):
+        if model.num_timesteps >= 100 and env.crew.lost is None and env.crew.hands[0].n_asked:
+            kill(ray, 1)
+            with pytest.raises(WorkersLost, match="worker 1 has failed 1 times in a row"):
+                env.get_attr("number", indices=[0])
+            kept.append(len(env.crew._kept))
+        return True
+
+    if not within:
+        model.learn(100)
+        ask()
+    with pytest.raises(WorkersLost, match="worker 1 has failed 1 times in a row"):
+        model.learn(10**6, ask if within else None, reset_num_timesteps=False)
+    assert kept[0] > 0
+    stored = list(map(tuple, model.replay_buffer.observations[: model.replay_buffer.n_written // 4].reshape(-1, 3)))
+    assert set(stored) == set(came)
+    assert 0 <= len(stored) - len(came) < 4
+    list(check_lines(model.replay_buffer))
 
 
 def test_a_worker_that_dies_between_trainings_is_asked(ray):

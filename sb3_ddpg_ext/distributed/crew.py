@@ -18,7 +18,7 @@ CLOSE_LIMIT = 10.0  # seconds that workers have to close their environments, all
 
 
 class WorkersLost(RuntimeError):
-    """Workers die, hang or raise again and again. What had arrived is in the replay buffer."""
+    """Workers die, hang or raise again and again. What had arrived is stored, unless a callback lets this error through."""
 
 
 class Came(NamedTuple):

@@ -113,6 +113,8 @@ class RemoteEnvs(VecEnv):
         """Whether a step of all environments is there; of workers that are lost all that had arrived makes steps."""
         if self.round is None or not self.round.n_left:
             is_last = self.crew is not None and self.crew.lost is not None
+            if is_last:
+                self.put(self.crew.take(0.0))  # type: ignore[union-attr]  # what came while somebody waited for an answer
             self.round = self.rounds.next() or (self.rounds.rest() if is_last else None)
         return self.round is not None
 
