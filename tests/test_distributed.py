@@ -1,5 +1,11 @@
 """Collection by workers, each part by itself, and together without Ray: tasks run in this process (inline_ray.py)."""
 
+import importlib.util
+import json
+import platform
+import re
+from pathlib import Path
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -1029,6 +1035,22 @@ def test_a_chunk_that_was_not_made(ray, monkeypatch, mode):
     assert model.num_timesteps == 400
     list(check_lines(model.replay_buffer))
     assert model._collector.statistics()["restarts"] == 0
+
+
+def test_what_the_figures_say_of_their_machine(monkeypatch):
+    """The system and the processor by name, as those in results/ do, and nothing of its kernel."""
+    path = Path(__file__).parents[1] / "results" / "collection.py"
+    spec = importlib.util.spec_from_file_location("results_collection", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "version", lambda package: "2.60.0")
+    written = json.loads(module.RESULTS.read_text())["machine"]
+    made = module.machine()
+    assert list(made) == list(written)
+    assert (made["system"], written["system"]) == (platform.system(), "Linux")
+    for said in map(str, (*made.values(), *written.values())):
+        assert platform.release() not in said
+    assert not re.search(r"\d", written["system"] + written["processor"])
 
 
 class Image(gym.Env):
