@@ -16,6 +16,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -26,6 +27,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from sb3_ddpg_ext import DDPG
+from sb3_ddpg_ext.cli.bench.report import processor
 
 HERE = Path(__file__).parent
 RESULTS, RUNS = HERE / "collection.json", HERE / "collection_Pendulum-v1.csv"
@@ -275,6 +277,12 @@ def picture() -> None:
     figure.savefig(HERE / "collection.png", dpi=110)
 
 
+def machine() -> dict[str, Any]:
+    """What the figures depend on."""
+    numbers = dict(cores=os.cpu_count(), python=sys.version.split()[0], ray=version("ray"))
+    return dict(system=platform.system(), processor=processor()) | numbers
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="+", choices=["overhead", "scaling", "busy", "age", "pendulum", "picture"])
@@ -289,9 +297,7 @@ def main() -> None:
             picture()
         else:
             found[part] = dict(overhead=overhead, scaling=scaling, busy=busy, age=age)[part]()
-            found["machine"] = dict(
-                system=platform.platform(), cores=os.cpu_count(), python=sys.version.split()[0], ray=version("ray")
-            )
+            found["machine"] = machine()
             RESULTS.write_text(json.dumps(found, indent=1) + "\n")
 
 

@@ -1,5 +1,11 @@
 """Collection by workers, each part by itself, and together without Ray: tasks run in this process (inline_ray.py)."""
 
+import importlib.util
+import json
+import platform
+import re
+from pathlib import Path
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -811,6 +817,23 @@ def test_methods_that_are_called_before_a_training(ray, told):
     list(check_lines(model.replay_buffer))
 
 
+def test_no_seeds_are_used_up_before_an_episode(ray):
+    """Workers that were only asked, and closed, are followed by the training that there would have been."""
+    kwargs = dict(seed=3, learning_starts=100, action_noise="normal_0.2", policy_kwargs=SMALL)
+    mine = DDPG("MlpPolicy", short_pendulum, collector=collector(mode="synchronous"), **kwargs)
+    assert mine.get_env().env_method("get_wrapper_attr", "g") == [10.0] * 4
+    mine.get_env().close()
+    mine.learn(200)
+    assert len(ray.actors) == 4
+    its = DDPG("MlpPolicy", local_envs(short_pendulum), **kwargs).learn(200)
+    same_contents(mine.replay_buffer, its.replay_buffer)
+    mine.get_env().close()
+    mine.get_env().env_method("get_wrapper_attr", "g")
+    mine.get_env().close()
+    mine.learn(4)  # as other workers than the first ones
+    assert {actor.instance.start for actor in ray.actors[-2:]} == {1}
+
+
 def test_a_worker_that_has_died_is_asked(ray):
     """It is started anew first; after too many deaths the error is ours."""
     for tries in (1, 0):
@@ -831,7 +854,43 @@ def test_a_worker_that_has_died_is_asked(ray):
         else:
             with pytest.raises(WorkersLost, match=r"worker 1 has failed 1 times in a row .* The actor died"):
                 model.learn(400, ask)
+            assert model.replay_buffer.n_written == 96  # what had not been stored when the callback raised is lost
+            list(check_lines(model.replay_buffer))
         model.get_env().close()
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_what_came_while_an_answer_was_waited_for(ray, monkeypatch, within):
+    """Is stored when workers are lost then: a callback catches the error, or it comes between two trainings."""
+    came, received = [], Crew._received
+
+    def listen(crew, hand):
+        if (each := received(crew, hand)) is not None:
+            came.extend(map(tuple, each.chunk.observations[:-1].reshape(-1, 3)))
+        return each
+
+    monkeypatch.setattr(Crew, "_received", listen)
+    model = DDPG("MlpPolicy", LineEnv, policy_kwargs=SMALL, collector=collector(chunk=5, tries=0), buffer_size=3000)
+    env, kept = model.get_env(), []
+
+    def ask(*_):
+        if model.num_timesteps >= 100 and env.crew.lost is None and env.crew.hands[0].n_asked:
+            kill(ray, 1)
+            with pytest.raises(WorkersLost, match="worker 1 has failed 1 times in a row"):
+                env.get_attr("number", indices=[0])
+            kept.append(len(env.crew._kept))
+        return True
+
+    if not within:
+        model.learn(100)
+        ask()
+    with pytest.raises(WorkersLost, match="worker 1 has failed 1 times in a row"):
+        model.learn(10**6, ask if within else None, reset_num_timesteps=False)
+    assert kept[0] > 0
+    stored = list(map(tuple, model.replay_buffer.observations[: model.replay_buffer.n_written // 4].reshape(-1, 3)))
+    assert set(stored) == set(came)
+    assert 0 <= len(stored) - len(came) < 4
+    list(check_lines(model.replay_buffer))
 
 
 def test_a_worker_that_dies_between_trainings_is_asked(ray):
@@ -956,6 +1015,44 @@ def test_a_chunk_that_nobody_waits_for(monkeypatch):
     assert made.collect(None, order) is None
 
 
+@pytest.mark.parametrize("mode", ["asynchronous", "synchronous"])
+def test_a_chunk_that_was_not_made(ray, monkeypatch, mode):
+    """Such as that of a closed worker: the next one is asked for, and what is stored is what the environments did."""
+    from sb3_ddpg_ext.distributed import worker
+
+    collect, n_nothing = worker.Worker.collect, []
+
+    def sometimes(self, parameters, order):
+        if self.index == 1 and order.number % 3 == 2:
+            n_nothing.append(order.number)
+            return None
+        return collect(self, parameters, order)
+
+    monkeypatch.setattr(worker.Worker, "collect", sometimes)
+    model = DDPG("MlpPolicy", LineEnv, policy_kwargs=SMALL, collector=collector(mode=mode), buffer_size=3000)
+    model.learn(400)
+    assert n_nothing
+    assert model.num_timesteps == 400
+    list(check_lines(model.replay_buffer))
+    assert model._collector.statistics()["restarts"] == 0
+
+
+def test_what_the_figures_say_of_their_machine(monkeypatch):
+    """The system and the processor by name, as those in results/ do, and nothing of its kernel."""
+    path = Path(__file__).parents[1] / "results" / "collection.py"
+    spec = importlib.util.spec_from_file_location("results_collection", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "version", lambda package: "2.60.0")
+    written = json.loads(module.RESULTS.read_text())["machine"]
+    made = module.machine()
+    assert list(made) == list(written)
+    assert (made["system"], written["system"]) == (platform.system(), "Linux")
+    for said in map(str, (*made.values(), *written.values())):
+        assert platform.release() not in said
+    assert not re.search(r"\d", written["system"] + written["processor"])
+
+
 class Image(gym.Env):
     """Images with their channels last, of as many as there were steps; episodes of 7 steps."""
 
@@ -1061,15 +1158,17 @@ def test_the_moment_of_a_chunk_is_when_it_is_stored(ray):
 @pytest.mark.parametrize("normalised", [False, True])
 @pytest.mark.parametrize("stored", [False, True])
 def test_recurrent_models(ray, stored, normalised):
-    """Workers remember, and send the states of actor and critic that they had; synchronous is one process, bit for bit."""
+    """Workers remember, and send the states that they had; synchronous is one process, bit for bit, also in two trainings."""
     kwargs = dict(
         seed=3, learning_starts=100, action_noise="normal_0.2",
         policy_kwargs=dict(net_arch=[8], hidden_size=8, previous_reward=normalised),
         replay_buffer_kwargs=dict(sequence_length=8, stored_state=stored), gradient_steps=1, batch_size=4,
     )  # fmt: skip
     envs = [VecNormalize(local_envs(short_pendulum)) if normalised else local_envs(short_pendulum) for _ in range(2)]
-    mine = RecurrentDDPG("MlpLstmPolicy", envs[0], collector=collector(mode="synchronous"), **kwargs).learn(400)
-    its = RecurrentDDPG("MlpLstmPolicy", envs[1], **kwargs).learn(400)
+    mine = RecurrentDDPG("MlpLstmPolicy", envs[0], collector=collector(mode="synchronous"), **kwargs).learn(220)
+    mine.learn(180, reset_num_timesteps=False)  # from the middle of an episode
+    its = RecurrentDDPG("MlpLstmPolicy", envs[1], **kwargs).learn(220)
+    its.learn(180, reset_num_timesteps=False)
     same_contents(mine.replay_buffer, its.replay_buffer)
     n = mine.replay_buffer.n_written
     states = [model.replay_buffer.states.values[:n] for model in (mine, its)]

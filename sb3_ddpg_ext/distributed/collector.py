@@ -84,7 +84,6 @@ class RemoteCollector(Collector):
         self._sent: dict[int, Moment] = {}  # versions that may still act
         self._moment = Moment(0, 0, 0, False, 0)
         self._may_update = False
-        self._rewards: np.ndarray | None = None  # see Order
         self._last: tuple[Any, Any] = (None, None)
         self._looked_at, self._seen = 0.0, self.remote.round
         self._begin_log()
@@ -184,13 +183,13 @@ class RemoteCollector(Collector):
         before = self.settings.steps * (hand.n_asked + self.remote.rounds.n_waiting(hand.index))
         left = 0 if self.remote.round is None else self.remote.round.n_left
         moment = self._moment._replace(num_timesteps=self._moment.num_timesteps + self.settings.n_envs * (before + left))
-        self.crew.ask(hand, self._parameters, Order(0, self.settings.steps, moment, self._version, self._rewards))
+        self.crew.ask(hand, self._parameters, Order(0, self.settings.steps, moment, self._version, self.remote.rewards))
 
     def step(self, env: VecEnv, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         """See :class:`Collector`."""
         new_obs, rewards, dones, infos = super().step(env, actions)
         if self.settings.is_synchronous and self.vec_normalize is not None:  # whose statistics have taken this step in
-            self._rewards = np.where(dones, 0, rewards)
+            self.remote.rewards = np.where(dones, 0, rewards)
         return new_obs, rewards, dones, infos
 
     def acted(self) -> tuple[np.ndarray, np.ndarray]:

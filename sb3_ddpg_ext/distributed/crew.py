@@ -18,7 +18,7 @@ CLOSE_LIMIT = 10.0  # seconds that workers have to close their environments, all
 
 
 class WorkersLost(RuntimeError):
-    """Workers die, hang or raise again and again. What had arrived is in the replay buffer."""
+    """Workers die, hang or raise again and again. What had arrived is stored, unless a callback lets this error through."""
 
 
 class Came(NamedTuple):
@@ -171,7 +171,7 @@ class Crew:
             hand.pid = result
         elif task.kind == BEGIN and task.epoch == self.epoch:
             hand.first_observations = result
-        elif task.kind == COLLECT:
+        elif task.kind == COLLECT and result is not None:  # as of a worker that has been closed
             hand.n_failures = 0
             return Came(hand.index, hand.start, result) if task.epoch == self.epoch else None
         return None

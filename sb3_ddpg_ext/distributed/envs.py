@@ -39,6 +39,7 @@ class RemoteEnvs(VecEnv):
         self.crew: Crew | None = None
         self.rounds = Rounds(settings.n_workers, settings.envs_per_worker, may_take=not settings.is_synchronous)
         self.round: Round | None = None
+        self.rewards: np.ndarray | None = None  # see Order; also for the collector of the next training
         self._job: Job | None = None
         self._n_starts = 0
         super().__init__(settings.n_envs, self.template.observation_space, self.template.action_space)
@@ -77,7 +78,7 @@ class RemoteEnvs(VecEnv):
         if self._n_starts == 0 and None in self._seeds:  # copies of one environment would be alike
             self._seeds = np.random.SeedSequence().generate_state(self.num_envs).tolist()
         self.rounds.forget()
-        self.round = None
+        self.round, self.rewards = None, None
         try:
             crew.begin(cloudpickle.dumps(job), job.plan.seed, list(self._seeds), list(self._options))
             first = crew.first_observations()
@@ -112,6 +113,8 @@ class RemoteEnvs(VecEnv):
         """Whether a step of all environments is there; of workers that are lost all that had arrived makes steps."""
         if self.round is None or not self.round.n_left:
             is_last = self.crew is not None and self.crew.lost is not None
+            if is_last:
+                self.put(self.crew.take(0.0))  # type: ignore[union-attr]  # what came while somebody waited for an answer
             self.round = self.rounds.next() or (self.rounds.rest() if is_last else None)
         return self.round is not None
 
@@ -136,7 +139,7 @@ class RemoteEnvs(VecEnv):
         crew, self.crew, self.round = self.crew, None, None  # first, since a second Ctrl-C may come
         self.rounds.forget()
         if crew is not None:
-            self._n_starts = crew.n_starts
+            self._n_starts = crew.n_starts if crew.epoch else self._n_starts  # seeds are used up once an episode has begun
             crew.close()
 
     def close(self) -> None:
