@@ -19,6 +19,7 @@ from sb3_ddpg_ext.packing.unpacker import Unpacker
 ARRAYS = "arrays/"
 # Of the contents of a member to its size: an archive of zeros has as much, one of JSON does not.
 LARGEST_RATIO, LARGEST_RATIO_OF_JSON = 1000, 50
+ARCHIVE_OF_TORCH = b"PK\x03\x04"  # with which a file begins that torch reads as an archive, wherever zipfile finds one
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those of which zipfile reads no more than a member says it has
 # What zipfile, zlib, json, NumPy, torch and the file system raise for damaged archives.
 DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, pickle.UnpicklingError, tokenize.TokenError, SyntaxError, LookupError,
@@ -118,8 +119,9 @@ def check_sizes(archive: zipfile.ZipFile) -> None:
 
 def _check_inner(name: str, file: IO[bytes]) -> None:
     """Check a file of torch's, which is an archive of its own. It compresses nothing, and reads all that others compress."""
-    if not zipfile.is_zipfile(file):  # an older form, which is no archive
-        file.seek(0)
+    begin = file.read(len(ARCHIVE_OF_TORCH))
+    file.seek(0)
+    if begin != ARCHIVE_OF_TORCH:  # an older form, which is no archive
         for _ in range(N_LEGACY):
             check_pickle(name, file)
         return
