@@ -929,6 +929,9 @@ def pickle_of(*parts):
 NUMBER = pickle.BININT + (10**9).to_bytes(4, "little")
 DICTS = b"}q\x00" + b"".join(b"}(X\x01\x00\x00\x00ah%cX\x01\x00\x00\x00bh%cuq%c" % (i, i, i + 1) for i in range(40))
 
+FILLED_LATER = b"(}q\x00%st" % b"".join(b"(X\x01\x00\x00\x00a}q%cX\x01\x00\x00\x00bh%cuh%c" % (i, i, i) for i in range(1, 41))
+IN_ITSELF = b"]q\x00h\x00a"
+
 
 @pytest.mark.parametrize("member", ["policy.pth", "actor.optimizer.pth"])
 @pytest.mark.parametrize("content", [
@@ -936,7 +939,9 @@ DICTS = b"}q\x00" + b"".join(b"}(X\x01\x00\x00\x00ah%cX\x01\x00\x00\x00bh%cuq%c"
     pickle_of(b"ctorch\nFloatTensor\n", NUMBER, b"\x85R"),
     pickle_of(b"c_codecs\nencode\nX\x01\x00\x00\x00aX\x06\x00\x00\x00utf-32\x86R"),
     pickle_of(DICTS),
-], ids=["bytes", "tensor", "codec", "dicts"])  # fmt: skip
+    pickle_of(FILLED_LATER),
+    pickle_of(IN_ITSELF),
+], ids=["bytes", "tensor", "codec", "dicts", "filled later", "in itself"])  # fmt: skip
 @pytest.mark.parametrize("form", ["archive", "older", "older, with an empty directory behind it"])
 def test_parameters_that_would_grow(form, content, member, saved, tmp_path):
     """What torch calls for weights, too, is refused by name where it is not for parameters."""
