@@ -17,13 +17,14 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from gymnasium.envs.classic_control import PendulumEnv
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
-from stable_baselines3.common.vec_env import SubprocVecEnv, VecFrameStack, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecNormalize
 
 from sb3_ddpg_ext import DDPG, RecurrentDDPG, checkpoint
 from sb3_ddpg_ext.buffers import HindsightReplayBuffer
@@ -383,6 +384,57 @@ class Rising(BaseCallback):
     def _on_step(self):
         self.count += 1
         return True
+
+
+class Refusing(PendulumEnv):
+    """Knows its state, and raises when it is to take one over."""
+
+    def get_state(self):
+        return {}
+
+    def set_state(self, state):
+        raise RuntimeError("no simulator here")
+
+
+class Watching(BaseCallback):
+    """Has environments of its own."""
+
+    def __init__(self, env):
+        super().__init__()
+        self.own_env = env
+
+    def _on_step(self):
+        return True
+
+
+def test_errors_of_environments_are_theirs(tmp_path):
+    """And no damage of the file; what cannot be the state of callbacks is."""
+
+    model = DDPG("MlpPolicy", pendulum()(), policy_kwargs=dict(net_arch=[8]), **SMALL)
+    first, second = (Watching(DummyVecEnv([Refusing])) for _ in range(2))
+    checkpoint.save(model, tmp_path / "c", first)
+    with pytest.raises(RuntimeError, match="^no simulator here"):
+        resume(tmp_path / "c.zip", pendulum()()).learn(10, callback=second)
+    with zipfile.ZipFile(tmp_path / "c.zip") as old, zipfile.ZipFile(tmp_path / "d.zip", "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            new.writestr(
+                name, content.replace(b'"callbacks", [', b'"callbacks", [3, ') if name.endswith("e.json") else content
+            )
+    with pytest.raises(ValueError, match=r"d\.zip.*undamaged"):
+        resume(tmp_path / "d.zip", pendulum()()).learn(10, callback=Rising())
+
+
+def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
+    """Is no other file: the error of the system says what is wrong."""
+    checkpoint.save(DDPG("MlpPolicy", pendulum()(), policy_kwargs=dict(net_arch=[8]), **SMALL), tmp_path / "c")
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied", "c.zip")
+
+    monkeypatch.setattr("sb3_ddpg_ext.files.open_path", refuse)
+    with pytest.raises(PermissionError):
+        resume(tmp_path / "c.zip", pendulum()())
 
 
 def test_callbacks_go_on(tmp_path):

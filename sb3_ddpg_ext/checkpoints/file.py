@@ -1,5 +1,6 @@
 """Files of checkpoints: a model as its own files have it, and beside it what an exact continuation needs."""
 
+import errno
 import io
 import pickle
 import re
@@ -71,13 +72,16 @@ def write_checkpoint(
 
 
 def is_checkpoint(path: Any) -> bool:
-    """:param path: a file, which may be missing its suffix, or an open one"""
+    """
+    :param path: a file, which may be missing its suffix, or an open one
+    :raises OSError: if it cannot be read
+    """
     try:
         with opened(path, "zip") as file, zipfile.ZipFile(file) as archive:
             return MEMBER in archive.namelist()
-    except FileNotFoundError:
-        raise
-    except DAMAGE:
+    except DAMAGE as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a place before the beginning, in a damaged file
+            raise
         return False
 
 
