@@ -413,7 +413,7 @@ def test_errors_of_environments_are_theirs(tmp_path):
     model = DDPG("MlpPolicy", pendulum()(), policy_kwargs=dict(net_arch=[8]), **SMALL)
     first, second = (Watching(DummyVecEnv([Refusing])) for _ in range(2))
     checkpoint.save(model, tmp_path / "c", first)
-    with pytest.raises(RuntimeError, match="^no simulator here"):
+    with pytest.raises(RuntimeError, match=r"^no simulator here"):
         resume(tmp_path / "c.zip", pendulum()()).learn(10, callback=second)
     with zipfile.ZipFile(tmp_path / "c.zip") as old, zipfile.ZipFile(tmp_path / "d.zip", "w") as new:
         for name in old.namelist():
@@ -423,6 +423,29 @@ def test_errors_of_environments_are_theirs(tmp_path):
             )
     with pytest.raises(ValueError, match=r"d\.zip.*undamaged"):
         resume(tmp_path / "d.zip", pendulum()()).learn(10, callback=Rising())
+
+
+@pytest.mark.parametrize("trusted", [None, True, False])
+def test_long_lists_are_read_again(trusted, tmp_path, monkeypatch):
+    """Only what is repeated is bounded; what the whole repeats too often is said, and is read if the file is trusted."""
+    monkeypatch.setattr("sb3_ddpg_ext.packing.archive.MOST_PARTS", 1000)
+    model = DDPG("MlpPolicy", pendulum()(), policy_kwargs=dict(net_arch=[8]), **SMALL)
+    long, again = Watching(list(range(3000))), Watching(None)
+    assert checkpoint.save(model, tmp_path / "c", long) == []
+    resume(tmp_path / "c.zip", pendulum()(), trusted=trusted).learn(5, callback=again)
+    assert again.own_env == long.own_env
+    repeated = Watching(list(range(600)))
+    repeated.second = repeated.third = repeated.own_env
+    (reason,) = checkpoint.save(model, tmp_path / "d", repeated)
+    assert "only be read with trusted=True (it must have at most 1000 parts once more" in reason
+    if trusted:
+        with pytest.warns(UserWarning, match=r"with trusted=True \(it must"):
+            resume(tmp_path / "d.zip", pendulum()(), trusted=True).learn(5, callback=again)
+        assert again.second is again.third
+        assert len(again.third) == 600
+    else:
+        with pytest.raises(ValueError, match=r"d\.zip.*at most 1000 parts"):
+            resume(tmp_path / "d.zip", pendulum()(), trusted=trusted)
 
 
 def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):

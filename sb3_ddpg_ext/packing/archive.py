@@ -40,10 +40,11 @@ def write_packed(archive: zipfile.ZipFile, member: str, value: Any, packer: Pack
             np.lib.format.write_array(stream, np.asarray(array), allow_pickle=False)
 
 
-def read_packed(archive: zipfile.ZipFile, member: str) -> tuple[Any, Unpacker]:
+def read_packed(archive: zipfile.ZipFile, member: str, trusted: bool | None = None) -> tuple[Any, Unpacker]:
     """
     :param archive: open for reading
     :param member: the name of the JSON file in it
+    :param trusted: True where any number of its parts may be repeated
     :return: the JSON, and what unpacks it
     """
     seen: set[int] = set()
@@ -54,19 +55,19 @@ def read_packed(archive: zipfile.ZipFile, member: str) -> tuple[Any, Unpacker]:
         seen.add(int(n))
         return read_array(archive, f"{member}.{ARRAYS}{int(n)}.npy")
 
-    return json.loads(archive.read(member)), Unpacker(array, n_parts=MOST_PARTS)
+    return json.loads(archive.read(member)), Unpacker(array, n_repeated=None if trusted is True else MOST_PARTS)
 
 
 def check_readable(value: Any) -> None:
     """
     :param value: an object
-    :raises CannotPack: if it cannot be packed, or if :func:`read_packed` would refuse it
+    :raises CannotPack: if it cannot be packed, or if :func:`read_packed` would refuse it in a file that is not trusted
     """
     packer = Packer()
     packed = packer.pack(value)
     try:
         if packer.repeats:
-            Unpacker(lambda n: packer.arrays[n], n_parts=MOST_PARTS).unpack(packed)
+            Unpacker(lambda n: packer.arrays[n], n_repeated=MOST_PARTS).unpack(packed)
     except ValueError as error:
         raise CannotPack(str(error)) from error
 
