@@ -49,7 +49,7 @@ def resume(path: str | Path, env: Any, *, trusted: bool | None = None, **kwargs:
     :raises ValueError: for another file, or other environments
     """
     found = find_checkpoint(path)
-    name = CheckpointFile(found).state["class_name"]
+    name = CheckpointFile(found, trusted).state["class_name"]
     if name not in CLASSES:
         raise ValueError(f"path={str(found)!r} is of the class {name}: call its load(path, env=env)")
     return CLASSES[name].load(found, env=env, trusted=trusted, **kwargs)

@@ -132,7 +132,7 @@ def without_pickle(
         data = json.loads(archive.read(DATA))
         attributes, unpacker = {}, None
         if MEMBER in archive.namelist():
-            about, unpacker = read_packed(archive, MEMBER)
+            about, unpacker = read_packed(archive, MEMBER, trusted)
             _check_version(about)
             attributes = about["attributes"]
             data = {name: data.get(name) for name in (*attributes, *about["pickled"])}

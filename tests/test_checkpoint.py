@@ -17,13 +17,14 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from gymnasium.envs.classic_control import PendulumEnv
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
-from stable_baselines3.common.vec_env import SubprocVecEnv, VecFrameStack, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecNormalize
 
 from sb3_ddpg_ext import DDPG, RecurrentDDPG, checkpoint
 from sb3_ddpg_ext.buffers import HindsightReplayBuffer
@@ -383,6 +384,80 @@ class Rising(BaseCallback):
     def _on_step(self):
         self.count += 1
         return True
+
+
+class Refusing(PendulumEnv):
+    """Knows its state, and raises when it is to take one over."""
+
+    def get_state(self):
+        return {}
+
+    def set_state(self, state):
+        raise RuntimeError("no simulator here")
+
+
+class Watching(BaseCallback):
+    """Has environments of its own."""
+
+    def __init__(self, env):
+        super().__init__()
+        self.own_env = env
+
+    def _on_step(self):
+        return True
+
+
+def test_errors_of_environments_are_theirs(tmp_path):
+    """And no damage of the file; what cannot be the state of callbacks is."""
+
+    model = DDPG("MlpPolicy", pendulum()(), policy_kwargs=dict(net_arch=[8]), **SMALL)
+    first, second = (Watching(DummyVecEnv([Refusing])) for _ in range(2))
+    checkpoint.save(model, tmp_path / "c", first)
+    with pytest.raises(RuntimeError, match=r"^no simulator here"):
+        resume(tmp_path / "c.zip", pendulum()()).learn(10, callback=second)
+    with zipfile.ZipFile(tmp_path / "c.zip") as old, zipfile.ZipFile(tmp_path / "d.zip", "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            new.writestr(
+                name, content.replace(b'"callbacks", [', b'"callbacks", [3, ') if name.endswith("e.json") else content
+            )
+    with pytest.raises(ValueError, match=r"d\.zip.*undamaged"):
+        resume(tmp_path / "d.zip", pendulum()()).learn(10, callback=Rising())
+
+
+@pytest.mark.parametrize("trusted", [None, True, False])
+def test_long_lists_are_read_again(trusted, tmp_path, monkeypatch):
+    """Only what is repeated is bounded; what the whole repeats too often is said, and is read if the file is trusted."""
+    monkeypatch.setattr("sb3_ddpg_ext.packing.archive.MOST_PARTS", 1000)
+    model = DDPG("MlpPolicy", pendulum()(), policy_kwargs=dict(net_arch=[8]), **SMALL)
+    long, again = Watching(list(range(3000))), Watching(None)
+    assert checkpoint.save(model, tmp_path / "c", long) == []
+    resume(tmp_path / "c.zip", pendulum()(), trusted=trusted).learn(5, callback=again)
+    assert again.own_env == long.own_env
+    repeated = Watching(list(range(600)))
+    repeated.second = repeated.third = repeated.own_env
+    (reason,) = checkpoint.save(model, tmp_path / "d", repeated)
+    assert "only be read with trusted=True (it must have at most 1000 parts once more" in reason
+    if trusted:
+        with pytest.warns(UserWarning, match=r"with trusted=True \(it must"):
+            resume(tmp_path / "d.zip", pendulum()(), trusted=True).learn(5, callback=again)
+        assert again.second is again.third
+        assert len(again.third) == 600
+    else:
+        with pytest.raises(ValueError, match=r"d\.zip.*at most 1000 parts"):
+            resume(tmp_path / "d.zip", pendulum()(), trusted=trusted)
+
+
+def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
+    """Is no other file: the error of the system says what is wrong."""
+    checkpoint.save(DDPG("MlpPolicy", pendulum()(), policy_kwargs=dict(net_arch=[8]), **SMALL), tmp_path / "c")
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied", "c.zip")
+
+    monkeypatch.setattr("sb3_ddpg_ext.files.open_path", refuse)
+    with pytest.raises(PermissionError):
+        resume(tmp_path / "c.zip", pendulum()())
 
 
 def test_callbacks_go_on(tmp_path):

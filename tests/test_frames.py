@@ -1,6 +1,8 @@
 """Stacked frames: what is read is what was written, and each is stored once."""
 
+import sys
 import warnings
+from itertools import count
 
 import gymnasium as gym
 import numpy as np
@@ -229,6 +231,38 @@ def test_files_of_both(before, after, tmp_path):
     if after == 4:
         assert models[1].replay_buffer.storage.obs.columns[""]._n_used < 2 * 66
     models[1].learn(30)
+
+
+def test_room_is_made_before_it_is_used():
+    """Ctrl-C at any line of a write that needs room leaves a column that others can be written to, and what it had."""
+    rng, module = np.random.default_rng(0), FrameStackColumn.__module__
+    n_stopped = 0
+    for line in count():
+        column = FrameStackColumn("x", 12, (4,), np.float32, CPU, 4, 0)
+        stacks = rng.random((10, 4), np.float32)
+        for row in range(6):
+            column.write(slice(row, row + 1), stacks[row : row + 1])
+        assert column.frames.n_rows - 4 < column._n_used <= column.frames.n_rows  # no room for one more stack
+        passed = count()
+
+        def trace(frame, event, _, line=line, passed=passed):
+            if frame.f_globals["__name__"] == module and event == "line" and next(passed) == line:
+                raise KeyboardInterrupt
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            column.write(slice(6, 7), stacks[6:7])
+            break
+        except KeyboardInterrupt:
+            n_stopped += column._n_used == column.frames.n_rows
+        finally:
+            sys.settrace(before)
+        for row in (6, 7, 8, 9):
+            column.write(slice(row, row + 1), stacks[row : row + 1])
+        np.testing.assert_array_equal(column.array(slice(10)), stacks)
+    assert n_stopped > 3
 
 
 def test_a_frame_in_use_is_not_given_away():

@@ -929,6 +929,9 @@ def pickle_of(*parts):
 NUMBER = pickle.BININT + (10**9).to_bytes(4, "little")
 DICTS = b"}q\x00" + b"".join(b"}(X\x01\x00\x00\x00ah%cX\x01\x00\x00\x00bh%cuq%c" % (i, i, i + 1) for i in range(40))
 
+FILLED_LATER = b"(}q\x00%st" % b"".join(b"(X\x01\x00\x00\x00a}q%cX\x01\x00\x00\x00bh%cuh%c" % (i, i, i) for i in range(1, 41))
+IN_ITSELF = b"]q\x00h\x00a"
+
 
 @pytest.mark.parametrize("member", ["policy.pth", "actor.optimizer.pth"])
 @pytest.mark.parametrize("content", [
@@ -936,15 +939,18 @@ DICTS = b"}q\x00" + b"".join(b"}(X\x01\x00\x00\x00ah%cX\x01\x00\x00\x00bh%cuq%c"
     pickle_of(b"ctorch\nFloatTensor\n", NUMBER, b"\x85R"),
     pickle_of(b"c_codecs\nencode\nX\x01\x00\x00\x00aX\x06\x00\x00\x00utf-32\x86R"),
     pickle_of(DICTS),
-], ids=["bytes", "tensor", "codec", "dicts"])  # fmt: skip
-@pytest.mark.parametrize("is_archive", [True, False])
-def test_parameters_that_would_grow(is_archive, content, member, saved, tmp_path):
+    pickle_of(FILLED_LATER),
+    pickle_of(IN_ITSELF),
+], ids=["bytes", "tensor", "codec", "dicts", "filled later", "in itself"])  # fmt: skip
+@pytest.mark.parametrize("form", ["archive", "older", "older, with an empty directory behind it"])
+def test_parameters_that_would_grow(form, content, member, saved, tmp_path):
     """What torch calls for weights, too, is refused by name where it is not for parameters."""
 
     def changed(data):
-        if not is_archive:  # as torch wrote them before 1.6
+        if form != "archive":  # as torch wrote them before 1.6
             number = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2)
-            return number + pickle.dumps(dict(little_endian=True), 2) + content + pickle.dumps([], 2)
+            behind = b"PK\x05\x06" + bytes(18) if form != "older" else b""  # zipfile takes it for an archive, torch does not
+            return number + pickle.dumps(dict(little_endian=True), 2) + content + pickle.dumps([], 2) + behind
         stream = io.BytesIO()
         with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(stream, "w") as new:
             for name in old.namelist():

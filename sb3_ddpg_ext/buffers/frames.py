@@ -117,11 +117,11 @@ class FrameStackColumn:
             number = self._free.pop()
         else:
             number = self._n_used
-            self._n_used += 1
             if number == self.frames.n_rows:
                 n_rows = number + number // 8 + 16
                 self._uses = np.pad(self._uses[:number], (0, n_rows - number))
                 self.frames.grow(n_rows)
+            self._n_used = number + 1  # when there is room for it, whatever stops this
         self.frames.write(slice(number, number + 1), frame[None])
         return number
 

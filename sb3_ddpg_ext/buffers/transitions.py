@@ -219,8 +219,8 @@ class TransitionReplayBuffer(ReplayBuffer):
 
     @property
     def _whole(self) -> Storage:
-        """The storage, to be read: a second Ctrl-C may have stopped :meth:`_mend`."""
-        self._mend() if self._is_mending else None
+        """The storage, to be read outside of :meth:`add`: a second Ctrl-C may have stopped :meth:`_mend`."""
+        self._mend() if self._adding_at is not None else None
         return self.storage
 
     def interrupt(self, envs: np.ndarray | None = None) -> None:

@@ -1,5 +1,6 @@
 """Files of checkpoints: a model as its own files have it, and beside it what an exact continuation needs."""
 
+import errno
 import io
 import pickle
 import re
@@ -19,7 +20,7 @@ from sb3_ddpg_ext.checkpoints.followers import callback_states
 from sb3_ddpg_ext.checkpoints.streams import stream_states
 from sb3_ddpg_ext.files import opened
 from sb3_ddpg_ext.model_file import check_trusted, damage_named
-from sb3_ddpg_ext.packing import DAMAGE, Packer, check_archive, read_packed, write_packed
+from sb3_ddpg_ext.packing import DAMAGE, CannotPack, Packer, check_archive, check_readable, read_packed, write_packed
 from sb3_ddpg_ext.validation import check_instance
 
 MEMBER, BUFFER, PICKLED_BUFFER = "checkpoint/state.json", "checkpoint/buffer/", "checkpoint/buffer.pkl"
@@ -54,6 +55,10 @@ def write_checkpoint(
         reasons.append(f"{reason}: a new episode begins there")
     position = buffer.position() if isinstance(buffer, TransitionReplayBuffer) and buffer.is_on_disk else None
     around = dict(reasons=reasons, environments=environments, callbacks=callbacks, streams=stream_states(), folder=position)
+    try:
+        check_readable(state | around)
+    except CannotPack as reason:
+        reasons.append(f"its state can only be read with trusted=True ({reason})")
     model = io.BytesIO()
     save_model(model)
     with zipfile.ZipFile(model) as own, zipfile.ZipFile(file, "w") as archive:  # type: ignore[arg-type]
@@ -71,13 +76,16 @@ def write_checkpoint(
 
 
 def is_checkpoint(path: Any) -> bool:
-    """:param path: a file, which may be missing its suffix, or an open one"""
+    """
+    :param path: a file, which may be missing its suffix, or an open one
+    :raises OSError: if it cannot be read
+    """
     try:
         with opened(path, "zip") as file, zipfile.ZipFile(file) as archive:
             return MEMBER in archive.namelist()
-    except FileNotFoundError:
-        raise
-    except DAMAGE:
+    except DAMAGE as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a place before the beginning, in a damaged file
+            raise
         return False
 
 
@@ -117,7 +125,7 @@ class CheckpointFile:
     What :func:`write_checkpoint` has written.
 
     :param path: the file
-    :param trusted: False where none of its pickles is to be read
+    :param trusted: False where none of its pickles is to be read, True where its parts may be repeated as often as they are
     :raises ValueError: if it is damaged
     """
 
@@ -125,7 +133,7 @@ class CheckpointFile:
         self.path, self.name, self.trusted = path, str(path), trusted
         with damage_named(self.name), opened(path, "zip") as file, zipfile.ZipFile(file) as archive:
             check_archive(archive)
-            packed, unpacker = read_packed(archive, MEMBER)
+            packed, unpacker = read_packed(archive, MEMBER, trusted)
             self._has_pickled_environments = may_unpickle(packed)
             self.state: dict[str, Any] = unpacker.unpack(packed)
             self.has_pickled_buffer = PICKLED_BUFFER in archive.namelist()

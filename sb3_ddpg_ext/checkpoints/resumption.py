@@ -51,11 +51,15 @@ class Resumption:
         :param callback: of the training
         :param logger: of the model
         :return: whether it is still in the warm-up that it was in
-        :raises ValueError: if the file has what cannot be a state; it names it
+        :raises ValueError: if the file has what cannot be a state; it names it. What environments raise stays as it is
         """
         with damage_named(self._name):
-            restore_callbacks(callback, self._state["callbacks"], self._trusted)
-            for name in PENDING:
-                getattr(logger, name).update(self._state["logs"].get(name, {}))
-            restore_streams(self._state["streams"])
-            return self._state["is_past_warmup"]
+            callbacks = [(name, dict(kept), dict(envs)) for name, kept, envs in self._state["callbacks"]]
+            logs = {name: dict(self._state["logs"].get(name, {})) for name in PENDING}
+            streams, is_past_warmup = self._state["streams"], self._state["is_past_warmup"]
+        restore_callbacks(callback, callbacks, self._trusted)
+        for name, pending in logs.items():
+            getattr(logger, name).update(pending)
+        with damage_named(self._name):
+            restore_streams(streams)
+        return is_past_warmup

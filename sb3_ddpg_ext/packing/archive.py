@@ -19,6 +19,7 @@ from sb3_ddpg_ext.packing.unpacker import Unpacker
 ARRAYS = "arrays/"
 # Of the contents of a member to its size: an archive of zeros has as much, one of JSON does not.
 LARGEST_RATIO, LARGEST_RATIO_OF_JSON = 1000, 50
+ARCHIVE_OF_TORCH = b"PK\x03\x04"  # with which a file begins that torch reads as an archive, wherever zipfile finds one
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those of which zipfile reads no more than a member says it has
 # What zipfile, zlib, json, NumPy, torch and the file system raise for damaged archives.
 DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, pickle.UnpicklingError, tokenize.TokenError, SyntaxError, LookupError,
@@ -39,10 +40,11 @@ def write_packed(archive: zipfile.ZipFile, member: str, value: Any, packer: Pack
             np.lib.format.write_array(stream, np.asarray(array), allow_pickle=False)
 
 
-def read_packed(archive: zipfile.ZipFile, member: str) -> tuple[Any, Unpacker]:
+def read_packed(archive: zipfile.ZipFile, member: str, trusted: bool | None = None) -> tuple[Any, Unpacker]:
     """
     :param archive: open for reading
     :param member: the name of the JSON file in it
+    :param trusted: True where any number of its parts may be repeated
     :return: the JSON, and what unpacks it
     """
     seen: set[int] = set()
@@ -53,19 +55,19 @@ def read_packed(archive: zipfile.ZipFile, member: str) -> tuple[Any, Unpacker]:
         seen.add(int(n))
         return read_array(archive, f"{member}.{ARRAYS}{int(n)}.npy")
 
-    return json.loads(archive.read(member)), Unpacker(array, n_parts=MOST_PARTS)
+    return json.loads(archive.read(member)), Unpacker(array, n_repeated=None if trusted is True else MOST_PARTS)
 
 
 def check_readable(value: Any) -> None:
     """
     :param value: an object
-    :raises CannotPack: if it cannot be packed, or if :func:`read_packed` would refuse it
+    :raises CannotPack: if it cannot be packed, or if :func:`read_packed` would refuse it in a file that is not trusted
     """
     packer = Packer()
     packed = packer.pack(value)
     try:
         if packer.repeats:
-            Unpacker(lambda n: packer.arrays[n], n_parts=MOST_PARTS).unpack(packed)
+            Unpacker(lambda n: packer.arrays[n], n_repeated=MOST_PARTS).unpack(packed)
     except ValueError as error:
         raise CannotPack(str(error)) from error
 
@@ -118,8 +120,9 @@ def check_sizes(archive: zipfile.ZipFile) -> None:
 
 def _check_inner(name: str, file: IO[bytes]) -> None:
     """Check a file of torch's, which is an archive of its own. It compresses nothing, and reads all that others compress."""
-    if not zipfile.is_zipfile(file):  # an older form, which is no archive
-        file.seek(0)
+    begin = file.read(len(ARCHIVE_OF_TORCH))
+    file.seek(0)
+    if begin != ARCHIVE_OF_TORCH:  # an older form, which is no archive
         for _ in range(N_LEGACY):
             check_pickle(name, file)
         return

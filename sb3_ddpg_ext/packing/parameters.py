@@ -24,7 +24,7 @@ def check_pickle(name: str, file: IO[bytes]) -> None:
     :raises ValueError: if it is none, or one of which torch would make more than a state dict, or whose parts stand in one
         another so often that nobody could walk through them
     """
-    stack: list[list[int]] = []  # the size of each object, which grows
+    stack: list[list[int]] = []  # of each object its size, which grows, and whether it stands in another one
     marks: list[int] = []
     memo: dict[int, list[int]] = {}
     for code, argument, _ in pickletools.genops(file):
@@ -32,30 +32,44 @@ def check_pickle(name: str, file: IO[bytes]) -> None:
         if kind in ("GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4", "NEWOBJ_EX"):
             if kind != "GLOBAL" or CALLED.fullmatch(str(argument)) is None:
                 raise ValueError(f"{name} must hold parameters alone, not {argument}")
-            stack.append([1])
+            stack.append([1, False])
         elif kind == "MARK":
             marks.append(len(stack))
         elif kind in ("TUPLE", "APPENDS", "SETITEMS"):
             begin = marks.pop()
-            size = sum(each[0] for each in stack[begin:])
+            parts = stack[begin:]
             del stack[begin:]
             if kind == "TUPLE":
-                stack.append([1 + size])
+                stack.append([1 + _put_together(parts), False])
             else:
-                stack[-1][0] += size
+                _put_into(name, stack[-1], parts)
         elif kind in TAKE:
             parts = [stack.pop() for _ in range(TAKE[kind])]
-            stack.append([1 + sum(each[0] for each in parts)])
+            stack.append([1 + _put_together(parts), False])
         elif kind in INTO:
             parts = [stack.pop() for _ in range(INTO[kind])]
-            stack[-1][0] += sum(each[0] for each in parts)
+            _put_into(name, stack[-1], parts)
         elif kind in ("BINPUT", "LONG_BINPUT"):
             memo[int(str(argument))] = stack[-1]
         elif kind in ("BINGET", "LONG_BINGET"):
             stack.append(memo[int(str(argument))])
         elif kind in CONTAINERS or (code.stack_after and not code.stack_before):  # a number, a text
-            stack.append([1])
+            stack.append([1, False])
         elif kind not in ("PROTO", "STOP"):
             raise ValueError(f"{name} must be written by torch, which has no {kind}")
         if stack and stack[-1][0] > MOST_PARTS:
             raise ValueError(f"{name} must have at most {MOST_PARTS} parts")
+
+
+def _put_together(parts: list[list[int]]) -> int:
+    """The size of parts that stand in another one from now on."""
+    for each in parts:
+        each[1] = True
+    return sum(each[0] for each in parts)
+
+
+def _put_into(name: str, whole: list[int], parts: list[list[int]]) -> None:
+    size = _put_together(parts)
+    if whole[1]:  # its former size has been counted there
+        raise ValueError(f"{name} must hold nothing that grows once it stands in another part")
+    whole[0] += size

@@ -24,12 +24,13 @@ class Unpacker:
 
     :param arrays: those that :class:`Packer` has collected, by their number
     :param known: the objects that it knew, or what stands for them now
-    :param n_parts: how many parts there may be, each counted as often as it stands there; None for any. A list or the like
-        that stands in itself is refused then, too: who shows or compares such objects would not come to an end
+    :param n_repeated: how many parts there may be beside those that are written out, each counted as often as it stands
+        there; None for any. A list or the like that stands in itself is refused then, too: who shows or compares such objects
+        would not come to an end
     """
 
-    def __init__(self, arrays: Callable[[int], np.ndarray], known: Iterable[Any] = (), n_parts: int | None = None):
-        self._array, self._most, self._n_parts = arrays, n_parts, 0
+    def __init__(self, arrays: Callable[[int], np.ndarray], known: Iterable[Any] = (), n_repeated: int | None = None):
+        self._array, self._most, self._n_parts, self._n_written = arrays, n_repeated, 0, 0
         self._sizes: tuple[dict[int, int], dict[int, int]] = {}, {}  # in parts, of what was kept and shared, once it is whole
         self._kept: list[Any] = list(known)
         self._shared: list[Any] = []
@@ -66,12 +67,12 @@ class Unpacker:
     def unpack(self, packed: Any) -> Any:
         """
         :param packed: what :meth:`Packer.pack` returned
-        :raises ValueError: for a class that a file may not name, and more parts than there may be
+        :raises ValueError: for a class that a file may not name, and more repeated parts than there may be
         """
         if self._most is None:
             return self._unpacked(packed)
         before, numbers = self._n_parts, (len(self._kept), len(self._shared))
-        self._count(1)
+        self._n_parts, self._n_written = before + 1, self._n_written + 1
         made = self._unpacked(packed)
         for sizes, objects, number in zip(self._sizes, (self._kept, self._shared), numbers, strict=True):
             if len(objects) > number:
@@ -80,8 +81,8 @@ class Unpacker:
 
     def _count(self, n: int) -> None:
         self._n_parts += n
-        if self._n_parts > self._most:  # type: ignore[operator]
-            raise ValueError(f"it must have at most {self._most} parts, each counted as often as it stands there")
+        if self._n_parts - self._n_written > self._most:  # type: ignore[operator]
+            raise ValueError(f"it must have at most {self._most} parts once more, each counted as often as it stands there")
 
     def _once_more(self, packed: dict[str, Any]) -> Any:
         number = packed["shared"]
