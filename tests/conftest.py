@@ -3,6 +3,8 @@
 import csv
 import functools
 import itertools
+import signal
+import threading
 import zlib
 
 import gymnasium as gym
@@ -15,7 +17,8 @@ from gymnasium import spaces
 from sb3_ddpg_ext import DDPG, native
 
 th.set_num_threads(1)  # the tests run side by side
-
+if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests press Ctrl-C, which `nohup make test &` would ignore
 
 needs_library = pytest.mark.skipif(native.library("float") is None, reason="the package was installed without a C compiler")
 FASTEST = "fused" if native.library("float") is None else "compiled"  # what learner="auto" takes for plain networks

@@ -213,17 +213,23 @@ def test_an_environment_that_always_fails(cluster):
 def test_ctrl_c_stops_the_workers(cluster):
     """Also while the learner waits for them."""
     model = DDPG("MlpPolicy", lambda: Line(0.2), policy_kwargs=SMALL, collector=collector(n_workers=1, chunk=50))
-    pids = []
+    pids, has_ended = [], threading.Event()
 
     def press():
-        wait_until(lambda: model.get_env().crew is not None and all(hand.pid for hand in model.get_env().crew.hands))
-        pids.extend(hand.pid for hand in model.get_env().crew.hands)
-        time.sleep(1)
-        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            wait_until(lambda: model.get_env().crew is not None and all(hand.pid for hand in model.get_env().crew.hands))
+            pids.extend(hand.pid for hand in model.get_env().crew.hands)
+            time.sleep(1)
+        finally:
+            while not has_ended.is_set():  # again, as a user would
+                os.kill(os.getpid(), signal.SIGINT)
+                has_ended.wait(60)
 
     threading.Thread(target=press).start()
     with pytest.raises(KeyboardInterrupt):
         model.learn(10**6)
+    has_ended.set()
+    assert pids
     wait_until(lambda: not any(map(is_running, pids)))
 
 
