@@ -18,7 +18,7 @@ class Oracle:
         return self
 
     def predict(self, obs, deterministic):
-        assert deterministic
+        assert not deterministic  # the actor that the critic judges, not its average
         return np.zeros((len(obs), 1), np.float32), None
 
     def q_values(self, obs, actions):

@@ -400,7 +400,8 @@ def test_healthy(env_id, steps, tmp_path):
     diagnosis = diagnose(zoo_run(tmp_path, env_id, steps), trusted=True)
     assert diagnosis.findings == []
     assert diagnosis.unseen == []
-    assert set(CHECKS) - set(diagnosis.made) <= {"evaluation-worse"}
+    has_norms = {"observation-scale"} if env_id == "Hopper-v5" else set()  # whose scale the networks take care of
+    assert set(CHECKS) - set(diagnosis.made) <= {"evaluation-worse"} | has_norms
 
 
 @pytest.mark.slow
