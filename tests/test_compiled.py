@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch as th
 from conftest import needs_library
+from gymnasium import spaces
 from test_learners import SMALL, assert_equal_states, make_batch, make_model, state_of, train
 from torch import nn
 
@@ -21,6 +22,7 @@ from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.learners import CompiledLearner, EagerLearner, FusedLearner, UpdateSettings, compiled, tempo
 from sb3_ddpg_ext.native.loading import FOLDER, library
 from sb3_ddpg_ext.networks import normed_layers
+from sb3_ddpg_ext.policies import DDPGPolicy
 from sb3_ddpg_ext.policies.compiled_actor import CompiledActor
 
 pytestmark = needs_library
@@ -341,7 +343,7 @@ def test_acting_for_many_environments(activation_fn, norm, level):
     observations = np.random.default_rng(0).normal(size=(64, 3)) * 3
     with th.no_grad():
         expected = policy.actor(th.from_numpy(observations)).numpy()
-    compiled = CompiledActor.make(normed_layers(policy.actor.mu))
+    compiled = CompiledActor.make(normed_layers(policy.actor.mu), policy.action_space)
     whole = compiled(observations)
     np.testing.assert_allclose(whole, expected, rtol=0, atol=1e-12)
     for n in (1, 2, 3, 15, 16, 17, 63):
@@ -357,10 +359,65 @@ def test_acting_for_more_than_the_library_takes(width, n, n_calls, monkeypatch):
     observations = np.random.default_rng(0).normal(size=(n, 3)).astype(np.float32)
     with th.no_grad():
         expected = policy.unscale_action(policy.actor(th.from_numpy(observations)).numpy())
-    calls, act = [], CompiledActor.__call__
-    monkeypatch.setattr(CompiledActor, "__call__", lambda self, given: calls.append(1) or act(self, given))
+    calls, act = [], CompiledActor.in_units
+    monkeypatch.setattr(CompiledActor, "in_units", lambda self, given: calls.append(1) or act(self, given))
     np.testing.assert_allclose(policy.predict(observations)[0], expected, atol=1e-5)
     assert len(calls) == n_calls
+
+
+def acting_policy(space, n_inputs=19, cls=DDPGPolicy):
+    policy = cls(spaces.Box(-1, 1, (n_inputs,)), space, lambda _: 1e-3, net_arch=[17])
+    policy.acts_exactly = False
+    return policy
+
+
+UNEVEN = spaces.Box(np.array([-0.3, 0.1, -9], np.float32), np.array([0.7, 0.3, 1e6], np.float32))
+DOUBLE = spaces.Box(-0.3, 0.7, (3,), np.float64)
+
+
+@pytest.mark.parametrize(("space", "has_units"), [(UNEVEN, True), (DOUBLE, False), (spaces.Box(-1, 2, (3, 1)), False)])
+@pytest.mark.parametrize("n", [1, 5])
+def test_units_of_actions(space, has_units, n):
+    """Actions are those of unscale_action to rounding, and never outside the bounds, whoever tells their units."""
+    policy = acting_policy(space, 5)
+    observations = np.random.default_rng(0).normal(size=(n, 5)).astype(np.float32)
+    assert policy.plain_actor().compiled.has_units == has_units
+    for bias in (0.0, 50.0, -50.0):  # at the bounds, too
+        with th.no_grad():
+            policy.actor.mu[-2].bias.fill_(bias)
+            scaled = policy.actor(th.from_numpy(observations)).numpy().reshape(n, *space.shape)
+        actions, _ = policy.predict(observations if n > 1 else observations[0])
+        np.testing.assert_allclose(np.reshape(actions, scaled.shape), policy.unscale_action(scaled), rtol=1e-5, atol=1e-6)
+        assert all(map(space.contains, np.reshape(actions, scaled.shape).astype(space.dtype)))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("n_observations", [1, 3, 40])
+def test_observations_that_are_not_finite_are_seen_by_the_library(bad, n_observations):
+    """Wherever they stand; a number that is only too large for float32 is not their kind."""
+    policy = acting_policy(UNEVEN)
+    assert policy.plain_actor().compiled.has_units
+    for place in (0, n_observations * 19 // 2, n_observations * 19 - 1):
+        observations = np.zeros((n_observations, 19), np.float32)
+        observations.flat[place] = bad
+        with pytest.raises(ValueError, match="must be finite in every entry"):
+            policy.predict(observations)
+    with np.errstate(over="ignore"):
+        policy.predict(np.full(19, 1e300))
+    assert policy.predict(np.zeros(19, np.float32))[0].shape == (3,)
+
+
+def test_units_of_a_policy_of_ones_own():
+    """A subclass that has another way from [-1, 1] to units is asked."""
+
+    class Halved(DDPGPolicy):
+        def unscale_action(self, scaled_action):
+            return super().unscale_action(scaled_action) / 2
+
+    halved, plain = acting_policy(UNEVEN, cls=Halved), acting_policy(UNEVEN)
+    plain.load_state_dict(halved.state_dict())
+    obs = np.ones(19, np.float32)
+    np.testing.assert_allclose(2 * halved.predict(obs)[0], plain.predict(obs)[0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])

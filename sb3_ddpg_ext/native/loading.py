@@ -2,10 +2,10 @@
 
 import ctypes
 import functools
-from ctypes import c_long, c_void_p
+from ctypes import c_int, c_long, c_void_p
 from pathlib import Path
 
-from sb3_ddpg_ext.native.structures import Network, Plan, Step
+from sb3_ddpg_ext.native.structures import Acting, Plan, Step
 
 FOLDER = Path(__file__).parent
 LEVELS = ("avx512", "avx2", "plain")  # the best first
@@ -23,12 +23,12 @@ def library(type_name: str, level: str | None = None) -> ctypes.CDLL | None:
     if level is None:
         return next((found for each in levels_here() if (found := library(type_name, each)) is not None), None)
     opened = _opened(level, type_name)
-    if opened is None or (opened.size_of_plan(), opened.size_of_step()) != (ctypes.sizeof(Plan), ctypes.sizeof(Step)):
+    if opened is None or not _is_of_this_version(opened):
         return None  # not built, or of another version
     opened.plan_new.argtypes, opened.plan_new.restype = [ctypes.POINTER(Plan)], c_void_p
     opened.plan_free.argtypes, opened.plan_free.restype = [c_void_p], None
     opened.plan_update.argtypes, opened.plan_update.restype = [c_void_p, ctypes.POINTER(Step)], None
-    opened.act.argtypes, opened.act.restype = [ctypes.POINTER(Network), c_void_p, c_long, c_void_p, c_long, c_void_p], None
+    opened.act.argtypes, opened.act.restype = [c_void_p, c_long, c_int], c_int
     return opened
 
 
@@ -46,6 +46,14 @@ def rounds_well() -> bool:
     """Whether this processor multiplies numbers of bfloat16 faster than others."""
     plain = _opened("plain", "float")
     return plain is not None and bool(plain.rounds_well())
+
+
+def _is_of_this_version(opened: ctypes.CDLL) -> bool:
+    for name, structure in [("plan", Plan), ("step", Step), ("acting", Acting)]:
+        size = getattr(opened, f"size_of_{name}", None)
+        if size is None or size() != ctypes.sizeof(structure):
+            return False
+    return True
 
 
 def _opened(level: str, type_name: str) -> ctypes.CDLL | None:

@@ -33,6 +33,15 @@ class Network(ctypes.Structure):
     _fields_ = [("n_layers", c_int), ("of_batch", c_int), ("layers", Layer * MAX_LAYERS)]
 
 
+class Acting(ctypes.Structure):
+    """act.h"""
+
+    _fields_ = [
+        ("network", Network), *((name, c_void_p) for name in ("observations", "memory", "actions")), ("half", c_long),
+        *((name, c_void_p) for name in ("low", "high", "half_range")),
+    ]  # fmt: skip
+
+
 class Group(ctypes.Structure):
     """adam.h"""
 

@@ -162,10 +162,9 @@ class Snapshot:
 
     def __init__(self, *networks: nn.Module):
         modules = [module for network in networks for module in network.modules()]
-        self.children = [module._modules for module in modules if module._modules]
-        self.n_children, self.all_children = self._count(), self._all()
-        self.own = [module._parameters for module in modules if module._parameters]
-        self.parameters = self._parameters()
+        registers: list[dict[str, Any]] = [register for m in modules for register in (m._modules, m._parameters)]
+        self.registers = [register for register in registers if register]
+        self.counts, self.contents = self._count(), self._all()
         self.modules, self.types = modules, list(map(type, modules))
         self.hooks = hooks_of(modules)
 
@@ -178,16 +177,10 @@ class Snapshot:
 
     def has_the_same_parameters(self) -> bool:
         """Whether no module or parameter was replaced, and no module appended."""
-        if self._count() != self.n_children or self._all() != self.all_children:
-            return False
-        present = self._parameters()
-        return len(present) == len(self.parameters) and all(map(is_, present, self.parameters))
-
-    def _parameters(self) -> list[nn.Parameter | None]:
-        return list(chain.from_iterable(map(dict.values, self.own)))
+        return self._count() == self.counts and all(map(is_, self._all(), self.contents))
 
     def _count(self) -> list[int]:
-        return list(map(len, self.children))
+        return list(map(len, self.registers))
 
-    def _all(self) -> list[nn.Module | None]:
-        return list(chain.from_iterable(map(dict.values, self.children)))
+    def _all(self) -> list[Any]:
+        return list(chain.from_iterable(map(dict.values, self.registers)))

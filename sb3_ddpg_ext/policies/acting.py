@@ -84,7 +84,7 @@ class PlainActor:
             for layer in layers
         ]
         self.layers, self.is_direct = layers, not is_exact and self.normaliser is None and len(space.shape or ()) == 1
-        self.compiled = CompiledActor.make(layers) if self.is_direct else None
+        self.compiled = CompiledActor.make(layers, actor.action_space) if self.is_direct else None
         self.snapshot = Snapshot(actor)
         if not self.snapshot.is_current():
             raise NotPlain("its modules have hooks")
@@ -136,11 +136,8 @@ class PlainActor:
 
     def __call__(self, observations: Any) -> np.ndarray:
         """From observations (n, ...), or a dict of such, to actions (n, action_dim) on the [-1, 1] scale."""
-        if self.compiled is not None and 0 < len(observations) <= self.compiled.at_most:
-            if not self.compiled.is_current():
-                self.compiled = CompiledActor.make(self.layers)
-            if self.compiled is not None:
-                return self.compiled(observations)
+        if (compiled := self._library_for(observations)) is not None:
+            return compiled(observations)
         with th.inference_mode():
             bias: Any
             weight: Any = self.steps[-1][0]["weight"]
@@ -158,3 +155,20 @@ class PlainActor:
                     x = activation(x)
             actions = x.numpy() if x.is_cpu else x.cpu().numpy()
             return actions[None] if alone else actions
+
+    def in_units(self, observations: Any) -> np.ndarray | None:
+        """
+        The actions in the units of the action space, in one call of the library.
+
+        :param observations: as a batch
+        :return: of shape (n, action_dim); None where the library cannot tell them, or an observation is not finite
+        """
+        compiled = self._library_for(observations)
+        return compiled.in_units(observations) if compiled is not None and compiled.has_units else None
+
+    def _library_for(self, observations: Any) -> CompiledActor | None:
+        if self.compiled is None or not 0 < len(observations) <= self.compiled.at_most:
+            return None
+        if not self.compiled.is_current():
+            self.compiled = CompiledActor.make(self.layers, self.actor.action_space)
+        return self.compiled

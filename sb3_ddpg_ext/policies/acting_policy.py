@@ -35,6 +35,7 @@ class ActingPolicy(TD3Policy):
         super().__init__(*args, **kwargs)
         low, high = self.action_space.low, self.action_space.high
         self._half_range, self._rounds_past_bounds = 0.5 * (high - low), False
+        self._has_own_units = type(self).unscale_action is not ActingPolicy.unscale_action
         for one in (np.float32(1), np.float64(1)):
             if (self.unscale_action(one) > high).any() or (self.unscale_action(-one) < low).any():
                 self._rounds_past_bounds = True
@@ -66,13 +67,16 @@ class ActingPolicy(TD3Policy):
         :param deterministic: whether the average of the actor acts, where there is one; see ``actor_average`` of the options
         :raises ValueError: for an observation that is not finite
         """
-        refuse_not_finite("observation", observation)
         actor = self.plain_actor(deterministic)
         batch = None if actor is None else actor.batch_of(observation)
         if actor is not None and batch is not None:
             observations, is_single = batch
-            actions = self._unscaled(actor(observations))
+            actions = actor.in_units(observations) if not self._has_own_units else None
+            if actions is None:
+                refuse_not_finite("observation", observation)
+                actions = self._unscaled(actor(observations))
             return actions[0] if is_single else actions, state
+        refuse_not_finite("observation", observation)
         return super().predict(observation, state, episode_start, deterministic)
 
     def acting(self, deterministic: bool) -> Actor:
@@ -85,7 +89,8 @@ class ActingPolicy(TD3Policy):
     def plain_actor(self, deterministic: bool = False) -> PlainActor | None:
         """The short way to the action, if this policy has one and nothing has been hung onto its networks since."""
         is_average = deterministic and self._average is not None
-        actor, known = self.acting(deterministic), self._acting.get(is_average)
+        actor: Any = self._modules["averaged_actor" if is_average else "actor"]  # for which nn.Module takes long
+        known = self._acting.get(is_average)
         if known is None or (known and not known.is_current(actor, self.acts_exactly)):
             acts_as_sb3 = self.acts_by_its_actor() and type(self).obs_to_tensor is TD3Policy.obs_to_tensor
             try:

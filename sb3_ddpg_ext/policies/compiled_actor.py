@@ -1,10 +1,12 @@
 """Acting by the compiled library."""
 
+from ctypes import addressof
 from threading import Lock
 from typing import Any
 
 import numpy as np
 import torch as th
+from gymnasium import spaces
 from torch import nn
 
 from sb3_ddpg_ext import native
@@ -20,33 +22,39 @@ class CompiledActor:
     mu(s) of a plain multilayer perceptron, to rounding. It reads the parameters where they lie.
 
     :param layers: of the actor, see :func:`sb3_ddpg_ext.networks.normed_layers`
+    :param space: of the actions
     """
 
-    def __init__(self, layers: list[Layer]):
-        self.layers, self.parameters = layers, _parameters_of(layers)
+    def __init__(self, layers: list[Layer], space: spaces.Box):
+        self.layers, self.space, self.parameters = layers, space, _parameters_of(layers)
         self.norms = [layer for layer in layers if statistics_of(layer)]
         self.pointers = self._present_pointers()
         dtype = str(self.parameters[0].dtype)
-        self.library: Any = native.library(native.TYPE_NAMES[dtype])
-        self.network = native.Network()
-        native.describe(self.network, layers)
+        library: Any = native.library(native.TYPE_NAMES[dtype])
         as_numpy = np.dtype(dtype.removeprefix("torch."))
         n_actions = len(layers[-1].linear.weight)
         widest = max(n_actions, *(layer.n_inputs for layer in layers))
         self.at_most = AT_MOST if widest <= WIDEST else 1
-        self.half = (widest + ROOM) * self.at_most
+        half = (widest + ROOM) * self.at_most
         self.inputs = np.zeros((self.at_most, layers[0].n_inputs), as_numpy)
         self.actions = np.zeros((self.at_most, n_actions), as_numpy)
-        self.memory = np.zeros(4 * self.half + self.at_most, as_numpy)  # see act.h
-        of_arrays = (array.ctypes.data for array in (self.inputs, self.memory, self.actions))
-        self.at_inputs, self.at_memory, self.at_actions = of_arrays
+        memory = np.zeros(4 * half + self.at_most, as_numpy)  # see act.h
+        self.has_units = space.dtype == as_numpy and space.shape == (n_actions,)
+        bounds = [array.astype(as_numpy) for array in (space.low, space.high, 0.5 * (space.high - space.low))]
+        self.kept = memory, bounds  # alive, as long as the library may read and write there
+        self.acting = native.Acting(half=half)
+        native.describe(self.acting.network, layers)
+        names = "observations", "memory", "actions", "low", "high", "half_range"
+        for name, array in zip(names, (self.inputs, memory, self.actions, *bounds), strict=True):
+            setattr(self.acting, name, array.ctypes.data)
+        self.act, self.at_acting = library.act, addressof(self.acting)
         self.lock = Lock()  # several threads may ask one policy
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return CompiledActor.make, (self.layers,)
+        return CompiledActor.make, (self.layers, self.space)
 
     @classmethod
-    def make(cls, layers: list[Layer]) -> "CompiledActor | None":
+    def make(cls, layers: list[Layer], space: spaces.Box) -> "CompiledActor | None":
         """:return: one, or None where the library cannot do it"""
         try:
             normed_layers(nn.Sequential(*(module for layer in layers for module in layer if module is not None)))
@@ -59,7 +67,7 @@ class CompiledActor:
             return None
         parameters += [buffer for layer in layers for buffer in statistics_of(layer)[:2]]
         alike = all(p.is_cpu and p.is_contiguous() and p.dtype is parameters[0].dtype for p in parameters)
-        return cls(layers) if alike else None
+        return cls(layers, space) if alike else None
 
     def is_current(self) -> bool:
         """Whether the parameters still lie where they did, in the same way. That modules hold others, their owner sees."""
@@ -67,6 +75,8 @@ class CompiledActor:
 
     def _present_pointers(self) -> list[int]:
         """Running statistics may also be other tensors than before, which modules hold as buffers."""
+        if not self.norms:
+            return list(map(th.Tensor.data_ptr, self.parameters))
         statistics = [buffer for layer in self.norms for buffer in statistics_of(layer)[:2]]
         return list(map(th.Tensor.data_ptr, [*self.parameters, *statistics]))
 
@@ -75,8 +85,15 @@ class CompiledActor:
         n = len(observations)
         with self.lock:
             self.inputs[:n] = observations
-            self.library.act(self.network, self.at_inputs, n, self.at_memory, self.half, self.at_actions)
+            self.act(self.at_acting, n, False)
             return self.actions[:n].copy()
+
+    def in_units(self, observations: np.ndarray) -> np.ndarray | None:
+        """The same in the units of the action space and within its bounds; None if an observation is not finite."""
+        n = len(observations)
+        with self.lock:
+            self.inputs[:n] = observations
+            return self.actions[:n].copy() if self.act(self.at_acting, n, True) else None
 
 
 def _parameters_of(layers: list[Layer]) -> list[th.Tensor]:

@@ -57,7 +57,7 @@ def machine() -> dict[str, Any]:
     return {
         "processor": processor(),
         "cores": usable_cores(),
-        "system": platform.platform(),
+        "system": "-".join(filter(None, (platform.system(), platform.machine(), *platform.libc_ver()))),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
 

@@ -19,8 +19,11 @@ static void units(const Layer *layer, const real *x, real *y) {
             const vec inputs = load(x + k);
             for (int i = 0; i < AT_ONCE; i++) sums[i] += inputs * load(rows[i] + k);
         }
-        for (int i = 0; i < AT_ONCE; i++) sums[i] += load_first(x + whole, n - whole) * load_first(rows[i] + whole, n - whole);
-        for (int i = 0; i < some; i++) y[unit + i] = layer->bias[unit + i] + sum_of(sums[i]);
+        real totals[AT_ONCE];
+        for (int i = 0; i < AT_ONCE; i++) totals[i] = sum_of(sums[i]);
+        for (long k = whole; k < n; k++)
+            for (int i = 0; i < AT_ONCE; i++) totals[i] += x[k] * rows[i][k];
+        for (int i = 0; i < some; i++) y[unit + i] = layer->bias[unit + i] + totals[i];
     }
 }
 
@@ -69,4 +72,27 @@ static void act_on_block(const Network *network, const real *observations, long 
     transpose(observations, n_in, n, n_in, inputs, width);
     forward(&own, inputs, (Block){0, width, n, width, 0});
     transpose(last_of(&own)->outputs, width, n_out, n, actions, n_out);
+}
+
+/* What acting reads and writes, again and again. Bounds of the action's units are NULL where those are [-1, 1]. */
+typedef struct {
+    Network network;
+    real *observations, *memory, *actions;
+    long half;
+    const real *low, *high, *half_range;
+} Acting;
+
+static int are_finite(const real *x, long n) {
+    vec zeros = {0}; /* times infinity, or NaN, are NaN */
+    for (long i = 0; i < n; i += V) zeros += 0 * (n - i < V ? load_first(x + i, n - i) : load(x + i));
+    return sum_of(zeros) == 0;
+}
+
+/* From the interval [-1, 1] to the bounds, which rounding must not leave. */
+static void to_units(const Acting *acting, long n, long n_actions) {
+    for (long i = 0; i < n * n_actions; i++) {
+        const long j = i % n_actions;
+        const real action = (acting->actions[i] + 1) * acting->half_range[j] + acting->low[j];
+        acting->actions[i] = action < acting->low[j] ? acting->low[j] : action > acting->high[j] ? acting->high[j] : action;
+    }
 }

@@ -676,16 +676,21 @@ void plan_update(Plan *plan, Step *step) {
     restore_denormals(before);
 }
 
-void act(const Network *network, const real *observations, long n, real *memory, long half, real *actions) {
+/* Actions for n observations, which are given back in units where there are any; 0 where an observation is not finite. */
+int act(const Acting *acting, long n, int in_units) {
+    const Network *network = &acting->network;
     if (n == 1)
-        act_on_one(network, observations, memory, half, actions);
+        act_on_one(network, acting->observations, acting->memory, acting->half, acting->actions);
     else
-        act_on_block(network, observations, n, memory, half, actions);
+        act_on_block(network, acting->observations, n, acting->memory, acting->half, acting->actions);
+    if (in_units) to_units(acting, n, network->layers[network->n_layers - 1].n_out);
+    return !in_units || are_finite(acting->observations, n * network->layers[0].n_in);
 }
 
 /* For the caller, to see that both mean the same by them. */
 long size_of_plan(void) { return sizeof(Plan); }
 long size_of_step(void) { return sizeof(Step); }
+long size_of_acting(void) { return sizeof(Acting); }
 
 /*
  * Whether this processor multiplies pairs of bfloat16 as fast as single floats. Some of Intel's have the instruction, too, at a
