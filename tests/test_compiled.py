@@ -126,7 +126,7 @@ def rounding_linear(x, weight, bias, linear=th.nn.functional.linear):
     return Rounded.apply(x, weight) + bias if is_wide else linear(x, weight, bias)
 
 
-@pytest.mark.skipif(library("bf16") is None, reason="needs a processor of AMD's with AVX512_BF16")
+@pytest.mark.skipif(library("bf16") is None, reason="needs a processor with AMX, or one of AMD's with AVX512_BF16")
 @pytest.mark.parametrize("n", [1, 40, 77, 256])
 @pytest.mark.parametrize("arch", [[64, 64], [131, 70, 65], [400, 300]], ids=str)
 @pytest.mark.parametrize("is_joint", [False, True])
@@ -157,7 +157,7 @@ def test_bf16_rounds_what_products_of_wide_layers_multiply(monkeypatch, is_joint
         assert (mine - its).norm() < share * (its - exact).norm() < 0.1 * share * exact.norm()
 
 
-@pytest.mark.skipif(library("bf16") is None, reason="needs a processor of AMD's with AVX512_BF16")
+@pytest.mark.skipif(library("bf16") is None, reason="needs a processor with AMX, or one of AMD's with AVX512_BF16")
 def test_bf16_depends_on_no_threads_and_passes_nan_on():
     """As in float32; and parameters that a callback changes are seen."""
     states = []

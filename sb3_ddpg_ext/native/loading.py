@@ -18,7 +18,9 @@ def library(type_name: str, level: str | None = None) -> ctypes.CDLL | None:
     :param level: of the processor, one of ``LEVELS``; None for the best one that was built and runs here
     :return: the library; None if there is none
     """
-    if type_name == "bf16" and not rounds_well():
+    if type_name == "bf16":
+        type_name = ("", "bf16", "amx")[rounds_well()]
+    if not type_name:
         return None
     if level is None:
         return next((found for each in levels_here() if (found := library(type_name, each)) is not None), None)
@@ -42,10 +44,10 @@ def levels_here() -> tuple[str, ...]:
 
 
 @functools.cache
-def rounds_well() -> bool:
-    """Whether this processor multiplies numbers of bfloat16 faster than others."""
+def rounds_well() -> int:
+    """How this processor multiplies numbers of bfloat16 faster than others: 2 with AMX, 1 in vectors, 0 if it does not."""
     plain = _opened("plain", "float")
-    return plain is not None and bool(plain.rounds_well())
+    return 0 if plain is None else plain.rounds_well()
 
 
 def _is_of_this_version(opened: ctypes.CDLL) -> bool:

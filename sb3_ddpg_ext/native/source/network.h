@@ -35,7 +35,7 @@ typedef struct {
     long row;
 
     int in_pairs; /* whether the layer's products are of rounded numbers, which are here along the sum of a product to come: */
-    real *weight_pairs, *weight_columns;     /* (n_out, n_pairs(n_in)), (n_pairs(n_out), n_in) */
+    real *weight_pairs, *weight_columns;     /* (n_out, n_pairs(n_in)), (n_pairs(n_out), n_in), or turned for tiles */
     real *input_pairs, *gradient_pairs;      /* (blocks, n_pairs(n_in), width), (blocks, n_pairs(n_out), width) */
     real *gradient_columns, *output_columns; /* (blocks, n_out, width / 2); of the outputs if the next layer rounds them */
 } Layer;
@@ -234,8 +234,9 @@ static void multiply_back(const Layer *layer, Block block, real *to, long first,
         const long n_rows = n_pairs(layer->n_out);
         real *pairs = layer->gradient_pairs + block.number * n_rows * block.width;
         pair_rows(gradient, block.width, layer->n_out, block.whole, pairs, block.width);
-        product_of_pairs((Left){layer->weight_columns + first, 1, layer->n_in, 0}, (Right){pairs, block.width, 0}, n,
-                         (Depth){1, n_rows}, FROM_ZERO, NULL, out);
+        const Left weights = IN_TILES ? (Left){layer->weight_columns + first * n_rows, n_rows, 1, 0}
+                                      : (Left){layer->weight_columns + first, 1, layer->n_in, 0};
+        product_of_pairs(weights, (Right){pairs, block.width, 0}, n, (Depth){1, n_rows}, FROM_ZERO, NULL, out);
     } else
         product((Left){layer->weight + first, 1, layer->n_in, 0}, (Right){gradient, block.width, 0}, n,
                 (Depth){1, layer->n_out}, FROM_ZERO, NULL, out);

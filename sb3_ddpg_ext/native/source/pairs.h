@@ -33,7 +33,14 @@ INLINE vec neighbours(vec first, vec second) { return first + second; }
 INLINE vec side_by_side(vec even, vec odd) { return even + odd; }
 #endif
 
-INLINE long n_pairs(long n) { return (n + 1) / 2; }
+#if defined __AMX_BF16__
+enum { IN_TILES = 1, WORDS = 16 }; /* see tiles.h */
+#else
+enum { IN_TILES = 0, WORDS = 1 };
+#endif
+
+/* Words of a sum of n products: with tiles whole rows of them, of which the last words are zero. */
+INLINE long n_pairs(long n) { return rounded_up((n + 1) / 2, WORDS); }
 
 /* Pairs of rows, of a matrix (n_rows, n): to(i / 2, j) = from(i, j), from(i + 1, j). A last one is beside zeros. */
 static void pair_rows(const real *from, long from_row, long n_rows, long n, real *to, long to_row) {

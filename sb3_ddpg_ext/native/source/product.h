@@ -26,6 +26,8 @@ typedef struct {
 
 enum Start { FROM_ZERO, FROM_BIAS, FROM_OUTPUT };
 
+#include "tiles.h"
+
 /* A tile of C, which stays in registers while its sums grow. */
 INLINE void tile(const int in_pairs, const int rows, const int vectors, Left a, Right b, Depth depth, enum Start start, const real *bias, Output c) {
     vec sums[12][4];
@@ -108,7 +110,10 @@ static void product(Left a, Right b, long m, Depth depth, enum Start start, cons
 }
 
 static void product_of_pairs(Left a, Right b, long m, Depth depth, enum Start start, const real *bias, Output c) {
-    if (ROUNDS) sums_of_products(1, a, b, m, depth, start, bias, c);
+    if (IN_TILES)
+        product_in_tiles(a, b, m, depth, start, bias, c);
+    else if (ROUNDS)
+        sums_of_products(1, a, b, m, depth, start, bias, c);
 }
 
 /* to(j, i) = from(i, j) of V rows and V columns, by exchanging ever larger blocks. */
