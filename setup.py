@@ -22,7 +22,7 @@ if platform.machine().lower() in ("x86_64", "amd64"):
     LEVELS["avx512"] = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"]
 # What the numbers are of, and how they are multiplied; bfloat16 needs instructions of its own.
 TYPES = [(level, type_name, type_name, flags) for level, flags in LEVELS.items() for type_name in ("float", "double")]
-ROUNDING = {"bf16": ["-mavx512bf16"], "amx": ["-mavx512bf16", "-mamx-tile", "-mamx-bf16"]}
+ROUNDING = {"vectors": ["-mavx512bf16"], "amx": ["-mavx512bf16", "-mamx-tile", "-mamx-bf16"]}
 if "avx512" in LEVELS:
     TYPES += [("avx512", name, "float", LEVELS["avx512"] + flags) for name, flags in ROUNDING.items()]
 HEADERS = sorted(str(header) for header in Path(SOURCE).glob("*.h"))

@@ -158,20 +158,42 @@ def test_bf16_rounds_what_products_of_wide_layers_multiply(monkeypatch, is_joint
 
 
 @pytest.mark.skipif(library("bf16") is None, reason="needs a processor with AMX, or one of AMD's with AVX512_BF16")
-def test_bf16_depends_on_no_threads_and_passes_nan_on():
-    """As in float32; and parameters that a callback changes are seen."""
+@pytest.mark.parametrize("joint", [{}, dict(target_networks=False, critic_norm="batch")], ids=["targets", "joint"])
+def test_bf16_depends_on_no_threads_and_passes_nan_on(joint):
+    """As in float32, with blocks of any width; and parameters that a callback changes are seen."""
     states = []
-    for n in (1, 2, 3):
-        model = make_model(dtype=th.float32, policy_kwargs=dict(net_arch=[70, 66]))
+    for n in (1, 2, 3, 7):
+        model = make_model(dtype=th.float32, policy_kwargs=dict(net_arch=[70, 66], **joint))
         learner = with_threads(n)(model.policy, UpdateSettings(precision="bf16"))
         for i in range(4):
             learner.update(make_batch(th.Generator().manual_seed(i), 141, th.float32))
-            model.critic.q_networks[0][2].weight.data.mul_(0.9)
+            hidden = next(p for p in model.critic.q_networks[0].parameters() if p.shape == (66, 70))
+            hidden.data.mul_(0.9)
         states.append(state_of(model))
     for other in states[1:]:
         assert all(th.equal(value, other[key]) for key, value in states[0].items())
-    model.critic.q_networks[0][2].weight.data[3, 4] = th.nan
+    hidden.data[3, 4] = th.nan
     assert np.isnan(learner.update(make_batch(th.Generator().manual_seed(9), 141, th.float32))["critic_loss"])
+
+
+@pytest.mark.skipif(library("bf16") is None, reason="needs a processor with AMX, or one of AMD's with AVX512_BF16")
+def test_bf16_keeps_a_transition_with_nan_apart():
+    """What fills up rows of words is zero: NaN in one transition is in no other's error, and in no later batch."""
+    batch, gradients = make_batch(th.Generator().manual_seed(3), 77, th.float32), []
+    for has_nan in (True, False):
+        model = make_model(dtype=th.float32, policy_kwargs=dict(net_arch=[131, 70, 65]))
+        learner = CompiledLearner(model.policy, UpdateSettings(precision="bf16"))
+        if has_nan:
+            before = {key: value.clone() for key, value in state_of(model).items()}
+            observations = batch.observations.clone()
+            observations[75] = th.nan
+            learner.update(batch._replace(observations=observations, indices=np.arange(77)))
+            assert th.isfinite(learner.errors).flatten().logical_not().nonzero().tolist() == [[75]]
+            for key, value in state_of(model).items():
+                value.copy_(before[key]) if key in before else value.zero_()  # moments that the update has begun
+        learner.update(batch)
+        gradients.append([p.grad.clone() for net in (model.critic, model.actor) for p in net.parameters()])
+    assert all(map(th.equal, *gradients))
 
 
 def test_several_trainings_at_once():
@@ -343,7 +365,7 @@ def test_acting_for_many_environments(activation_fn, norm, level):
     observations = np.random.default_rng(0).normal(size=(64, 3)) * 3
     with th.no_grad():
         expected = policy.actor(th.from_numpy(observations)).numpy()
-    compiled = CompiledActor.make(normed_layers(policy.actor.mu), policy.action_space)
+    compiled = CompiledActor.make(normed_layers(policy.actor.mu))
     whole = compiled(observations)
     np.testing.assert_allclose(whole, expected, rtol=0, atol=1e-12)
     for n in (1, 2, 3, 15, 16, 17, 63):
@@ -407,17 +429,52 @@ def test_observations_that_are_not_finite_are_seen_by_the_library(bad, n_observa
     assert policy.predict(np.zeros(19, np.float32))[0].shape == (3,)
 
 
-def test_units_of_a_policy_of_ones_own():
-    """A subclass that has another way from [-1, 1] to units is asked."""
+@pytest.mark.parametrize("name", ["unscale_action", "_unscaled"])
+@pytest.mark.parametrize("where", ["subclass", "object"])
+def test_units_of_a_policy_of_ones_own(name, where):
+    """Another way from [-1, 1] to units is asked, wherever it is."""
 
-    class Halved(DDPGPolicy):
-        def unscale_action(self, scaled_action):
-            return super().unscale_action(scaled_action) / 2
+    def halved(policy, scaled):
+        return getattr(DDPGPolicy, name)(policy, scaled) / 2
 
-    halved, plain = acting_policy(UNEVEN, cls=Halved), acting_policy(UNEVEN)
-    plain.load_state_dict(halved.state_dict())
+    plain, obs = acting_policy(UNEVEN), np.ones(19, np.float32)
+    other = acting_policy(UNEVEN, cls=type("Own", (DDPGPolicy,), {name: halved}) if where == "subclass" else DDPGPolicy)
+    other.load_state_dict(plain.state_dict())
+    expected, _ = plain.predict(obs)
+    if where == "object":
+        np.testing.assert_array_equal(other.predict(obs)[0], expected)
+        setattr(other, name, partial(halved, other))
+    np.testing.assert_allclose(2 * other.predict(obs)[0], expected, rtol=1e-6)
+
+
+def test_units_are_the_policys():
+    """An actor of another policy acts within the bounds of this one, also where these were changed in place."""
+    wide, narrow = (acting_policy(spaces.Box(-size, size, (3,), np.float32)) for size in (10, 1))
+    wide.actor = narrow.actor
     obs = np.ones(19, np.float32)
-    np.testing.assert_allclose(2 * halved.predict(obs)[0], plain.predict(obs)[0], rtol=1e-6)
+    np.testing.assert_allclose(wide.predict(obs)[0], 10 * narrow.predict(obs)[0], rtol=1e-5)
+    with th.no_grad():
+        scaled = wide.actor(th.from_numpy(obs[None])).numpy()[0]
+    wide.action_space.low[:] = -3
+    expected = np.minimum(wide.unscale_action(scaled), 10)
+    np.testing.assert_allclose(wide.predict(obs)[0], expected, rtol=1e-5)
+
+
+def test_a_subclass_that_chooses_its_actor():
+    """It is asked at each prediction."""
+
+    class Other(DDPGPolicy):
+        def acting(self, deterministic):
+            return self.actor_target
+
+    policy, obs = acting_policy(UNEVEN, cls=Other), np.ones(19, np.float32)
+    before, _ = policy.predict(obs)
+    with th.no_grad():
+        policy.actor.mu[-2].bias.add_(0.5)
+    np.testing.assert_array_equal(policy.predict(obs)[0], before)
+    with th.no_grad():
+        policy.actor_target.mu[-2].bias.add_(0.5)
+    assert (policy.predict(obs)[0] > before).all()
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
@@ -473,7 +530,7 @@ def test_what_it_leaves_to_fused():
 
 
 def test_where_bfloat16_is_slow_fused_takes_it(monkeypatch):
-    """Intel's processors have units of their own for it, which torch uses; nothing here rounds numbers of 64 bits."""
+    """Or where the library was built without it; nothing rounds numbers of 64 bits."""
     in_bf16 = UpdateSettings(precision="bf16")
     assert "float32" in CompiledLearner.reason_against(make_model().policy, in_bf16)
     monkeypatch.setattr(compiled.native, "library", lambda type_name: None if type_name == "bf16" else library(type_name))
@@ -491,7 +548,11 @@ def test_structures_are_those_of_the_libraries(monkeypatch):
         opened = library("float", level)
         assert opened.size_of_plan() == ctypes.sizeof(native.Plan)
         assert opened.size_of_step() == ctypes.sizeof(native.Step)
-    monkeypatch.setattr(sys.modules["sb3_ddpg_ext.native.loading"], "Step", native.Plan)
+        assert opened.size_of_acting() == ctypes.sizeof(native.Acting)
+    loading = sys.modules["sb3_ddpg_ext.native.loading"]
+    monkeypatch.setattr(loading, "ways_to_round", lambda: ["missing"])
+    assert library.__wrapped__("bf16", native.levels_here()[0]) is None
+    monkeypatch.setattr(loading, "Step", native.Plan)
     assert library.__wrapped__("float", native.levels_here()[0]) is None
 
 

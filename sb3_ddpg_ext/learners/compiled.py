@@ -49,7 +49,10 @@ class CompiledLearner(LinkedLearner):
         if native.library(type_name) is None:
             return "the package was installed without its compiled library"
         if settings.precision == "bf16" and _library(type_name, settings) is None:
-            return f"precision='bf16' needs parameters of float32, not of {type_name}, and a processor that is fast with it"
+            return (
+                f"precision='bf16' needs parameters of float32, not of {type_name}, and a processor that is fast with it, for "
+                "which the library was built"
+            )
         if (reason := super().reason_against(policy, settings)) is not None:
             return reason
         layers = [normed_layers(net) for net in sequentials(policy)]

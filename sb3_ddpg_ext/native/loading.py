@@ -18,12 +18,10 @@ def library(type_name: str, level: str | None = None) -> ctypes.CDLL | None:
     :param level: of the processor, one of ``LEVELS``; None for the best one that was built and runs here
     :return: the library; None if there is none
     """
-    if type_name == "bf16":
-        type_name = ("", "bf16", "amx")[rounds_well()]
-    if not type_name:
-        return None
     if level is None:
         return next((found for each in levels_here() if (found := library(type_name, each)) is not None), None)
+    if type_name == "bf16":
+        return next((found for name in ways_to_round() if (found := library(name, level)) is not None), None)
     opened = _opened(level, type_name)
     if opened is None or not _is_of_this_version(opened):
         return None  # not built, or of another version
@@ -44,10 +42,11 @@ def levels_here() -> tuple[str, ...]:
 
 
 @functools.cache
-def rounds_well() -> int:
-    """How this processor multiplies numbers of bfloat16 faster than others: 2 with AMX, 1 in vectors, 0 if it does not."""
+def ways_to_round() -> list[str]:
+    """The names of the libraries in which this processor multiplies numbers of bfloat16 faster than others, the best first."""
     plain = _opened("plain", "float")
-    return 0 if plain is None else plain.rounds_well()
+    ways = 0 if plain is None else plain.ways_to_round()
+    return [name for bit, name in ((2, "amx"), (1, "vectors")) if ways & bit]
 
 
 def _is_of_this_version(opened: ctypes.CDLL) -> bool:

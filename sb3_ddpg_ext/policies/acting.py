@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from sb3_ddpg_ext.networks import NotPlain, Snapshot, normalise, normed_layers, statistics_of, without_normaliser
 from sb3_ddpg_ext.observations import has_keys, parts_of
 from sb3_ddpg_ext.policies.actor import Actor
-from sb3_ddpg_ext.policies.compiled_actor import CompiledActor
+from sb3_ddpg_ext.policies.compiled_actor import CompiledActor, Units
 
 IN_PLACE: dict[type[nn.Module], Callable[[th.Tensor], th.Tensor]] = {nn.ReLU: th.relu_, nn.Tanh: th.tanh_}
 
@@ -57,10 +57,11 @@ class PlainActor:
 
     :param actor: a plain multilayer perceptron; BatchNorm is by running statistics
     :param is_exact: whether the actions have SB3's bits; else a few of them may be computed by the compiled library
+    :param units: of the actions: their bounds, and half of their distance; None if they are unknown
     :raises NotPlain: if calling it involves more than its layers
     """
 
-    def __init__(self, actor: Actor, is_exact: bool = True):
+    def __init__(self, actor: Actor, is_exact: bool = True, units: Units | None = None):
         extractor, self.normaliser = without_normaliser(actor.features_extractor)
         if type(actor) is not Actor or not joins(extractor):
             raise NotPlain(f"{type(actor).__name__} with {type(extractor).__name__}")
@@ -84,7 +85,7 @@ class PlainActor:
             for layer in layers
         ]
         self.layers, self.is_direct = layers, not is_exact and self.normaliser is None and len(space.shape or ()) == 1
-        self.compiled = CompiledActor.make(layers, actor.action_space) if self.is_direct else None
+        self.compiled = CompiledActor.make(layers, units) if self.is_direct else None
         self.snapshot = Snapshot(actor)
         if not self.snapshot.is_current():
             raise NotPlain("its modules have hooks")
@@ -158,17 +159,17 @@ class PlainActor:
 
     def in_units(self, observations: Any) -> np.ndarray | None:
         """
-        The actions in the units of the action space, in one call of the library.
+        The actions in units, in one call of the library.
 
         :param observations: as a batch
         :return: of shape (n, action_dim); None where the library cannot tell them, or an observation is not finite
         """
         compiled = self._library_for(observations)
-        return compiled.in_units(observations) if compiled is not None and compiled.has_units else None
+        return None if compiled is None else compiled.in_units(observations)
 
     def _library_for(self, observations: Any) -> CompiledActor | None:
         if self.compiled is None or not 0 < len(observations) <= self.compiled.at_most:
             return None
         if not self.compiled.is_current():
-            self.compiled = CompiledActor.make(self.layers, self.actor.action_space)
+            self.compiled = CompiledActor.make(self.layers, self.compiled.units)
         return self.compiled

@@ -35,7 +35,6 @@ class ActingPolicy(TD3Policy):
         super().__init__(*args, **kwargs)
         low, high = self.action_space.low, self.action_space.high
         self._half_range, self._rounds_past_bounds = 0.5 * (high - low), False
-        self._has_own_units = type(self).unscale_action is not ActingPolicy.unscale_action
         for one in (np.float32(1), np.float64(1)):
             if (self.unscale_action(one) > high).any() or (self.unscale_action(-one) < low).any():
                 self._rounds_past_bounds = True
@@ -71,7 +70,7 @@ class ActingPolicy(TD3Policy):
         batch = None if actor is None else actor.batch_of(observation)
         if actor is not None and batch is not None:
             observations, is_single = batch
-            actions = actor.in_units(observations) if not self._has_own_units else None
+            actions = actor.in_units(observations) if self._has_plain_units() else None
             if actions is None:
                 refuse_not_finite("observation", observation)
                 actions = self._unscaled(actor(observations))
@@ -81,7 +80,8 @@ class ActingPolicy(TD3Policy):
 
     def acting(self, deterministic: bool) -> Actor:
         """The actor by which :meth:`predict` acts: its average, where there is one, or the one that learns and explores."""
-        return self.actor if self._average is None or not deterministic else self.averaged_actor
+        is_average = deterministic and self._average is not None
+        return self._modules["averaged_actor" if is_average else "actor"]  # type: ignore[return-value]  # as self.actor, faster
 
     def _predict(self, observation: Any, deterministic: bool = False) -> th.Tensor:
         return self.acting(deterministic)(observation)
@@ -89,16 +89,26 @@ class ActingPolicy(TD3Policy):
     def plain_actor(self, deterministic: bool = False) -> PlainActor | None:
         """The short way to the action, if this policy has one and nothing has been hung onto its networks since."""
         is_average = deterministic and self._average is not None
-        actor: Any = self._modules["averaged_actor" if is_average else "actor"]  # for which nn.Module takes long
-        known = self._acting.get(is_average)
+        actor, known = self.acting(deterministic), self._acting.get(is_average)
         if known is None or (known and not known.is_current(actor, self.acts_exactly)):
             acts_as_sb3 = self.acts_by_its_actor() and type(self).obs_to_tensor is TD3Policy.obs_to_tensor
+            units = self.action_space.low, self.action_space.high, self._half_range
             try:
-                known = PlainActor(actor, self.acts_exactly) if acts_as_sb3 else False
+                known = PlainActor(actor, self.acts_exactly, units) if acts_as_sb3 else False
             except NotPlain:
                 known = False
             self._acting[is_average] = known
         return known or None
+
+    def _has_plain_units(self) -> bool:
+        """Whether nobody has another way from [-1, 1] to the units of the actions."""
+        cls, own = type(self), self.__dict__
+        return (
+            cls.unscale_action is ActingPolicy.unscale_action
+            and cls._unscaled is ActingPolicy._unscaled
+            and "unscale_action" not in own
+            and "_unscaled" not in own
+        )
 
     def acts_by_its_actor(self) -> bool:
         """Whether no subclass has another way to an action than the actor."""

@@ -34,8 +34,6 @@ class Actor(SavedAlone, sb3_policies.Actor):
     :param options: of the network and of the loss; None for all defaults
     """
 
-    action_space: spaces.Box
-
     def __init__(
         self,
         observation_space: spaces.Space,

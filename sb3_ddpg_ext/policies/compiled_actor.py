@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch as th
-from gymnasium import spaces
 from torch import nn
 
 from sb3_ddpg_ext import native
@@ -14,6 +13,7 @@ from sb3_ddpg_ext.networks import Layer, NotPlain, normed_layers, statistics_of
 
 AT_MOST = 64  # observations at once
 WIDEST = 4096  # units of a layer, or numbers of an observation, of which so many are kept
+Units = tuple[np.ndarray, np.ndarray, np.ndarray]
 ROOM = 16  # numbers behind the end of an array, which may be read or written
 
 
@@ -22,11 +22,11 @@ class CompiledActor:
     mu(s) of a plain multilayer perceptron, to rounding. It reads the parameters where they lie.
 
     :param layers: of the actor, see :func:`sb3_ddpg_ext.networks.normed_layers`
-    :param space: of the actions
+    :param units: of the actions, where they are known: the lower and the upper bound, and half of their distance
     """
 
-    def __init__(self, layers: list[Layer], space: spaces.Box):
-        self.layers, self.space, self.parameters = layers, space, _parameters_of(layers)
+    def __init__(self, layers: list[Layer], units: Units | None = None):
+        self.layers, self.units, self.parameters = layers, units, _parameters_of(layers)
         self.norms = [layer for layer in layers if statistics_of(layer)]
         self.pointers = self._present_pointers()
         dtype = str(self.parameters[0].dtype)
@@ -39,22 +39,25 @@ class CompiledActor:
         self.inputs = np.zeros((self.at_most, layers[0].n_inputs), as_numpy)
         self.actions = np.zeros((self.at_most, n_actions), as_numpy)
         memory = np.zeros(4 * half + self.at_most, as_numpy)  # see act.h
-        self.has_units = space.dtype == as_numpy and space.shape == (n_actions,)
-        bounds = [array.astype(as_numpy) for array in (space.low, space.high, 0.5 * (space.high - space.low))]
-        self.kept = memory, bounds  # alive, as long as the library may read and write there
+        self.has_units = units is not None and all(
+            array.shape == (n_actions,) and array.dtype == as_numpy and array.flags.c_contiguous for array in units
+        )
+        arrays = dict(observations=self.inputs, memory=memory, actions=self.actions)
+        if units is not None and self.has_units:
+            arrays |= dict(zip(("low", "high", "half_range"), units, strict=True))
         self.acting = native.Acting(half=half)
         native.describe(self.acting.network, layers)
-        names = "observations", "memory", "actions", "low", "high", "half_range"
-        for name, array in zip(names, (self.inputs, memory, self.actions, *bounds), strict=True):
+        for name, array in arrays.items():
             setattr(self.acting, name, array.ctypes.data)
+        self.arrays = arrays  # alive, as long as the library may read and write there
         self.act, self.at_acting = library.act, addressof(self.acting)
         self.lock = Lock()  # several threads may ask one policy
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return CompiledActor.make, (self.layers, self.space)
+        return CompiledActor.make, (self.layers, self.units)
 
     @classmethod
-    def make(cls, layers: list[Layer], space: spaces.Box) -> "CompiledActor | None":
+    def make(cls, layers: list[Layer], units: Units | None = None) -> "CompiledActor | None":
         """:return: one, or None where the library cannot do it"""
         try:
             normed_layers(nn.Sequential(*(module for layer in layers for module in layer if module is not None)))
@@ -67,7 +70,7 @@ class CompiledActor:
             return None
         parameters += [buffer for layer in layers for buffer in statistics_of(layer)[:2]]
         alike = all(p.is_cpu and p.is_contiguous() and p.dtype is parameters[0].dtype for p in parameters)
-        return cls(layers, space) if alike else None
+        return cls(layers, units) if alike else None
 
     def is_current(self) -> bool:
         """Whether the parameters still lie where they did, in the same way. That modules hold others, their owner sees."""
@@ -89,7 +92,9 @@ class CompiledActor:
             return self.actions[:n].copy()
 
     def in_units(self, observations: np.ndarray) -> np.ndarray | None:
-        """The same in the units of the action space and within its bounds; None if an observation is not finite."""
+        """The same in units, within the bounds; None if the units are unknown, or an observation is not finite."""
+        if not self.has_units:
+            return None
         n = len(observations)
         with self.lock:
             self.inputs[:n] = observations

@@ -74,7 +74,7 @@ static void act_on_block(const Network *network, const real *observations, long 
     transpose(last_of(&own)->outputs, width, n_out, n, actions, n_out);
 }
 
-/* What acting reads and writes, again and again. Bounds of the action's units are NULL where those are [-1, 1]. */
+/* What acting reads and writes, again and again. What the units of actions are may be unknown: NULL. */
 typedef struct {
     Network network;
     real *observations, *memory, *actions;

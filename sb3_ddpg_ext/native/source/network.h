@@ -35,7 +35,7 @@ typedef struct {
     long row;
 
     int in_pairs; /* whether the layer's products are of rounded numbers, which are here along the sum of a product to come: */
-    real *weight_pairs, *weight_columns;     /* (n_out, n_pairs(n_in)), (n_pairs(n_out), n_in), or turned for tiles */
+    real *weight_pairs, *weight_columns;     /* (n_out, n_pairs(n_in)), (n_pairs(n_out), n_in); for tiles (n_in, n_pairs(n_out)) */
     real *input_pairs, *gradient_pairs;      /* (blocks, n_pairs(n_in), width), (blocks, n_pairs(n_out), width) */
     real *gradient_columns, *output_columns; /* (blocks, n_out, width / 2); of the outputs if the next layer rounds them */
 } Layer;

@@ -14,16 +14,19 @@ typedef struct {
     uint8_t n_rows[16];
 } Shapes;
 
-static void begin_tiles(void) {
-    Shapes shapes = {.palette = 1};
-    for (int i = 0; i < 8; i++) shapes.n_bytes[i] = SIDE * sizeof(real), shapes.n_rows[i] = SIDE;
-    _tile_loadconfig(&shapes);
-}
+/* A constant: some compilers do not know that all of it is read, and would leave out to write it. */
+static const Shapes shapes = {.palette = 1, .n_bytes = {64, 64, 64, 64, 64, 64, 64, 64}, .n_rows = {16, 16, 16, 16, 16, 16, 16, 16}};
+
+static void begin_tiles(void) { _tile_loadconfig(&shapes); }
 
 static void end_tiles(void) { _tile_release(); }
 
-/* The compiler takes their numbers as they stand. A row is some numbers after the one before. */
-INLINE void load_tile(int number, const real *from, long row) {
+/*
+ * The compiler takes the numbers of tiles as they stand, and some compilers do not know that a tile is loaded from memory: what has
+ * been written before, also to A and B, has to be there. A row is some numbers after the one before.
+ */
+INLINE void load_after_writes(int number, const real *from, long row) {
+    __asm__ volatile("" ::: "memory");
     switch (number) {
         case 0: _tile_loadd(0, from, row * sizeof(real)); break;
         case 1: _tile_loadd(1, from, row * sizeof(real)); break;
@@ -41,7 +44,7 @@ INLINE void store_tile(int number, real *to, long row) {
     }
 }
 
-/* Tiles 0 to 3 += A B of the rows from `a` and the columns from `b`; of 2 x 2 tiles, or of fewer at an edge. */
+/* Tiles 0 to 3, which have been loaded, += A B of the rows from `a` and the columns from `b`; 2 x 2 tiles, or fewer at an edge. */
 INLINE void add_products(Left a, Right b, Depth depth, int is_high, int is_wide) {
     const long a_row = a.row * sizeof(real), b_row = b.row * sizeof(real);
     for (long p = 0; p < depth.n_parts; p++)
@@ -65,15 +68,14 @@ INLINE void add_products(Left a, Right b, Depth depth, int is_high, int is_wide)
 /* What the sums of a tile begin with, of which `n_rows` and `n_columns` are wanted. */
 INLINE void begin_sums(int number, enum Start start, const real *bias, Output c, long n_rows, long n_columns, real *room) {
     if (start == FROM_OUTPUT && n_rows >= SIDE && n_columns >= SIDE) {
-        load_tile(number, c.values, c.row);
+        load_after_writes(number, c.values, c.row);
         return;
     }
     for (long i = 0; i < SIDE; i++)
         store(room + i * SIDE, start == FROM_ZERO || i >= n_rows ? (vec){0}
                                : start == FROM_BIAS              ? all(bias[i])
                                                                  : load_first(c.values + i * c.row, n_columns));
-    __asm__ volatile("" ::: "memory"); /* some compilers do not know that a tile is loaded from there */
-    load_tile(number, room, SIDE);
+    load_after_writes(number, room, SIDE);
 }
 
 INLINE void end_sums(int number, Output c, long n_rows, long n_columns, real *room) {

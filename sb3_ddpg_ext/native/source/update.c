@@ -15,7 +15,9 @@
 #include "categorical.h"
 #include "pool.h"
 
-enum { MAX_CRITICS = 16, UNITS = 48, LARGE = 64, HUBER = 1, MEAN = 1 };
+enum { MAX_CRITICS = 16, UNITS = 48, LARGE = 64, AT_A_TIME = 64, HUBER = 1, MEAN = 1 };
+
+_Static_assert(UNITS % 2 == 0, "pairs of units are of one piece");
 
 /* A minibatch and the settings of its update, by the caller; and what comes out. */
 typedef struct {
@@ -64,7 +66,7 @@ typedef struct {
     int is_joint;         /* present and next observations pass the critics in one batch, in place of targets: CrossQ */
     int targets_of_batch; /* whether BatchNorm in the targets normalises by the batch */
     long n, n_obs, n_actions;
-    long width; /* transitions in a block, a multiple of V; no number depends on it */
+    long width; /* transitions in a block, a multiple of V and of 2 WORDS; no number depends on it */
 
     long n_blocks, x_row;
     real *x;                      /* (n, x_row): observations and actions, a row for each transition; in a joint pass next ones, too */
@@ -560,11 +562,11 @@ static void round_weights(Layer *layer, long first, long last, int learns) {
     const long n = last - first, row = n_pairs(layer->n_in);
     pair_columns(weights, layer->n_in, n, layer->n_in, layer->weight_pairs + first * row, row);
     if (learns && !IN_TILES) pair_rows(weights, layer->n_in, n, layer->n_in, layer->weight_columns + first / 2 * layer->n_in, layer->n_in);
-    real some[UNITS / 2 * LARGE];
-    for (long i = 0; learns && IN_TILES && i < layer->n_in; i += LARGE) {
-        const long n_columns = layer->n_in - i < LARGE ? layer->n_in - i : LARGE, to_row = n_pairs(layer->n_out);
-        pair_rows(weights + i, layer->n_in, n, n_columns, some, LARGE);
-        transpose(some, LARGE, (n + 1) / 2, n_columns, layer->weight_columns + i * to_row + first / 2, to_row);
+    real some[UNITS / 2 * AT_A_TIME];
+    for (long i = 0; learns && IN_TILES && i < layer->n_in; i += AT_A_TIME) {
+        const long n_columns = layer->n_in - i < AT_A_TIME ? layer->n_in - i : AT_A_TIME, to_row = n_pairs(layer->n_out);
+        pair_rows(weights + i, layer->n_in, n, n_columns, some, AT_A_TIME);
+        transpose(some, AT_A_TIME, (n + 1) / 2, n_columns, layer->weight_columns + i * to_row + first / 2, to_row);
     }
 }
 
@@ -638,7 +640,7 @@ Plan *plan_new(const Plan *given) {
     Plan *plan = malloc(sizeof *plan);
     if (!plan) return NULL;
     *plan = *given;
-    if (plan->width < 2 * WORDS) plan->width = 2 * WORDS; /* whole rows of words */
+    plan->width = rounded_up(plan->width, 2 * WORDS); /* whole rows of words */
     plan->n_blocks = (plan->n + plan->width - 1) / plan->width;
     choose_pairs(&plan->actor), choose_pairs(&plan->actor_target);
     for (int c = 0; c < plan->n_critics; c++) {
@@ -688,7 +690,7 @@ void plan_update(Plan *plan, Step *step) {
     restore_denormals(before);
 }
 
-/* Actions for n observations, which are given back in units where there are any; 0 where an observation is not finite. */
+/* Actions for n observations, in [-1, 1], or in units where these are wanted: then 0 is returned if an observation is not finite. */
 int act(const Acting *acting, long n, int in_units) {
     const Network *network = &acting->network;
     if (n == 1)
@@ -717,14 +719,14 @@ static int has_tiles(void) {
 }
 
 /*
- * How this processor multiplies pairs of bfloat16 faster than single floats: 2 in tiles, 1 in vectors, or 0. Some of Intel's have
- * the instruction for vectors, too, at a quarter of that rate.
+ * How this processor multiplies pairs of bfloat16 faster than single floats: 1 in vectors, 2 in tiles, 3 in both ways, 0 in none.
+ * Some of Intel's have the instruction for vectors, too, at a quarter of that rate.
  */
-int rounds_well(void) {
+int ways_to_round(void) {
 #if defined __x86_64__
     __builtin_cpu_init();
     if (!__builtin_cpu_supports("avx512bf16")) return 0;
-    return has_tiles() ? 2 : __builtin_cpu_is("amd") != 0;
+    return 2 * has_tiles() + (__builtin_cpu_is("amd") != 0);
 #else
     return 0;
 #endif
