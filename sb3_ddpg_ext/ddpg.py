@@ -104,7 +104,7 @@ class DDPG(OffPolicyAlgorithm):
         ``"cuda_graph"`` records the eager update once and replays it on a GPU. ``"auto"`` takes compiled, fused or eager, the
         first that can train the model. A subclass of :class:`~sb3_ddpg_ext.learners.Learner` is a learner of your own.
     :param precision: ``"float32"``, or ``"bf16"`` to round what large matrix products multiply to bfloat16; on a CPU with AMX,
-        which Intel's have since 2023, on one of AMD's with AVX512_BF16, or on a GPU
+        which Intel's Xeons have since 2023, on one of AMD's with AVX512_BF16, or on a GPU
     :param n_threads: number of threads while the model learns. None chooses: with ``learner="compiled"``, whose numbers do not
         depend on it, what is fastest at the time; else one thread for small networks, torch's own number for large ones, for
         convolutions and for ``learner="eager"``. Several threads of torch are faster on an idle machine and much slower on a
