@@ -129,6 +129,8 @@ def from_preset(cls: type[SelfDDPG], name: str, env_id: str, overrides: Mapping[
     elif cls.has_memory is not needed.has_memory:
         raise ValueError(f"preset={name!r} is for {needed.__name__}, not for {cls.__name__}")
     hyperparams = merge(evaluate_text(preset.hyperparams(env_id)), overrides)
+    if overrides.get("verbose"):
+        print(preset.introduction(env_id))
     own: dict[str, Any] = {"seed": None}
     own |= {key: hyperparams.pop(key) for key in ("seed", "verbose", "device") if key in hyperparams}
     experiment = make_experiment(hyperparams, env_id, algo=preset.algo, model_class=cls, **own)

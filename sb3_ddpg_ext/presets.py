@@ -59,7 +59,7 @@ class Preset:
 
     @property
     def about(self) -> Mapping[str, Any]:
-        """``summary``, ``source``, ``claims``, ``algo`` and ``deviations``."""
+        """``summary``, ``source``, ``claims``, ``algo``, ``deviations``; of some ``rules``: how it fits tasks it does not know."""
         return self._content[ABOUT]
 
     @property
@@ -76,6 +76,15 @@ class Preset:
     def environments(self) -> list[str]:
         """Those that have a block of their own."""
         return [key for key in self.blocks if key != DEFAULT]
+
+    def introduction(self, env_id: str) -> str:
+        """
+        Which values an environment gets, and the preset's rules.
+
+        :param env_id: id of the environment
+        """
+        which = f"its values for {env_id}" if env_id in self.environments else f"its default values, for {env_id}"
+        return "\n".join([f"Preset: {self.name}, {which}", *(f"- {rule}" for rule in self.about.get("rules", []))])
 
     def hyperparams(self, env_id: str) -> dict[str, Any]:
         """

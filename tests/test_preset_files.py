@@ -460,12 +460,12 @@ NAMED = {
 def test_about(name):
     """Source, claims, summary, algorithm and deviations are told, these in sentences, with the sources' bugs by name."""
     about = PRESETS[name]["about"]
-    assert list(about) == ["source", "claims", "summary", "algo", "deviations"]
+    assert [key for key in about if key != "rules"] == ["source", "claims", "summary", "algo", "deviations"]
     assert all(isinstance(about[key], str) and about[key] for key in ("source", "claims", "summary", "algo"))
     assert "https://" in about["source"] or name == "memory"
     assert len(about["summary"]) <= 100
     assert about["algo"] in CLASSES
-    assert all(re.fullmatch(r"[A-Z].*[^.]\.", sentence) for sentence in about["deviations"])
+    assert all(re.fullmatch(r"[A-Z].*[^.]\.", sentence) for sentence in [*about["deviations"], *about.get("rules", [])])
     assert bool(about["deviations"]) == (name != "memory")
     told = " ".join(about["deviations"])
     assert [bug for bug in NAMED[name] if not re.search(bug, told)] == []

@@ -82,6 +82,19 @@ def test_model_is_what_rl_zoo3_would_make(mine):
     assert model.num_timesteps == count.num_timesteps == 200  # one episode, not 240
 
 
+@pytest.mark.parametrize(
+    ("env_id", "which"), [("HalfCheetah-v5", "its values for"), ("Pendulum-v1", "its default values, for")]
+)
+def test_rules_are_said(env_id, which, capsys):
+    """At verbose=1: whose values they are, and how the preset fits tasks that it does not know."""
+    DDPG.from_preset("modern", env_id, buffer_size=1000, verbose=1)
+    said = capsys.readouterr().out
+    assert f"Preset: modern, {which} {env_id}\n- Observations of any units: BatchNorm on the inputs.\n" in said
+    assert said.count("\n- ") == len(load_preset("modern").about["rules"]) == 5
+    DDPG.from_preset("modern", env_id, buffer_size=1000)
+    assert capsys.readouterr().out == ""
+
+
 def test_length_and_callbacks(mine):
     """A number takes the place of the preset's; its callbacks run beside a function, a list, or nothing."""
     model = DDPG.from_preset("mine", "Pendulum-v1", callback=None, n_timesteps=150)

@@ -44,7 +44,7 @@ def listing() -> str:
 
 
 def as_markdown() -> str:
-    """A table of all presets, and a section for each: source, claims, deviations, tasks, commands and the file itself."""
+    """A table of all presets, and a section for each: source, claims, rules, deviations, tasks, commands and the file itself."""
     presets = [load_preset(name) for name in preset_names()]
     rows = [f"| [`{preset.name}`](#{anchor(preset)}) | {preset.about['summary']} |" for preset in presets]
     return "\n".join(["| preset | what it is |", "|---|---|", *rows, "", *map(section, presets)])
@@ -58,11 +58,12 @@ def section(preset: Preset) -> str:
     """One preset in Markdown."""
     about, env = preset.about, preset.environments[0]
     rest = ["any other"] if DEFAULT in preset.blocks else []
-    deviations = [f"- {text}" for text in about["deviations"]]
+    deviations, rules = ([f"- {text}" for text in about.get(key, [])] for key in ("deviations", "rules"))
     tasks = [f"`{name}`" for name in preset.environments] + rest
     lines = [
         f"({anchor(preset)})=", f"## `{preset.name}`", "",
         f"Source: {about['source']}.", "", f"Claims: {about['claims']}.", "",
+        *(["What fits it to tasks that it does not know:", "", *rules, ""] if rules else []),
         *(["What is not as in the source, and why:", "", *deviations, ""] if deviations else []),
         f"Tasks with values of their own: {', '.join(tasks)}.", "",
         "```shell", f"rl_zoo3 train --algo {preset.algo} --env {env} -conf {preset.name}", "```", "",
@@ -73,12 +74,15 @@ def section(preset: Preset) -> str:
 
 
 def describe(preset: Preset) -> str:
-    """Source, claims, deviations, and a command for a task of its own."""
+    """Source, claims, rules, deviations, and a command for a task of its own."""
     about = preset.about
     lines = [preset.name, "", *paragraph("Source", about["source"]), *paragraph("Claims", about["claims"]), ""]
-    if about["deviations"]:
-        lines += ["What is not as in the source, and why"]
-        lines += [line for text in about["deviations"] for line in paragraph("-", text, between=" ")] + [""]
+    for key, title in (
+        ("rules", "What fits it to tasks that it does not know"),
+        ("deviations", "What is not as in the source, and why"),
+    ):
+        if about.get(key):
+            lines += [title, *(line for text in about[key] for line in paragraph("-", text, between=" ")), ""]
     rest = ["any other (default)"] if DEFAULT in preset.blocks else []
     lines += paragraph("Tasks", ", ".join([*preset.environments, *rest]))
     env = preset.environments[0]
