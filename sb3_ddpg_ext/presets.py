@@ -59,7 +59,7 @@ class Preset:
 
     @property
     def about(self) -> Mapping[str, Any]:
-        """``summary``, ``source``, ``claims``, ``algo``, ``deviations``; of some ``rules``: how it fits tasks it does not know."""
+        """``summary``, ``source``, ``claims``, ``algo``, ``deviations``, and ``rules`` for tasks that it does not know."""
         return self._content[ABOUT]
 
     @property

@@ -44,7 +44,7 @@ def listing() -> str:
 
 
 def as_markdown() -> str:
-    """A table of all presets, and a section for each: source, claims, rules, deviations, tasks, commands and the file itself."""
+    """A table of all presets, and a section for each: claims, rules, deviations, tasks, commands and the file itself."""
     presets = [load_preset(name) for name in preset_names()]
     rows = [f"| [`{preset.name}`](#{anchor(preset)}) | {preset.about['summary']} |" for preset in presets]
     return "\n".join(["| preset | what it is |", "|---|---|", *rows, "", *map(section, presets)])
