@@ -257,11 +257,12 @@ def test_environments_have_streams_of_their_own():
 
 
 def test_acting_with_eight_copies_is_fast():
-    """With a small network it costs at most 2.5 times what acting without noise costs, the best of many times in turn."""
+    """With a small network it costs at most twice what one actor costs by torch's layers, the best of many times in turn."""
     env = make_vec_env("Pendulum-v1", 8)
     models, best = {}, {}
     for noise in (None, "adaptive-param_0.2"):
-        models[noise] = make_model(env, action_noise=noise, learning_starts=0, policy_kwargs=dict(net_arch=[64, 64]))
+        kwargs = dict(action_noise=noise, learning_starts=0, policy_kwargs=dict(net_arch=[64, 64]), learner="eager")
+        models[noise] = make_model(env, **kwargs)
         models[noise]._setup_learn(1000)
     for _ in range(200):
         for noise, model in models.items():
@@ -269,7 +270,7 @@ def test_acting_with_eight_copies_is_fast():
             for _ in range(5):
                 model._sample_action(0, model.action_noise, 8)
             best[noise] = min(best.get(noise, np.inf), time.perf_counter() - start)
-    assert best["adaptive-param_0.2"] < 2.5 * best[None]
+    assert best["adaptive-param_0.2"] < 2 * best[None]
 
 
 def test_actor_with_other_layers_is_noticed():
