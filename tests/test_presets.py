@@ -95,6 +95,12 @@ def test_rules_are_said(env_id, which, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_arguments_of_an_environment():
+    """Those of the preset are those of the model's environment: Ant without its contact forces."""
+    model = DDPG.from_preset("ddpg_ext", "Ant-v5", buffer_size=1000)
+    assert model.observation_space.shape == (27,)
+
+
 def test_length_and_callbacks(mine):
     """A number takes the place of the preset's; its callbacks run beside a function, a list, or nothing."""
     model = DDPG.from_preset("mine", "Pendulum-v1", callback=None, n_timesteps=150)
