@@ -104,7 +104,7 @@ class DDPG(OffPolicyAlgorithm):
         ``"cuda_graph"`` records the eager update once and replays it on a GPU. ``"auto"`` takes compiled, fused or eager, the
         first that can train the model. A subclass of :class:`~sb3_ddpg_ext.learners.Learner` is a learner of your own.
     :param precision: ``"float32"``, or ``"bf16"`` to round what large matrix products multiply to bfloat16; on a CPU with AMX,
-        which Intel's Xeons have since 2023, on one of AMD's with AVX512_BF16, or on a GPU
+        which Intel's Xeon Scalable has since 2023, on one of AMD's with AVX512_BF16, or on a GPU
     :param n_threads: number of threads while the model learns. None chooses: with ``learner="compiled"``, whose numbers do not
         depend on it, what is fastest at the time; else one thread for small networks, torch's own number for large ones, for
         convolutions and for ``learner="eager"``. Several threads of torch are faster on an idle machine and much slower on a
@@ -213,7 +213,8 @@ class DDPG(OffPolicyAlgorithm):
     def from_preset(cls: type[SelfDDPG], name: str, env: str, **overrides: Any) -> SelfDDPG:
         """
         A model by the hyperparameters of a paper or a tutorial, with the wrappers, the normalisation and the callbacks that
-        rl_zoo3 would give it; ``learn()`` then needs no length. ``python -m sb3_ddpg_ext presets`` lists them.
+        rl_zoo3 would give it; ``learn()`` then needs no length. ``python -m sb3_ddpg_ext presets`` lists them; ``verbose=1``
+        says whose values they are, and by which rules the preset fits other tasks.
 
         :param name: of the preset, such as ``"weekend"`` or ``"td3"``; ``"ddpg_ext"`` has our own, tuned hyperparameters
         :param env: id of a registered environment

@@ -84,7 +84,9 @@ class Preset:
         :param env_id: id of the environment
         """
         which = f"its values for {env_id}" if env_id in self.environments else f"its default values, for {env_id}"
-        return "\n".join([f"Preset: {self.name}, {which}", *(f"- {rule}" for rule in self.about.get("rules", []))])
+        rules = [f"- {rule}" for rule in self.about.get("rules", [])]
+        title = ["How it fits tasks that it does not know:"] if rules else []
+        return "\n".join([f"Preset: {self.name}, {which}", *title, *rules])
 
     def hyperparams(self, env_id: str) -> dict[str, Any]:
         """

@@ -458,6 +458,19 @@ def test_units_are_the_policys():
     wide.action_space.low[:] = -3
     expected = np.minimum(wide.unscale_action(scaled), 10)
     np.testing.assert_allclose(wide.predict(obs)[0], expected, rtol=1e-5)
+    wide.action_space = spaces.Box(-1, 10, (3,), np.float32)
+    np.testing.assert_allclose(wide.predict(obs)[0], wide.unscale_action(scaled), rtol=1e-5)
+
+
+def test_an_actor_without_bounds_is_not_held_within_them():
+    """As without the library: only where rounding of tanh would leave them."""
+    policy, obs = acting_policy(spaces.Box(-2, 2, (3,))), np.ones(19, np.float32)
+    del policy.actor.mu[-1]
+    with th.no_grad():
+        policy.actor.mu[-1].bias.fill_(5)
+        expected = policy.unscale_action(policy.actor(th.from_numpy(obs[None])).numpy()[0])
+    assert (expected > 2).all()
+    np.testing.assert_allclose(policy.predict(obs)[0], expected, rtol=1e-5)
 
 
 def test_a_subclass_that_chooses_its_actor():

@@ -432,7 +432,6 @@ def test_every_block_makes_a_model(env_id):
     assert int(config.pop("n_timesteps")) > 0
     assert isinstance(eval(config.pop("normalize", "{}")), dict)
     assert len(get_callback_list({"callback": config.pop("callback", None)})) <= 1
-    assert isinstance(config.pop("env_kwargs", {}), dict)
     if "action_noise" not in config:
         assert config.pop("noise_type") in ("normal", "ornstein-uhlenbeck")
         assert config.pop("noise_std") > 0

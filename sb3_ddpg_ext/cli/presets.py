@@ -63,7 +63,7 @@ def section(preset: Preset) -> str:
     lines = [
         f"({anchor(preset)})=", f"## `{preset.name}`", "",
         f"Source: {about['source']}.", "", f"Claims: {about['claims']}.", "",
-        *(["What fits it to tasks that it does not know:", "", *rules, ""] if rules else []),
+        *(["How it fits tasks that it does not know:", "", *rules, ""] if rules else []),
         *(["What is not as in the source, and why:", "", *deviations, ""] if deviations else []),
         f"Tasks with values of their own: {', '.join(tasks)}.", "",
         "```shell", f"rl_zoo3 train --algo {preset.algo} --env {env} -conf {preset.name}", "```", "",
@@ -78,7 +78,7 @@ def describe(preset: Preset) -> str:
     about = preset.about
     lines = [preset.name, "", *paragraph("Source", about["source"]), *paragraph("Claims", about["claims"]), ""]
     for key, title in (
-        ("rules", "What fits it to tasks that it does not know"),
+        ("rules", "How it fits tasks that it does not know"),
         ("deviations", "What is not as in the source, and why"),
     ):
         if about.get(key):

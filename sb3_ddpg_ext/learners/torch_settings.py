@@ -127,7 +127,7 @@ def cpu_info() -> str:
 
 
 def has_amx() -> bool:
-    """Whether the processor multiplies matrices of bfloat16 (Intel's Xeons since 2023), and torch can be told to use it."""
+    """Whether the processor multiplies matrices of bfloat16 (Intel's Xeon Scalable, since 2023), and torch can use that."""
     return MATMUL is not None and "amx_bf16" in cpu_info()
 
 

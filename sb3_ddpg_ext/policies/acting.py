@@ -85,7 +85,8 @@ class PlainActor:
             for layer in layers
         ]
         self.layers, self.is_direct = layers, not is_exact and self.normaliser is None and len(space.shape or ()) == 1
-        self.compiled = CompiledActor.make(layers, units) if self.is_direct else None
+        own_units = units if type(layers[-1].activation) is nn.Tanh else None  # within which the library holds actions
+        self.compiled = CompiledActor.make(layers, own_units) if self.is_direct else None
         self.snapshot = Snapshot(actor)
         if not self.snapshot.is_current():
             raise NotPlain("its modules have hooks")

@@ -33,6 +33,7 @@ class ActingPolicy(TD3Policy):
         self._acting: dict[bool, PlainActor | Literal[False]] = {}  # by whether they are the average's
         self._average: ActorAverage | None = None
         super().__init__(*args, **kwargs)
+        self._space_of_units = self.action_space  # which somebody may replace later
         low, high = self.action_space.low, self.action_space.high
         self._half_range, self._rounds_past_bounds = 0.5 * (high - low), False
         for one in (np.float32(1), np.float64(1)):
@@ -101,10 +102,11 @@ class ActingPolicy(TD3Policy):
         return known or None
 
     def _has_plain_units(self) -> bool:
-        """Whether nobody has another way from [-1, 1] to the units of the actions."""
+        """Whether nobody has given this policy another way from [-1, 1] to the units of the actions, or other units."""
         cls, own = type(self), self.__dict__
         return (
-            cls.unscale_action is ActingPolicy.unscale_action
+            self.action_space is self._space_of_units
+            and cls.unscale_action is ActingPolicy.unscale_action
             and cls._unscaled is ActingPolicy._unscaled
             and "unscale_action" not in own
             and "_unscaled" not in own
