@@ -189,13 +189,16 @@ def register() -> None:
     def preprocess_schedules(self: Any, hyperparams: dict[str, Any]) -> Any:
         return hyperparams if self.algo in CLASSES else original_schedules(hyperparams)
 
-    # It makes the environments of evaluations without the env_kwargs of the YAML file.
+    # It makes the environments of evaluations without the env_kwargs of the YAML file; and record_video and push_to_hub read
+    # those of the command line only, as args.yml has them.
     original_hyperparams = ExperimentManager._preprocess_hyperparams
 
     @wraps(original_hyperparams)
     def preprocess_hyperparams(self: Any, hyperparams: dict[str, Any]) -> Any:
         if self.algo in CLASSES and not self.eval_env_kwargs:
             self.eval_env_kwargs = hyperparams.get("env_kwargs", {})
+        if self.algo in CLASSES and not getattr(self.args, "env_kwargs", None):
+            self.args.env_kwargs = hyperparams.get("env_kwargs")
         return original_hyperparams(self, hyperparams)
 
     ExperimentManager._preprocess_hyperparams = preprocess_hyperparams  # type: ignore[method-assign]

@@ -89,10 +89,13 @@ def test_continue_training(trained):
 
 
 def test_checkpoint_goes_on_exactly(tmp_path):
-    """``-i`` with a checkpoint ends where the training would have ended that was not stopped, evaluations included."""
+    """
+    ``-i`` with a checkpoint ends where the training would have ended that was not stopped, evaluations included. Arguments of
+    the environment are in args.yml, too, where ``record_video`` looks for them.
+    """
     (tmp_path / "c.yml").write_text(
         "Pendulum-v1:\n  n_timesteps: 600\n  policy: MlpPolicy\n  n_envs: 2\n  normalize: true\n  action_noise: pink_0.3\n"
-        "  learning_starts: 50\n  policy_kwargs: dict(net_arch=[16])\n"
+        "  learning_starts: 50\n  policy_kwargs: dict(net_arch=[16])\n  env_kwargs: {g: 9.5}\n"
         "  callback: [{sb3_ddpg_ext.checkpoint.ExactCheckpoint: {path: kept, every: 200, keep: 9}}]\n"
     )
     for more in (("-f", "whole"), ("-f", "second", "-i", tmp_path / "kept" / "checkpoint_400_steps.zip")):
@@ -100,6 +103,7 @@ def test_checkpoint_goes_on_exactly(tmp_path):
     folders = [tmp_path / which / "ddpg_ext/Pendulum-v1_1" for which in ("whole", "second")]
     whole, second = (DDPG.load(folder / "Pendulum-v1.zip") for folder in folders)
     assert whole.num_timesteps == second.num_timesteps == 600
+    assert " g: 9.5\n" in (folders[0] / "Pendulum-v1" / "args.yml").read_text()
     for one, other in zip(whole.policy.state_dict().values(), second.policy.state_dict().values(), strict=True):
         np.testing.assert_array_equal(one, other)
     evaluated = [np.load(folder / "evaluations.npz")["results"] for folder in folders]
