@@ -520,7 +520,10 @@ def test_command_of_a_model(tmp_path):
     )
     assert code == 0, output
     assert (tmp_path / "a.pt").exists()
-    for arguments, message in ((["none.zip"], "none.zip is not there"), ([], "export needs MODEL.zip, or --env and -f")):
+    odd = ["td3.zip", "--env", "Pendulum-v1", "--env-kwargs", "nonsense:1"]
+    for arguments, message in (
+        (odd, "--env Pendulum-v1: "), (["none.zip"], "none.zip is not there"), ([], "export needs MODEL.zip, or --env and -f")
+    ):  # fmt: skip
         code, output = command(*arguments, cwd=tmp_path)
         assert code == 1
         assert message in output

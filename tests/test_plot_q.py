@@ -47,10 +47,11 @@ def seen(monkeypatch):
 
 
 def test_arguments_arrive(model, run, seen, tmp_path):
-    """Episodes and seed are those of the command line."""
+    """Episodes, seed and the environment's arguments are those of the command line."""
     model.save(tmp_path / "model.zip")
-    run("model.zip", "--env", "Pendulum-v1", "--episodes", 3, "--seed", 7)
+    run("model.zip", "--env", "Pendulum-v1", "--episodes", 3, "--seed", 7, "--env-kwargs", "g:9.5")
     assert seen[0][2:] == (3, 7)
+    assert seen[0][1].get_attr("g") == [9.5]
     assert (tmp_path / "q.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 

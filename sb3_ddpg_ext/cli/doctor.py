@@ -1,7 +1,6 @@
 """``doctor``: what looks wrong with a training, and what to do."""
 
 import argparse
-import ast
 import json
 import shutil
 import sys
@@ -9,6 +8,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
+from sb3_ddpg_ext.cli.env_arguments import add_env_kwargs
 from sb3_ddpg_ext.doctor import CHECKS, Diagnosis, diagnose
 
 FOUND, CANNOT = 1, 2  # exit status
@@ -19,22 +19,12 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("doctor", help="what looks wrong with a model, a training or an environment, and what to do")
     parser.add_argument("what", nargs="?", metavar="MODEL.zip | FOLDER", help="a model, or the folder of its training")
     parser.add_argument("--env", help="environment id; a folder of rl_zoo3 knows its own")
-    parser.add_argument("--env-kwargs", nargs="+", type=_pair, default=[], metavar="KEY:VALUE", help="its arguments")
+    add_env_kwargs(parser)
     parser.add_argument("--vec-normalize", metavar="FILE", help="vecnormalize.pkl; a folder of rl_zoo3 knows its own")
     parser.add_argument("--trusted", action="store_true", help="open pickles, and import wrappers that the folder names")
     parser.add_argument("--seed", type=int, default=0, help="of the environment and the random actions")
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(run=run)
-
-
-def _pair(text: str) -> tuple[str, Any]:
-    key, colon, value = text.partition(":")
-    if not colon:
-        raise argparse.ArgumentTypeError(f"{text!r} must be KEY:VALUE")
-    try:
-        return key, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return key, value
 
 
 def run(args: argparse.Namespace) -> None:

@@ -4,9 +4,11 @@ import argparse
 import inspect
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sb3_ddpg_ext.cli.env_arguments import add_env_kwargs
 from sb3_ddpg_ext.cli.plot.q import import_module, statistics_path, wrapper_class
 from sb3_ddpg_ext.ddpg import DDPG
 from sb3_ddpg_ext.export import FORMATS, export
@@ -46,6 +48,7 @@ def add_parser(commands: Any) -> None:
         help="statistics of VecNormalize, a pickle; default: those beside the model",
     )
     add("--env", help="environment id: an episode of it is compared, too, and its observations are what goes in")
+    add_env_kwargs(parser)
     add("--env-wrappers", nargs="*", default=[], metavar="PACKAGE.MODULE.CLASS", help="around --env; they are not exported")
     add("--gym-packages", nargs="*", default=[], metavar="PACKAGE", help="to import, for the environments they register")
     add("--algo", default="ddpg_ext", help="as rl_zoo3 names it; default: %(default)s")
@@ -89,7 +92,7 @@ def of_file(args: argparse.Namespace) -> Found:
     if args.env is None:
         beside = args.model.with_name(f"{args.model.stem}_vecnormalize.pkl")
         return Found(model, None, beside if beside.is_file() else None)
-    return Found(model, make_env(args.env, args.env_wrappers), statistics_path(args.model, args.env))
+    return Found(model, make_env(args.env, args.env_wrappers, dict(args.env_kwargs)), statistics_path(args.model, args.env))
 
 
 def load_model(path: Path) -> DDPG:
@@ -109,17 +112,18 @@ def load_model(path: Path) -> DDPG:
     raise SystemExit(f"{path} must be a zip file of a DDPG or TD3: {errors[0]}")
 
 
-def make_env(env_id: str, wrappers: list[str]) -> Any:
+def make_env(env_id: str, wrappers: list[str], kwargs: Mapping[str, Any]) -> Any:
     """
     :param env_id: of a registered environment
     :param wrappers: classes by their dotted names, the first innermost
+    :param kwargs: of the environment
     :raises SystemExit: if there is no such environment or wrapper
     """
     import gymnasium as gym
 
     try:
-        env = gym.make(env_id)
-    except gym.error.Error as error:
+        env = gym.make(env_id, **kwargs)
+    except (gym.error.Error, TypeError) as error:
         raise SystemExit(f"--env {env_id}: {error}") from error
     for name in wrappers:
         env = wrapper_class(name)(env)

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from sb3_ddpg_ext.cli.env_arguments import add_env_kwargs
+
 
 def add_parser(commands: Any) -> None:
     """Add ``plot noise``, ``results``, ``curves``, ``study``, ``q`` and ``bench`` with their arguments."""
@@ -81,6 +83,7 @@ def add_q(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", type=Path, metavar="MODEL.zip", help="written by DDPG.save")
     add("--env", required=True, help="environment id")
+    add_env_kwargs(parser)
     add("--wrapper", metavar="PACKAGE.MODULE.CLASS", help="wrapper around it, as in training")
     add("--gym-packages", nargs="*", default=[], help="to import before, as they register environments")
     add("--episodes", type=number_from(1), default=10)

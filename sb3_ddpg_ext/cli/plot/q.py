@@ -46,8 +46,9 @@ def make_env(args: argparse.Namespace, model: DDPG) -> VecEnv:
 
     wrapper = None if args.wrapper is None else wrapper_class(args.wrapper)
     try:
-        env: VecEnv = make_vec_env(args.env, wrapper_class=wrapper)  # with renderings as arrays, for wrappers that need them
-    except gym.error.Error as error:
+        # with renderings as arrays, for wrappers that need them
+        env: VecEnv = make_vec_env(args.env, wrapper_class=wrapper, env_kwargs=dict(args.env_kwargs))
+    except (gym.error.Error, TypeError) as error:
         raise SystemExit(f"--env {args.env}: {error}") from error
     statistics = statistics_path(args.model, args.env)
     if statistics is not None:
