@@ -251,13 +251,14 @@ class Noted(Line):
 
 
 def test_environments_are_closed_in_the_middle_of_a_chunk(cluster, tmp_path):
-    """Which would take 50 seconds."""
+    """Which would take 50 seconds. It has begun: Ray can miss that a chunk is over which is still on its way to the worker."""
     model = DDPG("MlpPolicy", lambda: Noted(tmp_path, 0.001), policy_kwargs=SMALL, collector=collector(n_workers=1, chunk=5))
     model.learn(40)
     env = model.get_env()
     numbers = env.get_attr("number")
     env.set_attr("seconds", 0.05)
     env.crew.ask(env.crew.hands[0], model._collector._parameters, model_order(500))
+    time.sleep(3)
     started = time.monotonic()
     env.close()
     assert time.monotonic() - started < 20
