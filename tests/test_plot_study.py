@@ -189,6 +189,39 @@ def test_unfinished(tmp_path, monkeypatch, capsys):
     figures.pyplot().close("all")
 
 
+PLAN = """
+environments: [A-v0, B-v0, C-v0]
+seeds: 0-3
+steps: 400
+design: one-at-a-time
+factors:
+  noise: {normal: {}, ou: {action_noise: ou_0.1}, pink: {action_noise: pink_0.1}, adaptive-param: {}}
+  critic_norm: {none: {}, layer: {}, batch: {}}
+"""
+
+
+def test_runs_that_nobody_has_begun(tmp_path):
+    """The study's file beside the folder says what is missing, also an environment, form or seed without runs."""
+    folder = write_study(tmp_path / "demo")
+    (tmp_path / "demo.yml").write_text(PLAN)
+    study = read_study(folder)
+    lacking = study.missing(study.planned(study.environments, list(study.levels)))
+    assert lacking["A-v0", "base"] == [3]
+    assert lacking["B-v0", "critic_norm=batch"] == [0, 1, 2, 3]
+    assert lacking["C-v0", "noise=ou"] == [0, 1, 2, 3]
+    assert missing_notes(study, study.environments, groups(study))[0] == "Unfinished: 42 of 72 runs are not there."
+    assert missing_notes(study, ["A-v0"], groups(study)[:1])[0] == "Unfinished: 4 of 16 runs are not there."
+
+
+@pytest.mark.parametrize("text", ["seeds: [0", "environments: 7", "{}"])
+def test_wrong_plan(tmp_path, text):
+    """A file beside the folder that is no study is named."""
+    folder = write_study(tmp_path / "demo")
+    (tmp_path / "demo.yml").write_text(text)
+    with pytest.raises(SystemExit, match=r"demo\.yml"):
+        read_study(folder)
+
+
 def test_many_missing_runs(tmp_path):
     """Are counted; only the first are named."""
     skip = [(env, f"x={i}", 1) for env in ("A-v0", "B-v0") for i in range(1, 9)]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sb3_ddpg_ext.ablation.study import Study as StudyFile
 from sb3_ddpg_ext.cli.data.intervals import interquartile_interval, interquartile_mean
 from sb3_ddpg_ext.cli.data.rows import make_numbers, read_rows
 
@@ -28,12 +29,21 @@ class Group(NamedTuple):
     configurations: dict[str, str]
 
 
+class Plan(NamedTuple):
+    """What a study is to run: each configuration with each seed in each environment."""
+
+    environments: list[str]
+    configurations: list[str]
+    seeds: list[int]
+
+
 @dataclass
 class Study:
     """
     :param levels: of each configuration: factor -> name of its level
     :param runs: what the finished runs reached: the columns ``NUMBERS`` and ``TRAINING``, NaN where there is nothing
     :param curves: mean returns of the evaluations of a run, by their steps
+    :param plan: what its file asks for, or None: then every configuration is to have the seeds that any of them has
     """
 
     name: str
@@ -41,6 +51,7 @@ class Study:
     levels: dict[str, dict[str, str]]
     runs: dict[Key, dict[str, float]]
     curves: dict[Key, dict[int, float]] = field(default_factory=dict)
+    plan: Plan | None = None
 
     @property
     def environments(self) -> list[str]:
@@ -54,20 +65,31 @@ class Study:
         """Of each of these seeds."""
         return np.array([self.runs[env, configuration, seed][column] for seed in self.seeds(env, configuration)])
 
-    def missing(self, environments: Sequence[str], configurations: Sequence[str]) -> dict[tuple[str, str], list[int]]:
-        """Seeds that other configurations have, and these have not."""
-        everyone = {seed for _, _, seed in self.runs}
+    def planned(self, environments: Sequence[str], configurations: Sequence[str]) -> Plan:
+        """
+        Of these environments and configurations. All that have runs stand for all of the plan, also for those that have none.
+        """
+        plan = self.plan or Plan(self.environments, list(self.levels), sorted({seed for _, _, seed in self.runs}))
+        if set(environments) >= set(self.environments):
+            environments = list(dict.fromkeys([*environments, *plan.environments]))
+        if set(configurations) >= set(self.levels):
+            configurations = list(dict.fromkeys([*configurations, *plan.configurations]))
+        return Plan(list(environments), list(configurations), plan.seeds)
+
+    def missing(self, plan: Plan) -> dict[tuple[str, str], list[int]]:
+        """Seeds of a plan that have no finished run, by environment and configuration."""
         lacking = {
-            (env, configuration): sorted(everyone - set(self.seeds(env, configuration)))
-            for env in environments
-            for configuration in configurations
+            (env, configuration): sorted(set(plan.seeds) - set(self.seeds(env, configuration)))
+            for env in plan.environments
+            for configuration in plan.configurations
         }
         return {key: seeds for key, seeds in lacking.items() if seeds}
 
 
 def read_study(folder: Path) -> Study:
     """
-    The files ``runs.csv`` and, if it is there, ``curves.csv``. A run that is there twice counts as it was last.
+    The files ``runs.csv`` and, if they are there, ``curves.csv`` and the study's own file beside the folder. A run that is
+    there twice counts as it was last.
 
     :raises SystemExit: if a file is not of an experiment
     """
@@ -82,7 +104,23 @@ def read_study(folder: Path) -> Study:
         | {name: float(row.get(name) or "nan") for name in TRAINING}
         for row in rows
     }
-    return Study(rows[0]["study"], factors, levels, runs, read_evaluations(folder / "curves.csv"))
+    return Study(rows[0]["study"], factors, levels, runs, read_evaluations(folder / "curves.csv"), read_plan(folder))
+
+
+def read_plan(folder: Path) -> Plan | None:
+    """
+    Of the YAML file that the runs of a folder were made from, where it is beside it.
+
+    :raises SystemExit: if that is no study
+    """
+    path = folder.resolve().with_suffix(".yml")
+    if not path.exists():
+        return None
+    try:
+        found = StudyFile.read(path)
+    except (ValueError, TypeError) as error:
+        raise SystemExit(f"{path}: {error}") from None
+    return Plan(list(found.environments), [name for name, _ in found.configurations()], found.seeds)
 
 
 def read_evaluations(path: Path) -> dict[Key, dict[int, float]]:

@@ -48,10 +48,11 @@ def aggregate_table(group: Group, aggregates: dict[str, Aggregate]) -> str:
 def missing_notes(study: Study, environments: Sequence[str], groups: Sequence[Group], most: int = 12) -> list[str]:
     """A line for each configuration that lacks seeds, and how many runs that is; nothing where none does."""
     names = list(dict.fromkeys(name for group in groups for name in group.configurations.values()))
-    missing = study.missing(environments, names)
+    plan = study.planned(environments, names)
+    missing = study.missing(plan)
     if not missing:
         return []
-    total = len(environments) * len(names) * len({seed for _, _, seed in study.runs})
+    total = len(plan.environments) * len(plan.configurations) * len(plan.seeds)
     notes = [f"Unfinished: {sum(map(len, missing.values()))} of {total} runs are not there."]
     for (env, name), seeds in list(missing.items())[:most]:
         notes.append(f"- {name} on {env} lacks the seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}")
