@@ -1,4 +1,4 @@
-"""The compiled update where BatchNorm needs the whole batch, in a joint pass, and of categorical critics, against eager."""
+"""Updates where BatchNorm needs the whole batch, in a joint pass, and of categorical critics, against the eager one."""
 
 import copy
 import itertools
@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 import torch as th
-from conftest import needs_library
+from conftest import FASTEST, needs_library
 from test_compiled import level, with_threads  # noqa: F401  # level is a fixture
 from test_learners import SMALL, assert_equal_states, make_batch, make_model, state_of
 from torch import nn
@@ -17,7 +17,8 @@ from sb3_ddpg_ext.learners import CompiledLearner, EagerLearner, FusedLearner, U
 from sb3_ddpg_ext.networks import NotPlain, normed_layers
 from sb3_ddpg_ext.noise.perturbed_actors import PerturbedActors
 
-pytestmark = [needs_library, pytest.mark.usefixtures("keep_float64")]
+pytestmark = pytest.mark.usefixtures("keep_float64")
+by_each = pytest.mark.parametrize("learner", [pytest.param(CompiledLearner, marks=needs_library), FusedLearner])
 
 SLOW, FAST, EVER = (dict(kind="batch", momentum=momentum) for momentum in (0.01, 0.3, None))
 NORMS = dict(actor_norm=SLOW, critic_norm=FAST, input_norm=EVER)
@@ -90,35 +91,39 @@ def train(model, cls, n_updates=50, batch_size=16, first=0, priorities=False, **
     return numbers
 
 
+@by_each
 @pytest.mark.parametrize(("policy_kwargs", "is_td3"), [(form, i % 2 == 1) for i, form in enumerate(FORMS)], ids=str)
-def test_agreement(policy_kwargs, is_td3):
+def test_agreement(policy_kwargs, is_td3, learner):
     """In float64, after 50 updates, losses, parameters, running statistics, moments and steps are those of eager."""
     settings = dict(policy_delay=3, target_policy_noise=0.2, max_grad_norm=0.01) if is_td3 else {}
     models = [make(policy_kwargs) for _ in range(2)]
-    losses = [train(model, cls, **settings) for model, cls in zip(models, (EagerLearner, CompiledLearner), strict=True)]
+    losses = [train(model, cls, **settings) for model, cls in zip(models, (EagerLearner, learner), strict=True)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-9, abs=1e-12)
     assert_equal_states(*models)
     start = make(policy_kwargs).policy.state_dict()
     assert not any(th.equal(value, start[key]) for key, value in models[1].policy.state_dict().items() if "num_batches" in key)
 
 
-def test_agreement_with_the_usual_eps():
+@by_each
+def test_agreement_with_the_usual_eps(learner):
     """Steps of eager's rounding errors in biases that change nothing are 1e-12 each; the rest agrees as far as they let it."""
     models = [make(CROSSQ, eps=1e-8) for _ in range(2)]
-    for model, cls in zip(models, (EagerLearner, CompiledLearner), strict=True):
+    for model, cls in zip(models, (EagerLearner, learner), strict=True):
         train(model, cls, policy_delay=3, target_policy_noise=0.2)
     assert_equal_states(*models, 1e-8)
 
 
+@by_each
 @pytest.mark.parametrize("policy_kwargs", [CATEGORICAL[0], CATEGORICAL[3], BATCH_NORM[3], CROSSQ], ids=str)
-def test_priorities(policy_kwargs):
+def test_priorities(policy_kwargs, learner):
     """Weights of the loss, and the errors that are told to the replay buffer."""
     models = [make(policy_kwargs) for _ in range(2)]
-    numbers = [train(m, cls, 20, priorities=True) for m, cls in zip(models, (EagerLearner, CompiledLearner), strict=True)]
+    numbers = [train(m, cls, 20, priorities=True) for m, cls in zip(models, (EagerLearner, learner), strict=True)]
     assert numbers[1] == pytest.approx(numbers[0], rel=1e-9, abs=1e-12)
     assert_equal_states(*models)
 
 
+@needs_library
 @pytest.mark.parametrize("seed", range(6))
 def test_any_shape_on_any_processor(seed, level):  # noqa: F811
     """Layers, atoms, batches and numbers of threads at random, each with parts of vectors and of tiles left over."""
@@ -137,6 +142,7 @@ def test_any_shape_on_any_processor(seed, level):  # noqa: F811
     assert_equal_states(*models)
 
 
+@needs_library
 @pytest.mark.usefixtures("level")
 @pytest.mark.parametrize(
     "policy_kwargs", [CROSSQ, dict(NORMS, n_critics=2, target_statistics="batch"), CATEGORICAL[2]], ids=str
@@ -152,6 +158,7 @@ def test_numbers_do_not_depend_on_threads(policy_kwargs):
         assert all(th.equal(value, other[key]) for key, value in states[0].items())
 
 
+@needs_library
 @pytest.mark.parametrize("policy_kwargs", [CROSSQ, CATEGORICAL[2], BATCH_NORM[3]], ids=str)
 def test_float32_is_as_exact_as_torch(policy_kwargs, level):  # noqa: F811
     """
@@ -168,10 +175,11 @@ def test_float32_is_as_exact_as_torch(policy_kwargs, level):  # noqa: F811
     assert 0 < errors["compiled"].mean() < 1.5 * errors["eager"].mean()
 
 
-def test_switching_in_the_middle():
-    """Eager, compiled, eager, compiled, on one live policy, which predicts between: as if eager had gone on alone."""
+@by_each
+def test_switching_in_the_middle(learner):
+    """Eager, another, eager, the other, on one live policy, which predicts between: as if eager had gone on alone."""
     switching, alone = make(CROSSQ), make(CROSSQ)
-    for i, cls in enumerate((EagerLearner, CompiledLearner, EagerLearner, CompiledLearner)):
+    for i, cls in enumerate((EagerLearner, learner, EagerLearner, learner)):
         switching.predict(np.zeros((9, 3), np.float32))  # in evaluation
         if cls is EagerLearner:
             switching.policy.set_training_mode(True)
@@ -180,9 +188,11 @@ def test_switching_in_the_middle():
     assert_equal_states(switching, alone)
 
 
-@pytest.mark.parametrize("order", list(itertools.permutations([CompiledLearner, EagerLearner])), ids=str)
-def test_saved_by_one_loaded_by_the_other(order, tmp_path):
+@by_each
+@pytest.mark.parametrize("is_first", [True, False])
+def test_saved_by_one_loaded_by_the_other(learner, is_first, tmp_path):
     """Running statistics and moments are in the file."""
+    order = (learner, EagerLearner) if is_first else (EagerLearner, learner)
     model, alone = make(CROSSQ), make(CROSSQ)
     train(model, order[0], n_updates=20)
     model.save(tmp_path / "model")
@@ -194,12 +204,13 @@ def test_saved_by_one_loaded_by_the_other(order, tmp_path):
     assert_equal_states(loaded, alone)
 
 
-def test_what_is_changed_outside_is_seen():
+@by_each
+def test_what_is_changed_outside_is_seen(learner):
     """New memory for running statistics and atoms, another momentum."""
     models = make(CROSSQ), make(CROSSQ)
-    learners = [cls(m.policy, UpdateSettings()) for cls, m in zip((EagerLearner, CompiledLearner), models, strict=True)]
+    learners = [cls(m.policy, UpdateSettings()) for cls, m in zip((EagerLearner, learner), models, strict=True)]
     for step in range(12):
-        for model, learner in zip(models, learners, strict=True):
+        for model, own in zip(models, learners, strict=True):
             norm = model.actor.mu[2]
             assert isinstance(norm, nn.BatchNorm1d)
             if step == 3:
@@ -210,41 +221,40 @@ def test_what_is_changed_outside_is_seen():
                 model.critic.head.atoms = model.critic.head.atoms * 1.01
             if step == 9:
                 model.policy.load_state_dict(copy.deepcopy(model.policy.state_dict()))
-            learner.update(make_batch(th.Generator().manual_seed(step), 8))
+            own.update(make_batch(th.Generator().manual_seed(step), 8))
     assert learners[1].eager is None
     assert_equal_states(*models)
 
 
+@by_each
 @pytest.mark.parametrize("policy_kwargs", [dict(NORMS), dict(NORMS, target_networks=False), dict(critic_norm=SLOW)], ids=str)
-def test_a_batch_of_one_has_no_variance(policy_kwargs):
+def test_a_batch_of_one_has_no_variance(policy_kwargs, learner):
     """As with torch, an error; a joint pass of the critic alone has two."""
-    learner = CompiledLearner(make(policy_kwargs).policy, UpdateSettings())
     with pytest.raises(ValueError, match="batch_size=1 must be at least 2 with BatchNorm"):
-        learner.update(make_batch(th.Generator().manual_seed(0), 1))
+        learner(make(policy_kwargs).policy, UpdateSettings()).update(make_batch(th.Generator().manual_seed(0), 1))
     models = [make(dict(critic_norm=SLOW, target_networks=False)) for _ in range(2)]
-    for model, cls in zip(models, (EagerLearner, CompiledLearner), strict=True):
+    for model, cls in zip(models, (EagerLearner, learner), strict=True):
         train(model, cls, 5, batch_size=1)
     assert_equal_states(*models)
 
 
-def test_nan_is_passed_on():
+@by_each
+def test_nan_is_passed_on(learner):
     """From a reward to losses and parameters, and written nowhere else."""
     for policy_kwargs in (CROSSQ, CATEGORICAL[2]):
         model = make(policy_kwargs)
-        learner = CompiledLearner(model.policy, UpdateSettings())
         batch = make_batch(th.Generator().manual_seed(0), 16)
         batch.rewards[3] = th.nan
-        assert np.isnan(learner.update(batch)["critic_loss"])
+        assert np.isnan(learner(model.policy, UpdateSettings()).update(batch)["critic_loss"])
         assert model.policy.not_finite() == "actor"
         assert normed_layers(model.critic.qf0)[-1].linear.weight.isnan().any()
 
 
 def test_auto_takes_it():
-    """Through the environment, with what CrossQ's form is made of; fused says by name that it cannot."""
+    """Through the environment, with what CrossQ's form is made of."""
     model = DDPG("MlpPolicy", "Pendulum-v1", **SMALL | dict(policy_kwargs=dict(net_arch=[16, 16], **CROSSQ)), policy_delay=3,
                  target_policy_noise=0.2, learning_starts=50).learn(200)  # fmt: skip
-    assert (model.learner_name, model._trainer.learner.eager) == ("compiled", None)
-    assert "JointCritic" in FusedLearner.reason_against(model.policy, UpdateSettings())
+    assert (model.learner_name, model._trainer.learner.eager) == (FASTEST, None)
     batches = {int(module.num_batches_tracked) for module in model.critic.modules() if isinstance(module, nn.BatchNorm1d)}
     assert batches == {model._n_updates}
 
@@ -285,12 +295,13 @@ def shared(policy):
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
-def test_what_is_still_left_to_eager(policy_kwargs, change, reason):
+@by_each
+def test_what_is_still_left_to_eager(policy_kwargs, change, reason, learner):
     """By its name."""
     policy = make_model(policy_kwargs=policy_kwargs).policy
     if change is not None:
         change(policy)
-    assert reason in CompiledLearner.reason_against(policy, UpdateSettings())
+    assert reason in learner.reason_against(policy, UpdateSettings())
 
 
 def test_layers_with_batch_norm():

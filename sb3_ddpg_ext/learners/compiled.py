@@ -10,13 +10,12 @@ from torch.nn import functional as F
 
 from sb3_ddpg_ext import native
 from sb3_ddpg_ext.batch import Batch
-from sb3_ddpg_ext.learners.base import LEARNERS, PolicyTensors, UpdateSettings
+from sb3_ddpg_ext.learners.base import LEARNERS, UpdateSettings
 from sb3_ddpg_ext.learners.linked import LinkedLearner, sequentials
 from sb3_ddpg_ext.learners.tempo import Tempo
-from sb3_ddpg_ext.networks import Layer, normed_layers, statistics_of
-from sb3_ddpg_ext.policies import Critic, DDPGPolicy
-from sb3_ddpg_ext.policies.critics import JointCritic
-from sb3_ddpg_ext.policies.heads import Categorical, Head
+from sb3_ddpg_ext.networks import normed_layers, statistics_of
+from sb3_ddpg_ext.policies import DDPGPolicy
+from sb3_ddpg_ext.policies.heads import Categorical
 
 MAX_PLANS = 12  # that are kept: for some sizes of batches, with some numbers of threads each
 WIDTHS = (64, 32, 16)  # of blocks: transitions that are worked on together
@@ -31,15 +30,6 @@ class CompiledLearner(LinkedLearner):
     """
 
     name = "compiled"
-    critic_classes = (Critic, JointCritic)
-
-    @staticmethod
-    def layers_of(net: nn.Module) -> list[Layer]:
-        return normed_layers(net)
-
-    @classmethod
-    def reason_against_head(cls, head: Head) -> str | None:
-        return None if type(head) is Categorical else super().reason_against_head(head)
 
     @classmethod
     def reason_against(cls, policy: DDPGPolicy, settings: UpdateSettings) -> str | None:
@@ -55,16 +45,7 @@ class CompiledLearner(LinkedLearner):
             )
         if (reason := super().reason_against(policy, settings)) is not None:
             return reason
-        layers = [normed_layers(net) for net in sequentials(policy)]
-        n_obs, n_actions = layers[0][0].n_inputs, int(np.prod(policy.action_space.shape))
-        n_inputs = [next((layer.n_inputs for layer in own if layer.linear is not None), 0) for own in layers]
-        n_normed = {own[0].n_inputs for own in layers[2:] if own[0].linear is None}
-        if n_inputs[2:] != [n_obs + n_actions] * len(n_inputs[2:]) or n_inputs[1] != n_obs or not n_normed <= {n_obs}:
-            return "the networks' first layers do not fit each other"
-        n_outputs = {len(own[-1].linear.weight) for own in layers[2:]}
-        if n_outputs != {policy.critic.head.n_outputs}:
-            return f"the critics have {n_outputs} outputs"
-        n_layers = max(map(len, layers))
+        n_layers = max(len(normed_layers(net)) for net in sequentials(policy))
         n_groups = max(len(net.optimizer.param_groups) for net in (policy.actor, policy.critic))
         sizes = ((n_layers, native.MAX_LAYERS, "layers"), (policy.critic.n_critics, native.MAX_CRITICS, "critics"),
                  (n_groups, native.MAX_GROUPS, "groups in an optimiser"))  # fmt: skip
@@ -97,10 +78,6 @@ class CompiledLearner(LinkedLearner):
             self.step.lowest_atom = head.v_min
             self.step.atoms_per_return = (head.n_outputs - 1) / (head.v_max - head.v_min)
         self.pointers = [of[name].data_ptr() for of, name in self.buffers]
-        of_targets = PolicyTensors(policy)
-        self.copies = (of_targets.target_buffers, of_targets.buffers) if norms else ([], [])
-        of_batch = [policy.actor.mu, *(policy.critic.q_networks if self.has_targets else [])]  # n of them in one pass
-        self.needs_two = any(statistics_of(layer) for net in of_batch for layer in normed_layers(net))
         low, high = options.target_q_range or (-np.inf, np.inf)
         self.target_q_range = low, high
         self.step.loss = int(getattr(head, "error", None) is F.huber_loss)
@@ -109,8 +86,6 @@ class CompiledLearner(LinkedLearner):
 
     def _update(self, batch: Batch) -> dict[str, Any]:  # type: ignore[override]
         n, step, settings = len(batch.actions), self.step, self.settings
-        if n == 1 and self.needs_two:
-            raise ValueError("batch_size=1 must be at least 2 with BatchNorm, which needs the variance of a batch")
         tempo = self.tempo.get(n)
         if tempo is None:
             tempo = self.tempo[n] = Tempo(self._n_products() * n)
@@ -147,8 +122,6 @@ class CompiledLearner(LinkedLearner):
         step.smoothing = None if smoothing is None else smoothing.data_ptr()
         step.errors = None if self.errors is None else self.errors.data_ptr()
         self.library.plan_update(plan.address, step)
-        if step.updates_targets and self.copies[0]:
-            th._foreach_copy_(*self.copies)
         if self.n_threads is None:
             tempo.end()
         losses = {"critic_loss": step.critic_loss}
@@ -196,7 +169,7 @@ class _Plan:
                 setattr(side.adam, name, getattr(adam, name).data_ptr())
             side.adam.n_steps = len(adam.steps)
         given.n_critics, given.n, given.is_joint = policy.critic.n_critics, n, not learner.has_targets
-        given.targets_of_batch = learner.has_targets and policy.options.target_statistics == "batch"
+        given.targets_of_batch = learner.targets_of_batch
         given.width = next((width for width in WIDTHS if width * n_threads <= n), WIDTHS[-1])
         given.n_obs, given.n_actions = given.actor.layers[0].n_in, int(np.prod(policy.action_space.shape))
         self.n_obs, self.n_actions = given.n_obs, given.n_actions

@@ -1,7 +1,7 @@
-"""The same update with its gradients written out, for plain multilayer perceptrons on the CPU."""
+"""The same update with its gradients written out in torch, for plain multilayer perceptrons on the CPU."""
 
-from collections.abc import Callable
-from functools import reduce
+from collections.abc import Callable, Iterable
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -14,29 +14,62 @@ from sb3_ddpg_ext.learners.flat import FlatAdam
 from sb3_ddpg_ext.learners.linked import LinkedLearner
 from sb3_ddpg_ext.learners.mlp import FusedMLP, Products
 from sb3_ddpg_ext.learners.torch_settings import Threads
+from sb3_ddpg_ext.policies.heads import Categorical, Head
+
+# From a critic's outputs and their target, (n, n_outputs), and weights the sum of the losses; the last argument takes the
+# gradient of their mean by the outputs.
+Derive = Callable[[th.Tensor, th.Tensor, th.Tensor | None, th.Tensor], th.Tensor]
+# From its outputs the mean of the expected returns; the last argument takes the gradient of minus that.
+Climb = Callable[[th.Tensor, th.Tensor], th.Tensor]
 
 
-def _squares(error: th.Tensor, weights: th.Tensor | None) -> th.Tensor:
-    """Return the weighted sum of squared errors, and turn the errors (batch, 1) into the gradient of its mean."""
+def _squares(outputs: th.Tensor, target: th.Tensor, weights: th.Tensor | None, into: th.Tensor) -> th.Tensor:
+    error = th.sub(outputs, target, out=into)
     weighted = error if weights is None else error * weights
     total = th.linalg.vecdot(weighted, error, dim=0)[0]
     th.mul(weighted, 2 / len(error), out=error)
     return total
 
 
-def _huber(error: th.Tensor, weights: th.Tensor | None) -> th.Tensor:
-    """The same for Huber's loss, which is linear beyond 1."""
-    losses = F.huber_loss(error, th.zeros_like(error), reduction="none")
-    error.clamp_(-1, 1).div_(len(error))
+def _huber(outputs: th.Tensor, target: th.Tensor, weights: th.Tensor | None, into: th.Tensor) -> th.Tensor:
+    """Huber's loss is linear beyond 1."""
+    losses = F.huber_loss(outputs, target, reduction="none")
+    error = th.sub(outputs, target, out=into).clamp_(-1, 1).div_(len(outputs))
     if weights is not None:
         losses, _ = losses * weights, error.mul_(weights)
     return losses.sum()
 
 
-DERIVATIVES: dict[Any, Callable[[th.Tensor, th.Tensor | None], th.Tensor]] = {
-    F.mse_loss: _squares,
-    F.huber_loss: _huber,
-}
+def _cross_entropy(outputs: th.Tensor, target: th.Tensor, weights: th.Tensor | None, into: th.Tensor) -> th.Tensor:
+    """The gradient of -sum t log softmax(z) is softmax(z) sum t - t."""
+    logarithms = outputs.log_softmax(dim=1)
+    losses = th.linalg.vecdot(target, logarithms, dim=1).neg_()[:, None]
+    error = th.exp(logarithms, out=into).mul_(target.sum(dim=1, keepdim=True)).sub_(target).div_(len(outputs))
+    if weights is not None:
+        losses, _ = losses * weights, error.mul_(weights)
+    return losses.sum()
+
+
+DERIVATIVES: dict[Any, Derive] = {F.mse_loss: _squares, F.huber_loss: _huber}
+
+
+def _climb(outputs: th.Tensor, into: th.Tensor) -> th.Tensor:
+    into.fill_(-1 / len(outputs))
+    return outputs.mean()
+
+
+def _climb_atoms(head: Categorical, outputs: th.Tensor, into: th.Tensor) -> th.Tensor:
+    """The gradient of sum p z over the atoms z, by what p is the softmax of, is p (z - sum p z)."""
+    probabilities = outputs.softmax(dim=1)
+    means = th.mv(probabilities, head.atoms)[:, None]
+    th.sub(head.atoms, means, out=into).mul_(probabilities).mul_(-1 / len(outputs))
+    return means.mean()
+
+
+def _derivatives(head: Head) -> tuple[Derive, Climb]:
+    if isinstance(head, Categorical):
+        return _cross_entropy, partial(_climb_atoms, head)
+    return DERIVATIVES[head.error], _climb  # type: ignore[attr-defined]
 
 
 @LEARNERS.register("fused")
@@ -56,15 +89,20 @@ class FusedLearner(LinkedLearner):
         self.products = products = Products()
         self.actor, self.actor_target = FusedMLP(policy.actor.mu, products), FusedMLP(policy.actor_target.mu, products)
         self.critics = [FusedMLP(net, products, of_actions) for net in policy.critic.q_networks]
-        self.critics_target = [FusedMLP(net, products) for net in policy.critic_target.q_networks]
+        self.critics_target = [FusedMLP(net, products) for net in policy.critic_target.q_networks if self.has_targets]
+        # In a joint pass the first critic has memory for twice as many transitions as the actor climbs with.
+        self.climbed = self.critics[0] if self.has_targets else FusedMLP(policy.critic.q_networks[0], products, of_actions)
         self.x = self.online.values.new_empty(0)
-        self.derive = DERIVATIVES[policy.critic.head.error]  # type: ignore[index]
+        self.derive, self.climb = _derivatives(policy.critic.head)
 
     def _allocate(self, n: int, obs_dim: int, action_dim: int) -> None:
         """Memory for batches of ``n``. The critics' input holds that of the actor, and takes its output."""
-        for mlp in (self.actor, self.actor_target, *self.critics, *self.critics_target):
+        for mlp in (self.actor, self.actor_target, *self.critics_target, self.climbed):
             mlp.allocate(n)
-        self.x, self.next_x = (self.online.values.new_empty(n, obs_dim + action_dim) for _ in range(2))
+        for mlp in self.critics:
+            mlp.allocate(n if self.has_targets else 2 * n)
+        self.both = self.online.values.new_empty(2 * n, obs_dim + action_dim)  # present and next ones
+        self.x, self.next_x = self.both.split(n)
         self.obs, self.actions = self.x.split((obs_dim, action_dim), dim=1)
         self.next_obs, self.next_actions = self.next_x.split((obs_dim, action_dim), dim=1)
 
@@ -77,31 +115,45 @@ class FusedLearner(LinkedLearner):
         n = len(batch.rewards)
         self._take(batch)
 
-        self.next_actions.copy_(self.smooth(self.actor_target.forward(self.next_obs)))
-        next_q = [critic.forward(self.next_x) for critic in self.critics_target]
-        target = self.policy.critic_target.target(batch, next_q)
-        of_networks, errors = [], []
-        for critic in self.critics:
-            error = th.sub(critic.forward(self.x), target, out=critic.grad)
-            if batch.indices is not None:
-                errors.append(error.abs()[:, 0])
-            of_networks.append(self.derive(error, batch.weights))
-            critic.backward()
+        of_targets = self.targets_of_batch
+        self.next_actions.copy_(self.smooth(self.actor_target.forward(self.next_obs, of_targets)))
+        losses = {"critic_loss": (self._pass_in_turn if self.has_targets else self._pass_jointly)(batch, n) / n}
         self._clip(self.critic_adam)
         self.critic_adam.step()
-        self.errors = reduce(th.maximum, errors) if errors else None
-        losses = {"critic_loss": reduce(th.add, of_networks) / n}
         if self.updates_actor:
-            losses["actor_loss"] = self._update_actor(n)
-        if self.updates_targets:
+            losses["actor_loss"] = self._update_actor()
+        if self.has_targets and self.updates_targets:
             self.target.values.lerp_(self.online.values, self.settings.tau)
         return losses
 
-    def _update_actor(self, n: int) -> th.Tensor:
-        self.actions.copy_(self.actor.forward(self.obs))
-        critic = self.critics[0]
-        loss = critic.forward(self.x).mean().neg_()
-        critic.grad.fill_(-1 / n)
+    def _pass_in_turn(self, batch: Batch, n: int) -> th.Tensor:
+        """The critics' gradients, each after its own pass, with targets from their copies. Returns the sum of the losses."""
+        target = self._target(batch, [critic.forward(self.next_x, self.targets_of_batch) for critic in self.critics_target])
+        return self._derive(batch, target, (critic.forward(self.x, True) for critic in self.critics), n)
+
+    def _pass_jointly(self, batch: Batch, n: int) -> th.Tensor:
+        """The same with targets that come out of the same pass, for the second half of it."""
+        outputs = [critic.forward(self.both, True) for critic in self.critics]
+        target = self._target(batch, [output[n:] for output in outputs])
+        return self._derive(batch, target, (output[:n] for output in outputs), n)
+
+    def _target(self, batch: Batch, next_outputs: list[th.Tensor]) -> th.Tensor:
+        return self.policy.critic_target.target(batch, next_outputs)
+
+    def _derive(self, batch: Batch, target: th.Tensor, outputs: Iterable[th.Tensor], n: int) -> th.Tensor:
+        of_networks, errors = [], []
+        for critic, output in zip(self.critics, outputs, strict=True):
+            if batch.indices is not None:
+                errors.append(self.policy.critic.head.errors(output, target)[:, 0])
+            of_networks.append(self.derive(output, target, batch.weights, critic.grad[:n]))
+            critic.backward(n=n if n < len(critic.grad) else None)
+        self.errors = reduce(th.maximum, errors) if errors else None
+        return reduce(th.add, of_networks)
+
+    def _update_actor(self) -> th.Tensor:
+        self.actions.copy_(self.actor.forward(self.obs, True))
+        critic = self.climbed
+        loss = self.climb(critic.forward(self.x, False), critic.grad).neg_()
         critic.backward(wrt_parameters=False, into=self.actor.grad)
         if self.action_l2:
             loss += self.action_l2 * self.actions.square().mean()

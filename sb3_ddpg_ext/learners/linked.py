@@ -7,19 +7,30 @@ from itertools import chain
 from operator import attrgetter
 from typing import Any, ClassVar
 
+import numpy as np
 import torch as th
 from torch import nn
 from torch.nn import functional as F
 
 from sb3_ddpg_ext.batch import Batch
-from sb3_ddpg_ext.learners.base import Learner, UpdateSettings
+from sb3_ddpg_ext.learners.base import Learner, PolicyTensors, UpdateSettings
 from sb3_ddpg_ext.learners.eager import EagerLearner
 from sb3_ddpg_ext.learners.flat import Flat, FlatAdam
-from sb3_ddpg_ext.networks import Layer, NotPlain, Snapshot, normalise, plain_layers, replaced_methods, without_normaliser
+from sb3_ddpg_ext.networks import (
+    Layer,
+    NotPlain,
+    Snapshot,
+    normalise,
+    normed_layers,
+    replaced_methods,
+    statistics_of,
+    without_normaliser,
+)
 from sb3_ddpg_ext.observations import parts_of
 from sb3_ddpg_ext.policies import Actor, Critic, DDPGPolicy
 from sb3_ddpg_ext.policies.acting import is_preprocessed, joins
-from sb3_ddpg_ext.policies.heads import Head, Scalar
+from sb3_ddpg_ext.policies.critics import JointCritic
+from sb3_ddpg_ext.policies.heads import Categorical, Head, Scalar
 from sb3_ddpg_ext.policies.options import PENALTIES, Options
 
 LOSSES = (F.mse_loss, F.huber_loss)  # of a scalar critic, whose derivatives are known
@@ -27,9 +38,9 @@ METHODS = ("actor_loss", "unrolled", "set_training_mode")  # of a policy, which 
 DEFAULTS = {field.name: field.default for field in fields(Options)}  # a subclass may have others
 # The options that are not refused by their name. What most of them change is looked at as it is: layers, initial weights, the
 # optimiser, running statistics, the target. Where that has no gradients here, it is refused by what it is: a LateAction, a
-# ResidualBlock, dropout, a last layer other than Tanh, PopArt, and, by the fused learner, BatchNorm, a head other than Scalar,
-# a JointCritic. Two of them change a loss, and their gradients are written out: action_l2, critic_loss. q_filter is nothing
-# without behaviour_cloning, and actor_average follows the actor after an update.
+# ResidualBlock, dropout, a last layer other than Tanh, PopArt, quantiles. Two of them change a loss, and their gradients are
+# written out: action_l2, critic_loss. q_filter is nothing without behaviour_cloning, and actor_average follows the actor after
+# an update.
 WRITTEN_OUT = frozenset(
     ("actor_norm", "critic_norm", "target_statistics", "input_norm", "norm_after_action", "init", "last_init", "residual",
      "action_layer", "action_branch", "action_join", "critic_dropout", "normalize_observations", "scale_returns", "popart",
@@ -47,7 +58,6 @@ class LinkedLearner(Learner):
 
     needs_modes = False  # BatchNorm is in training here, or in evaluation, as an update has it, whatever its mode is
     name: ClassVar[str]  # for warnings
-    critic_classes: ClassVar[tuple[type[Critic], ...]] = (Critic,)  # whose gradients are written out
 
     def __init__(self, policy: DDPGPolicy, settings: UpdateSettings | None = None):
         super().__init__(policy, settings)
@@ -62,7 +72,7 @@ class LinkedLearner(Learner):
             return f"observations are preprocessed: {policy.observation_space}"
         nets: list[Any] = list(dict.fromkeys((policy.actor, policy.critic, policy.actor_target, policy.critic_target)))
         for net in nets:
-            expected: tuple[type, ...] = cls.critic_classes if net in (policy.critic, policy.critic_target) else (Actor,)
+            expected: tuple[type, ...] = (Critic, JointCritic) if net in (policy.critic, policy.critic_target) else (Actor,)
             if type(net) not in expected:
                 return f"{type(net).__name__} is not the {expected[0].__name__} whose gradients are written out"
             extractor, _ = without_normaliser(net.features_extractor)
@@ -72,37 +82,20 @@ class LinkedLearner(Learner):
                 return f"parameters of {type(net).__name__} are frozen"
             if any(p.is_shared() for p in net.parameters()):
                 return f"parameters of {type(net).__name__} are shared with other processes"
-        reason = _of_methods(policy, nets) or cls.reason_against_head(policy.critic.head)
+        reason = _of_methods(policy, nets) or _of_head(policy.critic.head)
         reason = reason or _of_options(policy) or _of_sharing(nets) or _of_targets(policy)
         if reason is not None:
             return reason
         try:
-            layers = [cls.layers_of(net) for net in sequentials(policy)]
+            layers = [normed_layers(net) for net in sequentials(policy)]
         except NotPlain as error:
             return str(error)
-        if type(layers[0][-1].activation) is not nn.Tanh:
-            return "the actor does not end in Tanh"
+        if (reason := _of_shapes(policy, layers)) is not None:
+            return reason
         if not Snapshot(*nets).is_current() or any(map(_has_hooks, policy.parameters())):
             return "modules or parameters have hooks"
         reasons = [FlatAdam.reason_against(net.optimizer, list(net.parameters())) for net in (policy.actor, policy.critic)]
         return reasons[0] or reasons[1]
-
-    @staticmethod
-    def layers_of(net: nn.Module) -> list[Layer]:
-        """
-        :param net: a network
-        :raises NotPlain: if its gradients are not written out
-        """
-        return plain_layers(net)
-
-    @classmethod
-    def reason_against_head(cls, head: Head) -> str | None:
-        """Say why this learner cannot train a critic with these outputs; None if it can."""
-        if type(head) is not Scalar:
-            return f"the critic's outputs are those of {type(head).__name__}"
-        if head.popart is not None:
-            return "the critic's outputs are those of PopArt"
-        return None if head.error in LOSSES else f"the critic's loss is {head.error}, which has no derivative there"
 
     def _link(self) -> None:
         """Move parameters, targets and Adam's moments into flat memory."""
@@ -126,6 +119,11 @@ class LinkedLearner(Learner):
         keys = list(parts_of(policy.observation_space))
         self.keys = None if keys == [""] else keys
         self.action_l2 = policy.actor.penalties[PENALTIES.index("action_l2")]
+        self.targets_of_batch = self.has_targets and policy.options.target_statistics == "batch"
+        tensors = PolicyTensors(policy)
+        self.copies = tensors.target_buffers, tensors.buffers
+        of_batch = [policy.actor.mu, *(policy.critic.q_networks if self.has_targets else [])]  # n of them in one pass
+        self.needs_two = any(statistics_of(layer) for net in of_batch for layer in normed_layers(net))
 
     def _is_linked(self) -> bool:
         """Whether nothing was moved, loaded, frozen, hooked or replaced since ``_link``: layers, methods, optimisers."""
@@ -149,8 +147,13 @@ class LinkedLearner(Learner):
             if reason is not None:
                 return self._update_by_eager(batch, reason)
             self._link()
+        if self.needs_two and len(batch.actions) == 1:
+            raise ValueError("batch_size=1 must be at least 2 with BatchNorm, which needs the variance of a batch")
         self.n_updates += 1
-        return self._update(batch)
+        losses = self._update(batch)
+        if self.copies[0] and self.updates_targets:
+            th._foreach_copy_(*self.copies)
+        return losses
 
     @abstractmethod
     def _update(self, batch: Batch) -> dict[str, th.Tensor]:
@@ -182,6 +185,16 @@ class LinkedLearner(Learner):
 
 def sequentials(policy: DDPGPolicy) -> list[nn.Module]:
     return [policy.actor.mu, policy.actor_target.mu, *policy.critic.q_networks, *policy.critic_target.q_networks]
+
+
+def _of_head(head: Head) -> str | None:
+    """What is wrong with the critic's outputs."""
+    if type(head) not in (Scalar, Categorical):
+        return f"the critic's outputs are those of {type(head).__name__}"
+    if getattr(head, "popart", None) is not None:
+        return "the critic's outputs are those of PopArt"
+    is_known = type(head) is Categorical or head.error in LOSSES
+    return None if is_known else f"the critic's loss is {head.error}, which has no derivative there"
 
 
 def _of_options(policy: DDPGPolicy) -> str | None:
@@ -222,6 +235,19 @@ def _of_targets(policy: DDPGPolicy) -> str | None:
     """What is wrong with the targets: copies, or with a JointCritic none."""
     are_copies = {policy.actor_target is not policy.actor, policy.critic_target is not policy.critic}
     return None if are_copies == {type(policy.critic) is Critic} else "the targets are not those of its critic"
+
+
+def _of_shapes(policy: DDPGPolicy, layers: list[list[Layer]]) -> str | None:
+    """What is wrong with the first and last layers of the actors and of the critics."""
+    if type(layers[0][-1].activation) is not nn.Tanh:
+        return "the actor does not end in Tanh"
+    n_obs, n_actions = layers[0][0].n_inputs, int(np.prod(policy.action_space.shape))
+    n_inputs = [next((layer.n_inputs for layer in own if layer.linear is not None), 0) for own in layers]
+    n_normed = {own[0].n_inputs for own in layers[2:] if own[0].linear is None}
+    if n_inputs[2:] != [n_obs + n_actions] * len(n_inputs[2:]) or n_inputs[1] != n_obs or not n_normed <= {n_obs}:
+        return "the networks' first layers do not fit each other"
+    n_outputs = {len(own[-1].linear.weight) for own in layers[2:]}
+    return None if n_outputs == {policy.critic.head.n_outputs} else f"the critics have {n_outputs} outputs"
 
 
 _NEEDS_GRADIENT = attrgetter("requires_grad")

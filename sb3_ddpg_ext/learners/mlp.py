@@ -6,9 +6,10 @@ from typing import Any
 import torch as th
 from torch import nn
 
-from sb3_ddpg_ext.networks import Layer, plain_layers
+from sb3_ddpg_ext.networks import Layer, normed_layers
 
 aten = th.ops.aten
+EVERYTHING = slice(None)
 SMALL_PRODUCT = 2e6  # multiply-adds, below which several threads gain nothing
 
 # For each activation: itself in place, and its derivative, which turns the gradient g of the output into that of the input in
@@ -48,23 +49,89 @@ class Products:
         return out
 
 
+class LayerNorm:
+    """
+    Ba et al. (2016), of each transition by itself.
+
+    :param norm: the module; its parameters and, where they have one, their ``.grad`` are read and written in place
+    """
+
+    def __init__(self, norm: Any):
+        self.shape, self.eps = norm.normalized_shape, norm.eps
+        self.weight, self.bias = norm.weight.data, norm.bias.data
+        self.gradients: list[Any] = [norm.weight.grad, norm.bias.grad]  # None in a target
+
+    def forward(self, z: th.Tensor, of_batch: bool) -> th.Tensor:
+        y, self.mean, self.rstd = th.native_layer_norm(z, self.shape, self.weight, self.bias, self.eps)
+        return y
+
+    def backward(self, grad: th.Tensor, z: th.Tensor, wrt_parameters: bool) -> th.Tensor:
+        """The gradient of ``z`` from that of the output; those of the parameters go into their ``.grad``."""
+        wanted = [True, wrt_parameters, wrt_parameters]
+        grad_z, *own = aten.native_layer_norm_backward(
+            grad, z, self.shape, self.mean, self.rstd, self.weight, self.bias, wanted
+        )
+        return self._keep(grad_z, own, wrt_parameters)
+
+    def _keep(self, grad_z: th.Tensor, own: list[th.Tensor], wrt_parameters: bool) -> th.Tensor:
+        for mine, grad in zip(self.gradients, own, strict=True) if wrt_parameters else ():
+            mine.copy_(grad)
+        return grad_z
+
+
+class BatchNorm(LayerNorm):
+    """
+    Ioffe & Szegedy (2015), of each unit over the batch, whose statistics move the running ones, or by these.
+
+    :param norm: the module; its running statistics are read and written in place, too
+    """
+
+    def __init__(self, norm: Any):
+        self.norm, self.buffers = norm, norm._buffers
+        self.eps, self.weight, self.bias = norm.eps, norm.weight.data, norm.bias.data
+        self.gradients = [norm.weight.grad, norm.bias.grad]
+        self.of_batch = False
+
+    def forward(self, z: th.Tensor, of_batch: bool) -> th.Tensor:
+        buffers, momentum = self.buffers, self.norm.momentum
+        self.of_batch = of_batch
+        if of_batch:
+            n_batches = buffers["num_batches_tracked"].add_(1)
+            momentum = 1 / int(n_batches) if momentum is None else momentum
+        y, self.mean, self.rstd = th.native_batch_norm(
+            z, self.weight, self.bias, buffers["running_mean"], buffers["running_var"], of_batch, momentum or 0.0, self.eps
+        )
+        return y
+
+    def backward(self, grad: th.Tensor, z: th.Tensor, wrt_parameters: bool) -> th.Tensor:
+        """See :class:`LayerNorm`."""
+        running = self.buffers["running_mean"], self.buffers["running_var"]
+        wanted = [True, wrt_parameters, wrt_parameters]
+        grad_z, *own = aten.native_batch_norm_backward(
+            grad, z, self.weight, *running, self.mean, self.rstd, self.of_batch, self.eps, wanted
+        )
+        return self._keep(grad_z, own, wrt_parameters)
+
+
+NORMS: dict[type, type[LayerNorm]] = {nn.LayerNorm: LayerNorm, nn.BatchNorm1d: BatchNorm}
+
+
 class FusedLayer:
     """
     ``activation(norm(linear(x)))`` and its gradients.
 
     :param layer: its modules; the parameters and, where they have one, the ``.grad`` are read and written in place
     :param products: computes the matrix products
-    :param columns: of x, whose gradient ``backward`` can give
     """
 
-    def __init__(self, layer: Layer, products: Products, columns: slice):
-        linear, self.norm, self.activation = layer
+    def __init__(self, layer: Layer, products: Products):
+        linear, norm, self.activation = layer
         self.products = products
+        self.norm = None if norm is None else NORMS[type(norm)](norm)
         self.weight, self.bias = linear.weight.data, linear.bias.data
-        self.weight_t, self.weight_columns = self.weight.t(), self.weight[:, columns]
+        self.weight_t = self.weight.t()
         self.grad_weight: Any = linear.weight.grad  # None in a target, which has no gradients
         self.grad_bias: Any = linear.bias.grad
-        self.grad_norm: list[Any] = [p.grad for p in layer.norm.parameters()] if layer.norm is not None else []
         self.keeps_input = type(self.activation) in (nn.SiLU, nn.Mish)
         self.activate = FORWARD.get(type(self.activation))
         self.derive = BACKWARD.get(type(self.activation))
@@ -72,88 +139,131 @@ class FusedLayer:
     def allocate(self, n: int) -> None:
         """Memory for batches of ``n``, among it ``grad``, where the gradient of the output is to be put."""
         self.z, self.grad = (self.weight.new_empty(n, len(self.weight)) for _ in range(2))
-        self.grad_t = self.grad.t()
         if self.keeps_input:
             self.y = th.empty_like(self.z)
 
-    def forward(self, x: th.Tensor) -> th.Tensor:
-        """From x (batch, in) to y (batch, out), which is overwritten by the next call."""
+    def forward(self, x: th.Tensor, of_batch: bool) -> th.Tensor:
+        """From x (batch, in) to y (batch, out), which is overwritten by the next call. See :class:`FusedMLP`."""
         self.x = x
         y = self.products.mm(x, self.weight_t, out=self.z)
         y.add_(self.bias)  # not addmm, which begins by copying the bias to every row
         if self.norm is not None:
-            norm = self.norm
-            y, self.mean, self.rstd = th.native_layer_norm(y, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+            y = self.norm.forward(y, of_batch)
         self.before = y
         if self.activate is not None:
             y = self.activate(self.y.copy_(y) if self.keeps_input else y, self.activation)
         self.after = y
         return y
 
-    def backward(self, wrt_parameters: bool, into: th.Tensor | None) -> None:
+    def backward(
+        self, wrt_parameters: bool, into: th.Tensor | None, columns: slice = EVERYTHING, n: int | None = None
+    ) -> None:
         """
         From ``grad``, which is overwritten.
 
         :param wrt_parameters: write the gradients of the parameters
         :param into: where the gradient of x's ``columns`` goes, if it is wanted
+        :param columns: of x
+        :param n: so many rows of ``grad`` count, in a layer that is linear only; the others are zero
         """
-        grad, grad_t = self.grad, self.grad_t
+        grad, x = self.grad, self.x
+        if n is not None:
+            grad, x = grad[:n], x[:n]
+            if into is not None:
+                into[n:].zero_()
+                into = into[:n]
         if self.derive is not None:
             self.derive(grad, self.before if self.keeps_input else self.after, self.activation)
         if self.norm is not None:
-            grad = self._norm_backward(wrt_parameters)
-            grad_t = grad.t()
+            grad = self.norm.backward(grad, self.z, wrt_parameters)
         if wrt_parameters:
-            self.products.mm(grad_t, self.x, out=self.grad_weight)
-            th.sum(grad, 0, out=self.grad_bias)
+            self.products.mm(grad.t(), x, out=self.grad_weight)
+            if isinstance(self.norm, BatchNorm) and self.norm.of_batch:  # which takes away what is added to all of the batch
+                self.grad_bias.zero_()
+            else:
+                th.sum(grad, 0, out=self.grad_bias)
         if into is not None:
-            self.products.mm(grad, self.weight_columns, out=into)
+            self.products.mm(grad, self.weight if columns is EVERYTHING else self.weight[:, columns], out=into)
 
-    def _norm_backward(self, wrt_parameters: bool) -> th.Tensor:
-        norm = self.norm
-        assert norm is not None
-        grad_z, *grad_norm = aten.native_layer_norm_backward(
-            self.grad, self.z, norm.normalized_shape, self.mean, self.rstd, norm.weight, norm.bias,
-            [True, wrt_parameters, wrt_parameters],
-        )  # fmt: skip
-        if wrt_parameters:
-            for mine, grad in zip(self.grad_norm, grad_norm, strict=True):
-                mine.copy_(grad)
-        return grad_z
+
+class InputNorm:
+    """
+    BatchNorm of the first inputs of a network; the others are left as they are.
+
+    :param norm: the module
+    :param n_inputs: of the network
+    """
+
+    def __init__(self, norm: Any, n_inputs: int):
+        self.norm, self.n_inputs, self.n_normed = BatchNorm(norm), n_inputs, norm.num_features
+
+    def allocate(self, n: int) -> None:
+        """Memory for batches of ``n``, among it ``grad``, where the gradient of what is normalised is to be put."""
+        self.grad, self.z = (self.norm.weight.new_empty(n, size) for size in (self.n_normed, self.n_inputs))
+
+    def forward(self, x: th.Tensor, of_batch: bool) -> th.Tensor:
+        """From x (batch, inputs) to the same shape."""
+        n = self.n_normed
+        self.x = x[:, :n]
+        self.z[:, :n] = self.norm.forward(self.x, of_batch)
+        self.z[:, n:] = x[:, n:]
+        return self.z
+
+    def backward(self) -> None:
+        """Write the gradients of the parameters."""
+        self.norm.backward(self.grad, self.x, wrt_parameters=True)
 
 
 class FusedMLP:
     """
     ``forward`` and ``backward`` of a plain ``Sequential``.
 
-    :param net: see :func:`sb3_ddpg_ext.networks.plain_layers`
+    :param net: see :func:`sb3_ddpg_ext.networks.normed_layers`
     :param products: computes the matrix products
-    :param columns: of the input, whose gradient ``backward`` can give
+    :param columns: of the input, whose gradient ``backward`` can give; they are not normalised
     """
 
-    def __init__(self, net: nn.Module, products: Products, columns: slice = slice(None)):
-        layers = plain_layers(net)
-        self.layers = [FusedLayer(layer, products, columns if i == 0 else slice(None)) for i, layer in enumerate(layers)]
+    def __init__(self, net: nn.Module, products: Products, columns: slice = EVERYTHING):
+        first, *others = layers = normed_layers(net)
+        self.columns = columns
+        self.input_norm = InputNorm(first.norm, others[0].n_inputs) if first.linear is None else None
+        self.layers = [FusedLayer(layer, products) for layer in layers if layer.linear is not None]
 
     def allocate(self, n: int) -> None:
         """Memory for batches of ``n``, among it ``grad``, where the gradient of the output is to be put."""
+        if self.input_norm is not None:
+            self.input_norm.allocate(n)
         for layer in self.layers:
             layer.allocate(n)
         self.grad = self.layers[-1].grad  # (batch, out)
 
-    def forward(self, x: th.Tensor) -> th.Tensor:
-        """From x (batch, in) to (batch, out), which is overwritten by the next call."""
+    def forward(self, x: th.Tensor, of_batch: bool) -> th.Tensor:
+        """
+        From x (batch, in) to (batch, out), which is overwritten by the next call.
+
+        :param x: the inputs
+        :param of_batch: whether BatchNorm normalises by the batch; else by its running statistics
+        """
+        if self.input_norm is not None:
+            x = self.input_norm.forward(x, of_batch)
         for layer in self.layers:
-            x = layer.forward(x)
+            x = layer.forward(x, of_batch)
         return x
 
-    def backward(self, wrt_parameters: bool = True, into: th.Tensor | None = None) -> None:
+    def backward(self, wrt_parameters: bool = True, into: th.Tensor | None = None, n: int | None = None) -> None:
         """
         From ``grad``, after the last ``forward``.
 
         :param wrt_parameters: write the gradients of the parameters into their ``.grad``
-        :param into: where the gradient of the input's ``columns`` goes, if it is wanted
+        :param into: where the gradient of the input's ``columns`` goes, if it is wanted, without those of the parameters
+        :param n: so many rows of ``grad`` count; the others are zero
         """
-        for i in reversed(range(1, len(self.layers))):
-            self.layers[i].backward(wrt_parameters, self.layers[i - 1].grad)
-        self.layers[0].backward(wrt_parameters, into)
+        first, *others = self.layers
+        for layer, before in zip(reversed(others), reversed(self.layers[:-1]), strict=True):
+            layer.backward(wrt_parameters, before.grad, n=n)
+            n = None
+        if self.input_norm is not None and wrt_parameters:
+            first.backward(True, self.input_norm.grad, slice(self.input_norm.n_normed), n)
+            self.input_norm.backward()
+        else:
+            first.backward(wrt_parameters, into, self.columns, n)

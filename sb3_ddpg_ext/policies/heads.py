@@ -201,7 +201,8 @@ class Categorical(Head):
         """
         n = self.n_outputs
         position = ((returns - self.v_min) * ((n - 1) / (self.v_max - self.v_min))).clamp(0, n - 1)
-        lower = position.floor().clamp_(max=n - 2)  # so that the last atom is an upper one, with all of the weight
+        lower = position.nan_to_num()  # NaN stays in the share
+        lower = lower.floor_().clamp_(max=n - 2)  # so that the last atom is an upper one, with all of the weight
         share = position - lower
         lower = lower.long()
         projected = probabilities.new_zeros(len(returns), n)

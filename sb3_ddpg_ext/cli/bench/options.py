@@ -36,6 +36,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "target-range": (dict(target_q_range=(-100, 100)), {}),
     "crossq": (BATCH | dict(target_networks=False), {}),
     "crossq-categorical": (CROSSQ, OF_CROSSQ),
+    "crossq-categorical-fused": (CROSSQ, OF_CROSSQ | dict(learner="fused")),
     "crossq-categorical-eager": (CROSSQ, OF_CROSSQ | dict(learner="eager")),
     "weight-decay": (dict(critic_weight_decay=1e-2), {}),
     "inverting-gradients": (dict(inverting_gradients=True), {}),
