@@ -31,7 +31,7 @@ CATEGORICAL = [
 ]
 BATCH_NORM = [
     dict(critic_norm=FAST),
-    dict(actor_norm=SLOW, activation_fn="silu"),
+    dict(actor_norm=SLOW, activation_fn="silu", preactivation_penalty=0.1),
     dict(input_norm=EVER),
     dict(NORMS, target_statistics="batch", n_critics=2),
     dict(NORMS, action_l2=0.3, critic_weight_decay=0.1, critic_loss="huber", normalize_observations=True, activation_fn="elu"),

@@ -215,9 +215,10 @@ class TestAgreement:
             dict(normalize_observations=dict(clip=1.5)),
             dict(scale_returns=True),
             dict(action_l2=0.3),
+            dict(preactivation_penalty=0.2),
             dict(
                 critic_loss="huber", target_q_range=(-1, 1), n_critics=2, backup="mean", activation_fn="mish",
-                actor_norm="layer", critic_norm="layer", critic_weight_decay=0.1,
+                actor_norm="layer", critic_norm="layer", critic_weight_decay=0.1, action_l2=0.1, preactivation_penalty=0.1,
                 normalize_observations=True, scale_returns=True,
             ),
         ],
@@ -328,7 +329,6 @@ BEYOND_FUSED = [
     (dict(net_arch=[8, 8], residual=True), "ResidualBlock"),
     (dict(inverting_gradients=True), "InvertingGradients"),
     (dict(output_norm=1.0), "OutputNormalisation"),
-    (dict(preactivation_penalty=0.1), "preactivation_penalty"),
     (dict(dqda_clip=0.1), "dqda_clip"),
     (dict(n_critics=2, objective="mean"), "objective"),
 ]

@@ -173,6 +173,7 @@ class _Plan:
         given.width = next((width for width in WIDTHS if width * n_threads <= n), WIDTHS[-1])
         given.n_obs, given.n_actions = given.actor.layers[0].n_in, int(np.prod(policy.action_space.shape))
         self.n_obs, self.n_actions = given.n_obs, given.n_actions
+        given.actor.layers[given.actor.n_layers - 1].penalty = 2 * learner.preactivation_penalty / (n * self.n_actions)
         self.address = learner.library.plan_new(given)
         if self.address is None:
             raise MemoryError(f"no memory for an update with batch_size={n}")

@@ -88,6 +88,7 @@ class FusedLearner(LinkedLearner):
         of_actions = slice(-int(np.prod(policy.action_space.shape)), None)
         self.products = products = Products()
         self.actor, self.actor_target = FusedMLP(policy.actor.mu, products), FusedMLP(policy.actor_target.mu, products)
+        self.actor.layers[-1].penalise(self.preactivation_penalty)
         self.critics = [FusedMLP(net, products, of_actions) for net in policy.critic.q_networks]
         self.critics_target = [FusedMLP(net, products) for net in policy.critic_target.q_networks if self.has_targets]
         # In a joint pass the first critic has memory for twice as many transitions as the actor climbs with.
@@ -158,6 +159,8 @@ class FusedLearner(LinkedLearner):
         if self.action_l2:
             loss += self.action_l2 * self.actions.square().mean()
             self.actor.grad.add_(self.actions, alpha=2 * self.action_l2 / self.actions.numel())
+        if self.preactivation_penalty:
+            loss += self.preactivation_penalty * self.actor.layers[-1].before.square().mean()
         self.actor.backward()
         self._clip(self.actor_adam)
         self.actor_adam.step()

@@ -38,15 +38,14 @@ METHODS = ("actor_loss", "unrolled", "set_training_mode")  # of a policy, which 
 DEFAULTS = {field.name: field.default for field in fields(Options)}  # a subclass may have others
 # The options that are not refused by their name. What most of them change is looked at as it is: layers, initial weights, the
 # optimiser, running statistics, the target. Where that has no gradients here, it is refused by what it is: a LateAction, a
-# ResidualBlock, dropout, a last layer other than Tanh, PopArt, quantiles. Two of them change a loss, and their gradients are
-# written out: action_l2, critic_loss. q_filter is nothing without behaviour_cloning, and actor_average follows the actor after
-# an update.
+# ResidualBlock, dropout, a last layer other than Tanh, PopArt, quantiles. Three of them change a loss, and their gradients are
+# written out: action_l2, preactivation_penalty, critic_loss. q_filter is nothing without behaviour_cloning, and actor_average
+# follows the actor after an update.
 WRITTEN_OUT = frozenset(
     ("actor_norm", "critic_norm", "target_statistics", "input_norm", "norm_after_action", "init", "last_init", "residual",
      "action_layer", "action_branch", "action_join", "critic_dropout", "normalize_observations", "scale_returns", "popart",
      "critic", "critic_loss", "backup", "target_q_range", "target_networks", "critic_weight_decay", "decoupled_weight_decay",
-     "inverting_gradients", "output_norm", "action_l2", "q_filter",
-     "actor_average")
+     "inverting_gradients", "output_norm", "action_l2", "preactivation_penalty", "q_filter", "actor_average")
 )  # fmt: skip
 
 
@@ -118,7 +117,8 @@ class LinkedLearner(Learner):
         self.normaliser = policy.normaliser
         keys = list(parts_of(policy.observation_space))
         self.keys = None if keys == [""] else keys
-        self.action_l2 = policy.actor.penalties[PENALTIES.index("action_l2")]
+        penalties = dict(zip(PENALTIES, policy.actor.penalties, strict=True))
+        self.action_l2, self.preactivation_penalty = penalties["action_l2"], penalties["preactivation_penalty"]
         self.targets_of_batch = self.has_targets and policy.options.target_statistics == "batch"
         tensors = PolicyTensors(policy)
         self.copies = tensors.target_buffers, tensors.buffers

@@ -132,9 +132,15 @@ class FusedLayer:
         self.weight_t = self.weight.t()
         self.grad_weight: Any = linear.weight.grad  # None in a target, which has no gradients
         self.grad_bias: Any = linear.bias.grad
-        self.keeps_input = type(self.activation) in (nn.SiLU, nn.Mish)
+        self.keeps_input = self.needs_input = type(self.activation) in (nn.SiLU, nn.Mish)
         self.activate = FORWARD.get(type(self.activation))
         self.derive = BACKWARD.get(type(self.activation))
+        self.penalty = 0.0
+
+    def penalise(self, weight: float) -> None:
+        """:param weight: of the mean square of what the activation is given, in the loss; 0 for none"""
+        self.penalty = weight
+        self.keeps_input |= weight > 0
 
     def allocate(self, n: int) -> None:
         """Memory for batches of ``n``, among it ``grad``, where the gradient of the output is to be put."""
@@ -173,7 +179,9 @@ class FusedLayer:
                 into[n:].zero_()
                 into = into[:n]
         if self.derive is not None:
-            self.derive(grad, self.before if self.keeps_input else self.after, self.activation)
+            self.derive(grad, self.before if self.needs_input else self.after, self.activation)
+            if self.penalty:
+                grad.add_(self.before, alpha=2 * self.penalty / grad.numel())
         if self.norm is not None:
             grad = self.norm.backward(grad, self.z, wrt_parameters)
         if wrt_parameters:

@@ -18,7 +18,7 @@ class Layer(ctypes.Structure):
     _fields_ = [
         *((name, c_void_p) for name in OF_LAYER),
         *((name, c_long) for name in ("n_in", "n_out", "n_normed")),
-        ("activation", c_int), ("alpha", c_double), ("epsilon", c_double), ("momentum", c_double),
+        ("activation", c_int), ("alpha", c_double), ("epsilon", c_double), ("momentum", c_double), ("penalty", c_double),
         *((name, c_void_p) for name in ("outputs", "before", "standardised", "mean", "rstd", "gradient", "norm_gradient",
                                         "gradient_sum", "product_sum", "rows")),
         ("row", c_long), ("in_pairs", c_int),

@@ -23,6 +23,7 @@ typedef struct {
     int activation;
     double alpha, epsilon; /* of ELU and of the normalisation */
     double momentum;       /* of running statistics; negative for the mean over all batches */
+    double penalty;        /* the loss has penalty / 2 times the square of what the activation is given; mostly 0 */
 
     real *outputs;              /* (blocks, n_out, width) */
     real *before;               /* likewise: what the activation was given, where its derivative needs it */
@@ -51,7 +52,9 @@ typedef struct {
     int is_next; /* in a joint pass those that only give targets, whose outputs have no gradient */
 } Block;
 
-INLINE int needs_input(const Layer *layer) { return layer->activation == SILU || layer->activation == MISH; }
+INLINE int needs_input(const Layer *layer) {
+    return layer->activation == SILU || layer->activation == MISH || layer->penalty > 0;
+}
 
 INLINE Layer *last_of(Network *network) { return &network->layers[network->n_layers - 1]; }
 
@@ -221,7 +224,8 @@ static void batch_backward(const Layer *layer, Block block, long n) {
 
 /* Turn the gradients by a unit's outputs, from number j on, into those by what its activation was given. */
 INLINE vec derive(const Layer *layer, const real *before, const real *outputs, real *gradient, long j) {
-    const vec derived = gradient_before(layer->activation, load(gradient + j), load(before + j), load(outputs + j), layer->alpha);
+    vec derived = gradient_before(layer->activation, load(gradient + j), load(before + j), load(outputs + j), layer->alpha);
+    if (layer->penalty > 0) derived += (real)layer->penalty * load(before + j);
     store(gradient + j, derived);
     return derived;
 }
