@@ -202,8 +202,8 @@ factors:
 
 def test_runs_that_nobody_has_begun(tmp_path):
     """The study's file beside the folder says what is missing, also an environment, form or seed without runs."""
-    folder = write_study(tmp_path / "demo")
-    (tmp_path / "demo.yml").write_text(PLAN)
+    folder = write_study(tmp_path / "demo.v2")
+    (tmp_path / "demo.v2.yml").write_text(PLAN)
     study = read_study(folder)
     lacking = study.missing(study.planned(study.environments, list(study.levels)))
     assert lacking["A-v0", "base"] == [3]
@@ -216,9 +216,9 @@ def test_runs_that_nobody_has_begun(tmp_path):
 @pytest.mark.parametrize("text", ["seeds: [0", "environments: 7", "{}"])
 def test_wrong_plan(tmp_path, text):
     """A file beside the folder that is no study is named."""
-    folder = write_study(tmp_path / "demo")
-    (tmp_path / "demo.yml").write_text(text)
-    with pytest.raises(SystemExit, match=r"demo\.yml"):
+    folder = write_study(tmp_path / "demo.v2")
+    (tmp_path / "demo.v2.yml").write_text(text)
+    with pytest.raises(SystemExit, match=r"demo\.v2\.yml"):
         read_study(folder)
 
 

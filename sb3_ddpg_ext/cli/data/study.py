@@ -113,7 +113,7 @@ def read_plan(folder: Path) -> Plan | None:
 
     :raises SystemExit: if that is no study
     """
-    path = folder.resolve().with_suffix(".yml")
+    path = (resolved := folder.resolve()).with_name(f"{resolved.name}.yml")
     if not path.exists():
         return None
     try:
