@@ -47,7 +47,7 @@ JOINT = [
 CROSSQ = dict(
     target_networks=False, critic=ATOMS, n_critics=2, scale_returns=True, optimizer_kwargs=dict(betas=(0.5, 0.999)), **NORMS
 )
-FORMS = [*CATEGORICAL, *BATCH_NORM, *JOINT, CROSSQ, CROSSQ]
+FORMS = [*CATEGORICAL, *BATCH_NORM, *JOINT, CROSSQ, CROSSQ | dict(preactivation_penalty=0.1)]
 
 
 def make(policy_kwargs, dtype=th.float64, eps=1e-3):
@@ -131,7 +131,7 @@ def test_any_shape_on_any_processor(seed, level):  # noqa: F811
     arch, n_atoms = rng.integers(1, 140, rng.integers(0, 4)).tolist(), int(rng.integers(2, 110))
     kwargs = dict(
         NORMS, net_arch=arch, n_critics=1 + seed % 3, critic=ATOMS | dict(n_atoms=n_atoms), target_networks=seed % 2 == 1,
-        activation_fn=[nn.ReLU, nn.Tanh, nn.ELU, nn.SiLU, nn.Mish, nn.ReLU][seed],
+        activation_fn=[nn.ReLU, nn.Tanh, nn.ELU, nn.SiLU, nn.Mish, nn.ReLU][seed], preactivation_penalty=0.1 * (seed % 3 == 0),
     )  # fmt: skip
     models = [make(kwargs) for _ in range(2)]
     batch_size, n_threads = int(rng.integers(2, 150)), int(rng.integers(1, 4))
@@ -205,9 +205,10 @@ def test_saved_by_one_loaded_by_the_other(learner, is_first, tmp_path):
 
 
 @by_each
-def test_what_is_changed_outside_is_seen(learner):
-    """New memory for running statistics and atoms, another momentum."""
-    models = make(CROSSQ), make(CROSSQ)
+@pytest.mark.parametrize("policy_kwargs", [CROSSQ, CROSSQ | dict(target_networks=True)], ids=["joint", "targets"])
+def test_what_is_changed_outside_is_seen(learner, policy_kwargs):
+    """New memory for running statistics and atoms, another momentum; in the targets, too, where there are any."""
+    models = make(policy_kwargs), make(policy_kwargs)
     learners = [cls(m.policy, UpdateSettings()) for cls, m in zip((EagerLearner, learner), models, strict=True)]
     for step in range(12):
         for model, own in zip(models, learners, strict=True):
@@ -218,11 +219,26 @@ def test_what_is_changed_outside_is_seen(learner):
             if step == 5:
                 norm.momentum = 0.7
             if step == 7:
-                model.critic.head.atoms = model.critic.head.atoms * 1.01
+                for head in {model.critic.head, model.critic_target.head}:
+                    head.atoms = head.atoms * 1.01
+            if step == 8:
+                model.actor.penalties = (0.1, 0.2)
             if step == 9:
                 model.policy.load_state_dict(copy.deepcopy(model.policy.state_dict()))
             own.update(make_batch(th.Generator().manual_seed(step), 8))
     assert learners[1].eager is None
+    assert_equal_states(*models)
+
+
+@by_each
+@pytest.mark.parametrize("policy_kwargs", [CROSSQ, BATCH_NORM[3]], ids=["joint", "targets"])
+def test_batch_size_changes_between_updates(learner, policy_kwargs):
+    """Memory is made anew, also for the two halves of a joint pass."""
+    models = [make(policy_kwargs) for _ in range(2)]
+    for model, cls in zip(models, (EagerLearner, learner), strict=True):
+        own, generator = cls(model.policy, UpdateSettings(tau=0.02)), th.Generator().manual_seed(0)
+        for n in (16, 5, 16, 32, 2, 5):
+            own.update(make_batch(generator, n))
     assert_equal_states(*models)
 
 
@@ -238,7 +254,7 @@ def test_a_batch_of_one_has_no_variance(policy_kwargs, learner):
     assert_equal_states(*models)
 
 
-@by_each
+@pytest.mark.parametrize("learner", [pytest.param(CompiledLearner, marks=needs_library), FusedLearner, EagerLearner])
 def test_nan_is_passed_on(learner):
     """From a reward to losses and parameters, and written nowhere else."""
     for policy_kwargs in (CROSSQ, CATEGORICAL[2]):
@@ -267,6 +283,17 @@ def with_norm_of_actions(policy):
     policy.critic.optimizer = th.optim.Adam(policy.critic.parameters())
 
 
+def with_bounded_values(policy):
+    for critic in {policy.critic, policy.critic_target}:
+        critic.qf0 = critic.q_networks[0] = nn.Sequential(*critic.qf0, nn.Tanh())
+
+
+def with_another_action(policy):
+    for actor in {policy.actor, policy.actor_target}:
+        actor.mu[-2] = nn.Linear(12, 3)
+    policy.actor.optimizer = th.optim.Adam(policy.actor.parameters())
+
+
 def without_weight(policy):
     policy.actor.mu[1] = nn.BatchNorm1d(16, affine=False)
     policy.actor.optimizer = th.optim.Adam(policy.actor.parameters())
@@ -285,6 +312,8 @@ def shared(policy):
     ("policy_kwargs", "change", "reason"),
     [
         ({}, with_norm_of_actions, "first layers do not fit"),
+        (dict(target_networks=False), with_bounded_values, "do not end in a Linear"),
+        ({}, with_another_action, "does not give the 1 numbers of an action"),
         (dict(actor_norm="batch"), without_weight, "BatchNorm1d"),
         (dict(actor_norm="batch"), without_statistics, "BatchNorm1d"),
         ({}, shared, "the targets are not those of its critic"),

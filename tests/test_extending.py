@@ -358,16 +358,16 @@ def test_another_default_is_not_left_out(name, value):
     own, given = policy_with(name, type(value), value), dict(policy_kwargs=kwargs | {name: value})
     expected = DDPG("MlpPolicy", "Pendulum-v1", learner="eager", gradient_steps=3, **SMALL | given).learn(60)
     model = DDPG(own, "Pendulum-v1", gradient_steps=3, policy_kwargs=kwargs, **SMALL).learn(60)
-    assert (model.learner_name == FASTEST) == (name in ("action_l2", "critic_norm"))
+    assert (model.learner_name == FASTEST) == (name in ("preactivation_penalty", "action_l2", "critic_norm"))
     for mine, its in zip(model.policy.parameters(), expected.policy.parameters(), strict=True):
         th.testing.assert_close(mine, its, rtol=1e-3, atol=1e-5)
 
 
 def test_a_default_of_ones_own_is_refused_by_name():
     """Though it is the default."""
-    policy = policy_with("preactivation_penalty", float, 10.0)
+    policy = policy_with("dqda_clip", float, 10.0)
     for learner in ("fused", "compiled"):
-        with pytest.raises(ValueError, match=r"policy_kwargs\['preactivation_penalty'\]=10.0 has no gradients there"):
+        with pytest.raises(ValueError, match=r"policy_kwargs\['dqda_clip'\]=10.0 has no gradients there"):
             DDPG(policy, "Pendulum-v1", learner=learner, policy_kwargs=dict(net_arch=[8]), **SMALL)
 
 

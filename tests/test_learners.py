@@ -332,7 +332,7 @@ BEYOND_FUSED = [
     (dict(dqda_clip=0.1), "dqda_clip"),
     (dict(n_critics=2, objective="mean"), "objective"),
 ]
-OPTIONS = [dict(BATCH), dict(critic="categorical"), dict(target_networks=False)]
+OPTIONS = [dict(BATCH), dict(critic="categorical"), dict(target_networks=False), dict(preactivation_penalty=0.1)]
 OPTIONS += [kwargs for kwargs, _ in BEYOND_FUSED if "critic_dropout" not in kwargs]
 
 
@@ -451,7 +451,7 @@ def test_graphs_are_recorded_once_for_each_kind_of_update():
     "policy_kwargs",
     [
         {},
-        *(kwargs for kwargs, _ in BEYOND_FUSED if "critic_dropout" not in kwargs),
+        *OPTIONS,
         dict(normalize_observations=True, scale_returns=True, critic_weight_decay=0.1, target_q_range=(-100, 0)),
     ],
     ids=str,
@@ -509,7 +509,7 @@ def hooked(model):
     model.actor.mu[0].register_forward_hook(lambda *args: None)
 
 
-def with_batch_norm(model):
+def with_a_new_layer(model):
     model.actor.mu = nn.Sequential(nn.BatchNorm1d(OBS_DIM), *model.actor.mu)
 
 
@@ -522,9 +522,9 @@ def with_batch_norm(model):
         (dict(policy_kwargs=dict(activation_fn=nn.GELU)), None, "GELU"),
         ({}, frozen, "frozen"),
         ({}, hooked, "hooks"),
-        ({}, with_batch_norm, "holds other parameters"),
+        ({}, with_a_new_layer, "holds other parameters"),
     ],
-    ids=["extractor", "optimizer", "amsgrad", "activation", "frozen", "hooks", "batch_norm"],
+    ids=["extractor", "optimizer", "amsgrad", "activation", "frozen", "hooks", "new_layer"],
 )
 def test_fused_says_why_not(kwargs, change, reason):
     """What has no gradients written out is left to eager by "auto"; with "fused" the reason is an error."""

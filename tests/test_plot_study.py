@@ -213,6 +213,16 @@ def test_runs_that_nobody_has_begun(tmp_path):
     assert missing_notes(study, ["A-v0"], groups(study)[:1])[0] == "Unfinished: 4 of 16 runs are not there."
 
 
+def test_runs_that_nobody_asks_for_any_more(tmp_path):
+    """Forms and environments that are no longer in the study's file lack nothing."""
+    folder = write_study(tmp_path / "demo", skip=[("B-v0", "noise=ou", 0)])
+    (tmp_path / "demo.yml").write_text(
+        "{environments: [A-v0], seeds: 0-2, steps: 9, design: one-at-a-time, factors: {noise: {normal: {}, pink: {}}}}"
+    )
+    study = read_study(folder)
+    assert missing_notes(study, study.environments, groups(study)) == []
+
+
 @pytest.mark.parametrize("text", ["seeds: [0", "environments: 7", "{}"])
 def test_wrong_plan(tmp_path, text):
     """A file beside the folder that is no study is named."""

@@ -174,7 +174,13 @@ class PolicyTensors:
         self.all_parameters: list[th.Tensor] = list(dict.fromkeys(p for net in online for p in net.parameters()))
         self.target_parameters, self.parameters = _pairs(target, online, th.nn.Module.parameters)
         self.target_buffers, self.buffers = _pairs(target, online, th.nn.Module.buffers)
-        self.snapshot = Snapshot(*online, *target)
+        self._snapshot = Snapshot(*online, *target)
+        modules = [module for net in (*online, *target) for module in net.modules()]
+        self._buffers = [(module._buffers, name, buffer) for module in modules for name, buffer in module._buffers.items()]
+
+    def are_current(self) -> bool:
+        """Whether no module, parameter or buffer was replaced since."""
+        return self._snapshot.is_current() and all(of.get(name) is buffer for of, name, buffer in self._buffers)
 
 
 def _pairs(target: Iterable[Any], online: Iterable[Any], of: Callable) -> tuple[list[th.Tensor], list[th.Tensor]]:

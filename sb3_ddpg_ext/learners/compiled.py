@@ -56,8 +56,7 @@ class CompiledLearner(LinkedLearner):
         return self.eager is None
 
     def _is_linked(self) -> bool:
-        is_same = super()._is_linked() and self.settings.precision == self.precision  # the settings may have changed
-        return is_same and [of[name].data_ptr() for of, name in self.buffers] == self.pointers
+        return super()._is_linked() and self.settings.precision == self.precision  # the settings may have changed
 
     def _link(self) -> None:
         super()._link()
@@ -70,14 +69,10 @@ class CompiledLearner(LinkedLearner):
         self.step = native.Step()
         self.step_for: UpdateSettings | None = None  # the settings that are in it
         options, head = policy.critic.options, policy.critic.head
-        norms = [layer.norm for net in sequentials(policy) for layer in normed_layers(net) if statistics_of(layer)]
-        self.buffers: list[tuple[dict[str, Any], str]] = [(norm._buffers, name) for norm in norms for name in norm._buffers]  # type: ignore[union-attr]
         if type(head) is Categorical:
-            self.buffers.append((head._buffers, "atoms"))
             self.step.atoms = head.atoms.data_ptr()
             self.step.lowest_atom = head.v_min
             self.step.atoms_per_return = (head.n_outputs - 1) / (head.v_max - head.v_min)
-        self.pointers = [of[name].data_ptr() for of, name in self.buffers]
         low, high = options.target_q_range or (-np.inf, np.inf)
         self.target_q_range = low, high
         self.step.loss = int(getattr(head, "error", None) is F.huber_loss)
@@ -200,7 +195,7 @@ class _Plan:
             own.epsilon, own.weight_decay = of_torch["eps"], of_torch["weight_decay"]
             own.is_decoupled = of_torch["decoupled_weight_decay"]
         for norm, of_norm in self.norms:
-            of_norm.momentum = native.momentum_of(norm)
+            of_norm.momentum, of_norm.epsilon = native.momentum_of(norm), norm.eps
 
 
 def _library(type_name: str, settings: UpdateSettings) -> Any:

@@ -25,7 +25,7 @@ class EagerLearner(Learner):
     def update(self, batch: Batch | Sequences) -> dict[str, th.Tensor]:
         critic, critic_target, actor_target = self.policy.critic, self.policy.critic_target, self.policy.actor_target
         self.n_updates += 1
-        if not self.tensors.snapshot.is_current():  # layers may have been replaced
+        if not self.tensors.are_current():  # layers may have been replaced
             self.tensors = PolicyTensors(self.policy)
         with self.autocast:
             batch = self.policy.unrolled(batch)

@@ -75,9 +75,10 @@ def _derivatives(head: Head) -> tuple[Derive, Climb]:
 @LEARNERS.register("fused")
 class FusedLearner(LinkedLearner):
     """
-    :class:`EagerLearner` without autograd: about fifty calls into torch, writing into memory that is allocated once.
+    :class:`EagerLearner` without autograd: some fifty calls into torch for plain DDPG, writing into memory that is allocated
+    once. The time that remains there is that of the matrix products. Each Adam step and the soft update are one call.
 
-    The time that remains is that of the matrix products. Each Adam step and the soft update are one call.
+    With BatchNorm or categorical critics there are several times as many, and some allocate.
     """
 
     name = "fused"
@@ -91,17 +92,20 @@ class FusedLearner(LinkedLearner):
         self.actor.layers[-1].penalise(self.preactivation_penalty)
         self.critics = [FusedMLP(net, products, of_actions) for net in policy.critic.q_networks]
         self.critics_target = [FusedMLP(net, products) for net in policy.critic_target.q_networks if self.has_targets]
-        # In a joint pass the first critic has memory for twice as many transitions as the actor climbs with.
-        self.climbed = self.critics[0] if self.has_targets else FusedMLP(policy.critic.q_networks[0], products, of_actions)
+        self.climbed_critic = self.critics[0]
+        if not self.has_targets:  # then that one has memory for a joint pass, of twice as many transitions
+            self.climbed_critic = FusedMLP(policy.critic.q_networks[0], products, of_actions)
         self.x = self.online.values.new_empty(0)
         self.derive, self.climb = _derivatives(policy.critic.head)
 
     def _allocate(self, n: int, obs_dim: int, action_dim: int) -> None:
         """Memory for batches of ``n``. The critics' input holds that of the actor, and takes its output."""
-        for mlp in (self.actor, self.actor_target, *self.critics_target, self.climbed):
+        for mlp in (self.actor, self.actor_target, *self.critics_target):
             mlp.allocate(n)
         for mlp in self.critics:
             mlp.allocate(n if self.has_targets else 2 * n)
+        if not self.has_targets:
+            self.climbed_critic.allocate(n)
         self.both = self.online.values.new_empty(2 * n, obs_dim + action_dim)  # present and next ones
         self.x, self.next_x = self.both.split(n)
         self.obs, self.actions = self.x.split((obs_dim, action_dim), dim=1)
@@ -129,19 +133,17 @@ class FusedLearner(LinkedLearner):
 
     def _pass_in_turn(self, batch: Batch, n: int) -> th.Tensor:
         """The critics' gradients, each after its own pass, with targets from their copies. Returns the sum of the losses."""
-        target = self._target(batch, [critic.forward(self.next_x, self.targets_of_batch) for critic in self.critics_target])
-        return self._derive(batch, target, (critic.forward(self.x, True) for critic in self.critics), n)
+        next_outputs = [critic.forward(self.next_x, self.targets_of_batch) for critic in self.critics_target]
+        target = self.policy.critic_target.target(batch, next_outputs)
+        return self._critic_gradients(batch, target, (critic.forward(self.x, True) for critic in self.critics), n)
 
     def _pass_jointly(self, batch: Batch, n: int) -> th.Tensor:
         """The same with targets that come out of the same pass, for the second half of it."""
         outputs = [critic.forward(self.both, True) for critic in self.critics]
-        target = self._target(batch, [output[n:] for output in outputs])
-        return self._derive(batch, target, (output[:n] for output in outputs), n)
+        target = self.policy.critic_target.target(batch, [output[n:] for output in outputs])
+        return self._critic_gradients(batch, target, (output[:n] for output in outputs), n)
 
-    def _target(self, batch: Batch, next_outputs: list[th.Tensor]) -> th.Tensor:
-        return self.policy.critic_target.target(batch, next_outputs)
-
-    def _derive(self, batch: Batch, target: th.Tensor, outputs: Iterable[th.Tensor], n: int) -> th.Tensor:
+    def _critic_gradients(self, batch: Batch, target: th.Tensor, outputs: Iterable[th.Tensor], n: int) -> th.Tensor:
         of_networks, errors = [], []
         for critic, output in zip(self.critics, outputs, strict=True):
             if batch.indices is not None:
@@ -153,7 +155,7 @@ class FusedLearner(LinkedLearner):
 
     def _update_actor(self) -> th.Tensor:
         self.actions.copy_(self.actor.forward(self.obs, True))
-        critic = self.climbed
+        critic = self.climbed_critic
         loss = self.climb(critic.forward(self.x, False), critic.grad).neg_()
         critic.backward(wrt_parameters=False, into=self.actor.grad)
         if self.action_l2:

@@ -117,9 +117,15 @@ class LinkedLearner(Learner):
         self.normaliser = policy.normaliser
         keys = list(parts_of(policy.observation_space))
         self.keys = None if keys == [""] else keys
-        penalties = dict(zip(PENALTIES, policy.actor.penalties, strict=True))
+        self.penalties = policy.actor.penalties
+        penalties = dict(zip(PENALTIES, self.penalties, strict=True))
         self.action_l2, self.preactivation_penalty = penalties["action_l2"], penalties["preactivation_penalty"]
         self.targets_of_batch = self.has_targets and policy.options.target_statistics == "batch"
+        norms = [layer.norm for net in sequentials(policy) for layer in normed_layers(net) if statistics_of(layer)]
+        self.buffers: list[tuple[dict[str, Any], str]] = [(norm._buffers, name) for norm in norms for name in norm._buffers]
+        for head in dict.fromkeys((policy.critic.head, policy.critic_target.head)):
+            self.buffers += [(head._buffers, name) for name in head._buffers]
+        self.pointers = self._buffer_pointers()
         tensors = PolicyTensors(policy)
         self.copies = tensors.target_buffers, tensors.buffers
         of_batch = [policy.actor.mu, *(policy.critic.q_networks if self.has_targets else [])]  # n of them in one pass
@@ -138,8 +144,14 @@ class LinkedLearner(Learner):
             and all(map(_NEEDS_GRADIENT, self.online.parameters))
             and not any(map(_BACKWARD_HOOKS, self.online.parameters))
             and not any(map(_POST_HOOKS, self.online.parameters))
+            and self._buffer_pointers() == self.pointers
+            and policy.actor.penalties == self.penalties
             and self.snapshot.is_current()
         )
+
+    def _buffer_pointers(self) -> list[int]:
+        """Where running statistics and atoms are."""
+        return [0 if of[name] is None else of[name].data_ptr() for of, name in self.buffers]
 
     def update(self, batch: Batch) -> dict[str, th.Tensor]:  # type: ignore[override]  # sequences are for a policy that it refuses
         if not self._is_linked():
@@ -246,6 +258,11 @@ def _of_shapes(policy: DDPGPolicy, layers: list[list[Layer]]) -> str | None:
     n_normed = {own[0].n_inputs for own in layers[2:] if own[0].linear is None}
     if n_inputs[2:] != [n_obs + n_actions] * len(n_inputs[2:]) or n_inputs[1] != n_obs or not n_normed <= {n_obs}:
         return "the networks' first layers do not fit each other"
+    if {len(own[-1].linear.weight) for own in layers[:2]} != {n_actions}:
+        return f"the actor does not give the {n_actions} numbers of an action"
+    is_bare = all(own[-1].norm is None and own[-1].activation is None for own in layers[2:])
+    if type(policy.critic) is JointCritic and not is_bare:
+        return "the critics do not end in a Linear"
     n_outputs = {len(own[-1].linear.weight) for own in layers[2:]}
     return None if n_outputs == {policy.critic.head.n_outputs} else f"the critics have {n_outputs} outputs"
 

@@ -1,5 +1,6 @@
-"""A multilayer perceptron whose gradients are written out, computed in memory that is allocated once."""
+"""A multilayer perceptron whose gradients are written out, computed in memory most of which is allocated once."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -49,71 +50,77 @@ class Products:
         return out
 
 
-class LayerNorm:
+class Norm(ABC):
     """
-    Ba et al. (2016), of each transition by itself.
+    A normalisation and its gradients.
 
     :param norm: the module; its parameters and, where they have one, their ``.grad`` are read and written in place
     """
 
     def __init__(self, norm: Any):
-        self.shape, self.eps = norm.normalized_shape, norm.eps
-        self.weight, self.bias = norm.weight.data, norm.bias.data
+        self.norm, self.weight, self.bias = norm, norm.weight.data, norm.bias.data
         self.gradients: list[Any] = [norm.weight.grad, norm.bias.grad]  # None in a target
+        self.of_batch = False  # whether the last forward pass was by the statistics of the batch
 
+    @abstractmethod
     def forward(self, z: th.Tensor, of_batch: bool) -> th.Tensor:
-        y, self.mean, self.rstd = th.native_layer_norm(z, self.shape, self.weight, self.bias, self.eps)
-        return y
+        """From z (batch, units) to the same shape. For ``of_batch`` see :class:`FusedMLP`."""
 
     def backward(self, grad: th.Tensor, z: th.Tensor, wrt_parameters: bool) -> th.Tensor:
         """The gradient of ``z`` from that of the output; those of the parameters go into their ``.grad``."""
-        wanted = [True, wrt_parameters, wrt_parameters]
-        grad_z, *own = aten.native_layer_norm_backward(
-            grad, z, self.shape, self.mean, self.rstd, self.weight, self.bias, wanted
-        )
-        return self._keep(grad_z, own, wrt_parameters)
-
-    def _keep(self, grad_z: th.Tensor, own: list[th.Tensor], wrt_parameters: bool) -> th.Tensor:
-        for mine, grad in zip(self.gradients, own, strict=True) if wrt_parameters else ():
-            mine.copy_(grad)
+        grad_z, *own = self._gradients(grad, z, [True, wrt_parameters, wrt_parameters])
+        for mine, gradient in zip(self.gradients, own, strict=True) if wrt_parameters else ():
+            mine.copy_(gradient)
         return grad_z
 
+    @abstractmethod
+    def _gradients(self, grad: th.Tensor, z: th.Tensor, wanted: list[bool]) -> tuple[th.Tensor, ...]:
+        """Of ``z``, weight and bias."""
 
-class BatchNorm(LayerNorm):
+
+class LayerNorm(Norm):
+    """Ba et al. (2016), of each transition by itself."""
+
+    def forward(self, z: th.Tensor, of_batch: bool) -> th.Tensor:
+        norm = self.norm
+        y, self.mean, self.rstd = th.native_layer_norm(z, norm.normalized_shape, self.weight, self.bias, norm.eps)
+        return y
+
+    def _gradients(self, grad: th.Tensor, z: th.Tensor, wanted: list[bool]) -> tuple[th.Tensor, ...]:
+        return aten.native_layer_norm_backward(
+            grad, z, self.norm.normalized_shape, self.mean, self.rstd, self.weight, self.bias, wanted
+        )
+
+
+class BatchNorm(Norm):
     """
-    Ioffe & Szegedy (2015), of each unit over the batch, whose statistics move the running ones, or by these.
-
-    :param norm: the module; its running statistics are read and written in place, too
+    Ioffe & Szegedy (2015). Each unit is normalised by the statistics of the batch, which move the running ones, or by the
+    running ones. These are read and written in place.
     """
 
     def __init__(self, norm: Any):
-        self.norm, self.buffers = norm, norm._buffers
-        self.eps, self.weight, self.bias = norm.eps, norm.weight.data, norm.bias.data
-        self.gradients = [norm.weight.grad, norm.bias.grad]
-        self.of_batch = False
+        super().__init__(norm)
+        self.buffers = norm._buffers
 
     def forward(self, z: th.Tensor, of_batch: bool) -> th.Tensor:
-        buffers, momentum = self.buffers, self.norm.momentum
+        momentum, running = self.norm.momentum, (self.buffers["running_mean"], self.buffers["running_var"])
         self.of_batch = of_batch
         if of_batch:
-            n_batches = buffers["num_batches_tracked"].add_(1)
+            n_batches = self.buffers["num_batches_tracked"].add_(1)
             momentum = 1 / int(n_batches) if momentum is None else momentum
         y, self.mean, self.rstd = th.native_batch_norm(
-            z, self.weight, self.bias, buffers["running_mean"], buffers["running_var"], of_batch, momentum or 0.0, self.eps
+            z, self.weight, self.bias, *running, of_batch, momentum or 0.0, self.norm.eps
         )
         return y
 
-    def backward(self, grad: th.Tensor, z: th.Tensor, wrt_parameters: bool) -> th.Tensor:
-        """See :class:`LayerNorm`."""
+    def _gradients(self, grad: th.Tensor, z: th.Tensor, wanted: list[bool]) -> tuple[th.Tensor, ...]:
         running = self.buffers["running_mean"], self.buffers["running_var"]
-        wanted = [True, wrt_parameters, wrt_parameters]
-        grad_z, *own = aten.native_batch_norm_backward(
-            grad, z, self.weight, *running, self.mean, self.rstd, self.of_batch, self.eps, wanted
+        return aten.native_batch_norm_backward(
+            grad, z, self.weight, *running, self.mean, self.rstd, self.of_batch, self.norm.eps, wanted
         )
-        return self._keep(grad_z, own, wrt_parameters)
 
 
-NORMS: dict[type, type[LayerNorm]] = {nn.LayerNorm: LayerNorm, nn.BatchNorm1d: BatchNorm}
+NORMS: dict[type, type[Norm]] = {nn.LayerNorm: LayerNorm, nn.BatchNorm1d: BatchNorm}
 
 
 class FusedLayer:
@@ -170,7 +177,7 @@ class FusedLayer:
         :param wrt_parameters: write the gradients of the parameters
         :param into: where the gradient of x's ``columns`` goes, if it is wanted
         :param columns: of x
-        :param n: so many rows of ``grad`` count, in a layer that is linear only; the others are zero
+        :param n: so many rows of ``grad`` count, in a layer that is linear only; the others are taken as zero
         """
         grad, x = self.grad, self.x
         if n is not None:
@@ -186,7 +193,7 @@ class FusedLayer:
             grad = self.norm.backward(grad, self.z, wrt_parameters)
         if wrt_parameters:
             self.products.mm(grad.t(), x, out=self.grad_weight)
-            if isinstance(self.norm, BatchNorm) and self.norm.of_batch:  # which takes away what is added to all of the batch
+            if self.norm is not None and self.norm.of_batch:  # which takes away what is added to all of the batch
                 self.grad_bias.zero_()
             else:
                 th.sum(grad, 0, out=self.grad_bias)
@@ -224,7 +231,7 @@ class InputNorm:
 
 class FusedMLP:
     """
-    ``forward`` and ``backward`` of a plain ``Sequential``.
+    ``forward`` and ``backward`` of a multilayer perceptron.
 
     :param net: see :func:`sb3_ddpg_ext.networks.normed_layers`
     :param products: computes the matrix products
@@ -263,8 +270,8 @@ class FusedMLP:
         From ``grad``, after the last ``forward``.
 
         :param wrt_parameters: write the gradients of the parameters into their ``.grad``
-        :param into: where the gradient of the input's ``columns`` goes, if it is wanted, without those of the parameters
-        :param n: so many rows of ``grad`` count; the others are zero
+        :param into: where the gradient of the input's ``columns`` goes; only with ``wrt_parameters=False``
+        :param n: so many rows of ``grad`` count; the others are taken as zero
         """
         first, *others = self.layers
         for layer, before in zip(reversed(others), reversed(self.layers[:-1]), strict=True):

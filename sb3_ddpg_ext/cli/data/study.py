@@ -1,14 +1,14 @@
 """What an experiment left in its folder: runs, evaluations on the way, and which configurations are compared."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from sb3_ddpg_ext.ablation.study import Study as StudyFile
+from sb3_ddpg_ext.ablation.study import Study as StudyToRun
 from sb3_ddpg_ext.cli.data.intervals import interquartile_interval, interquartile_mean
 from sb3_ddpg_ext.cli.data.rows import make_numbers, read_rows
 
@@ -67,14 +67,15 @@ class Study:
 
     def planned(self, environments: Sequence[str], configurations: Sequence[str]) -> Plan:
         """
-        Of these environments and configurations. All that have runs stand for all of the plan, also for those that have none.
+        The part of the plan that is about these environments and configurations. Where all that have runs are given, those
+        without runs are in it, too.
         """
         plan = self.plan or Plan(self.environments, list(self.levels), sorted({seed for _, _, seed in self.runs}))
-        if set(environments) >= set(self.environments):
-            environments = list(dict.fromkeys([*environments, *plan.environments]))
-        if set(configurations) >= set(self.levels):
-            configurations = list(dict.fromkeys([*configurations, *plan.configurations]))
-        return Plan(list(environments), list(configurations), plan.seeds)
+        return Plan(
+            _among(plan.environments, environments, self.environments),
+            _among(plan.configurations, configurations, self.levels),
+            plan.seeds,
+        )
 
     def missing(self, plan: Plan) -> dict[tuple[str, str], list[int]]:
         """Seeds of a plan that have no finished run, by environment and configuration."""
@@ -84,6 +85,11 @@ class Study:
             for configuration in plan.configurations
         }
         return {key: seeds for key, seeds in lacking.items() if seeds}
+
+
+def _among(planned: Sequence[str], given: Collection[str], with_runs: Collection[str]) -> list[str]:
+    are_all = set(given) >= set(with_runs)
+    return [name for name in planned if name in given or (are_all and name not in with_runs)]
 
 
 def read_study(folder: Path) -> Study:
@@ -117,9 +123,9 @@ def read_plan(folder: Path) -> Plan | None:
     if not path.exists():
         return None
     try:
-        found = StudyFile.read(path)
+        found = StudyToRun.read(path)
     except (ValueError, TypeError) as error:
-        raise SystemExit(f"{path}: {error}") from None
+        raise SystemExit(str(error) if str(path) in str(error) else f"{path}: {error}") from None
     return Plan(list(found.environments), [name for name, _ in found.configurations()], found.seeds)
 
 

@@ -26,7 +26,7 @@ typedef struct {
     double penalty;        /* the loss has penalty / 2 times the square of what the activation is given; mostly 0 */
 
     real *outputs;              /* (blocks, n_out, width) */
-    real *before;               /* likewise: what the activation was given, where its derivative needs it */
+    real *before;               /* likewise: what the activation was given, where its derivative or the penalty needs it */
     real *standardised;         /* likewise: what is normalised, before weight and bias of the normalisation */
     real *mean, *rstd;          /* LayerNorm: 1 / standard deviation, (blocks, width); BatchNorm of the batch: both, (n_out) */
     real *gradient;             /* (blocks, n_out, width): of the loss by the outputs, in the end by x W^T + b */

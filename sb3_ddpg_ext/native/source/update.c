@@ -403,6 +403,7 @@ static void climb_block(void *context, long item) {
             plan->losses[first + j] += step->action_l2 / plan->n_actions * action * action;
             gradient[k * block.width + j] += 2 * step->action_l2 / (plan->n * plan->n_actions) * action;
         }
+    /* the gradient of the penalty is in derive() */
     for (long k = 0; mu->penalty > 0 && k < plan->n_actions; k++) {
         const real *before = of_block(mu->before, mu, block) + k * block.width;
         for (long j = 0; j < block.n; j++) plan->losses[first + j] += mu->penalty / 2 * plan->n * before[j] * before[j];
