@@ -176,11 +176,11 @@ class PolicyTensors:
         self.target_buffers, self.buffers = _pairs(target, online, th.nn.Module.buffers)
         self._snapshot = Snapshot(*online, *target)
         modules = [module for net in (*online, *target) for module in net.modules()]
-        self._buffers = [(module._buffers, name, buffer) for module in modules for name, buffer in module._buffers.items()]
+        self._kept = [(module._buffers, name, buffer) for module in modules for name, buffer in module._buffers.items()]
 
     def are_current(self) -> bool:
         """Whether no module, parameter or buffer was replaced since."""
-        return self._snapshot.is_current() and all(of.get(name) is buffer for of, name, buffer in self._buffers)
+        return self._snapshot.is_current() and all(of.get(name) is buffer for of, name, buffer in self._kept)
 
 
 def _pairs(target: Iterable[Any], online: Iterable[Any], of: Callable) -> tuple[list[th.Tensor], list[th.Tensor]]:
