@@ -26,14 +26,15 @@ ATOMS = dict(kind="categorical", n_atoms=21, v_min=-5.0, v_max=5.0)
 CATEGORICAL = [
     dict(critic=ATOMS),
     dict(critic=dict(kind="categorical", n_atoms=2, v_min=-0.3, v_max=0.4), n_critics=2),
-    dict(critic=ATOMS, n_critics=3, backup="mean", scale_returns=True, critic_norm="layer"),
+    dict(critic=ATOMS, n_critics=3, backup="mean", objective="mean", scale_returns=True, critic_norm="layer"),
+    dict(critic=ATOMS, n_critics=3, objective="min"),
     dict(critic=ATOMS, n_critics=2, scale_returns=True, target_q_range=(-1.0, 2.0), normalize_observations=True),
 ]
 BATCH_NORM = [
     dict(critic_norm=FAST),
     dict(actor_norm=SLOW, activation_fn="silu", preactivation_penalty=0.1),
     dict(input_norm=EVER),
-    dict(NORMS, target_statistics="batch", n_critics=2),
+    dict(NORMS, target_statistics="batch", n_critics=2, objective="min"),
     dict(NORMS, action_l2=0.3, critic_weight_decay=0.1, critic_loss="huber", normalize_observations=True, activation_fn="elu"),
     dict(actor_norm="layer", critic_norm=FAST, input_norm=SLOW, activation_fn="mish", n_critics=2, backup="mean"),
 ]
@@ -47,7 +48,8 @@ JOINT = [
 CROSSQ = dict(
     target_networks=False, critic=ATOMS, n_critics=2, scale_returns=True, optimizer_kwargs=dict(betas=(0.5, 0.999)), **NORMS
 )
-FORMS = [*CATEGORICAL, *BATCH_NORM, *JOINT, CROSSQ, CROSSQ | dict(preactivation_penalty=0.1)]
+OTHERS = [dict(preactivation_penalty=0.1), dict(objective="mean"), dict(objective="min", backup="mean")]
+FORMS = [*CATEGORICAL, *BATCH_NORM, *JOINT, CROSSQ, *[CROSSQ | other for other in OTHERS]]
 
 
 def make(policy_kwargs, dtype=th.float64, eps=1e-3):
@@ -132,6 +134,7 @@ def test_any_shape_on_any_processor(seed, level):  # noqa: F811
     kwargs = dict(
         NORMS, net_arch=arch, n_critics=1 + seed % 3, critic=ATOMS | dict(n_atoms=n_atoms), target_networks=seed % 2 == 1,
         activation_fn=[nn.ReLU, nn.Tanh, nn.ELU, nn.SiLU, nn.Mish, nn.ReLU][seed], preactivation_penalty=0.1 * (seed % 3 == 0),
+        objective=["first", "mean", "min"][seed // 2],
     )  # fmt: skip
     models = [make(kwargs) for _ in range(2)]
     batch_size, n_threads = int(rng.integers(2, 150)), int(rng.integers(1, 4))
@@ -145,7 +148,9 @@ def test_any_shape_on_any_processor(seed, level):  # noqa: F811
 @needs_library
 @pytest.mark.usefixtures("level")
 @pytest.mark.parametrize(
-    "policy_kwargs", [CROSSQ, dict(NORMS, n_critics=2, target_statistics="batch"), CATEGORICAL[2]], ids=str
+    "policy_kwargs",
+    [CROSSQ | dict(objective="mean"), dict(NORMS, n_critics=2, target_statistics="batch"), CATEGORICAL[2]],
+    ids=str,
 )
 def test_numbers_do_not_depend_on_threads(policy_kwargs):
     """Nor on the blocks into which these cut a batch."""
@@ -205,9 +210,13 @@ def test_saved_by_one_loaded_by_the_other(learner, is_first, tmp_path):
 
 
 @by_each
-@pytest.mark.parametrize("policy_kwargs", [CROSSQ, CROSSQ | dict(target_networks=True)], ids=["joint", "targets"])
+@pytest.mark.parametrize(
+    "policy_kwargs",
+    [CROSSQ, CROSSQ | dict(target_networks=True), CROSSQ | dict(critic_norm="layer", objective="mean")],
+    ids=["joint", "targets", "layer"],
+)
 def test_what_is_changed_outside_is_seen(learner, policy_kwargs):
-    """New memory for running statistics and atoms, another momentum; in the targets, too, where there are any."""
+    """New memory for running statistics and atoms, another momentum or epsilon; in the targets, too, where there are any."""
     models = make(policy_kwargs), make(policy_kwargs)
     learners = [cls(m.policy, UpdateSettings()) for cls, m in zip((EagerLearner, learner), models, strict=True)]
     for step in range(12):
@@ -218,6 +227,10 @@ def test_what_is_changed_outside_is_seen(learner, policy_kwargs):
                 norm.running_mean = norm.running_mean.clone() + 1
             if step == 5:
                 norm.momentum = 0.7
+            if step == 6:
+                for module in model.critic.modules():
+                    if isinstance(module, nn.LayerNorm | nn.BatchNorm1d):
+                        module.eps = 0.1
             if step == 7:
                 for head in {model.critic.head, model.critic_target.head}:
                     head.atoms = head.atoms * 1.01
@@ -227,6 +240,22 @@ def test_what_is_changed_outside_is_seen(learner, policy_kwargs):
                 model.policy.load_state_dict(copy.deepcopy(model.policy.state_dict()))
             own.update(make_batch(th.Generator().manual_seed(step), 8))
     assert learners[1].eager is None
+    assert_equal_states(*models)
+
+
+@by_each
+def test_batch_norm_in_one_of_the_critics(learner):
+    """Put there by hand; the other, which comes first, has LayerNorm."""
+    models = [make(dict(critic_norm="layer", n_critics=2, objective="min")) for _ in range(2)]
+    for model, cls in zip(models, (EagerLearner, learner), strict=True):
+        for critic in (model.critic, model.critic_target):
+            net = critic.q_networks[1]
+            i, layer = next((i, layer) for i, layer in enumerate(net) if isinstance(layer, nn.LayerNorm))
+            net[i] = nn.BatchNorm1d(len(layer.weight), dtype=layer.weight.dtype)
+            net[i].weight, net[i].bias = layer.weight, layer.bias
+            net[i].train(layer.training)
+        assert cls.reason_against(model.policy, UpdateSettings()) is None
+        train(model, cls)
     assert_equal_states(*models)
 
 

@@ -208,7 +208,8 @@ class TestAgreement:
         [
             dict(critic_loss="huber"),
             dict(target_q_range=(-0.3, 0.5)),
-            dict(n_critics=3, backup="mean"),
+            dict(n_critics=3, backup="mean", objective="mean", action_l2=0.1),
+            dict(n_critics=3, objective="min"),
             dict(activation_fn="mish"),
             dict(critic_weight_decay=0.1),
             dict(critic_weight_decay=0.1, decoupled_weight_decay=True, n_critics=2, critic_norm="layer"),
@@ -330,7 +331,6 @@ BEYOND_FUSED = [
     (dict(inverting_gradients=True), "InvertingGradients"),
     (dict(output_norm=1.0), "OutputNormalisation"),
     (dict(dqda_clip=0.1), "dqda_clip"),
-    (dict(n_critics=2, objective="mean"), "objective"),
 ]
 OPTIONS = [dict(BATCH), dict(critic="categorical"), dict(target_networks=False), dict(preactivation_penalty=0.1)]
 OPTIONS += [kwargs for kwargs, _ in BEYOND_FUSED if "critic_dropout" not in kwargs]

@@ -200,10 +200,11 @@ factors:
 """
 
 
-def test_runs_that_nobody_has_begun(tmp_path):
+@pytest.mark.parametrize("suffix", ["yml", "yaml"])
+def test_runs_that_nobody_has_begun(tmp_path, suffix):
     """The study's file beside the folder says what is missing, also an environment, form or seed without runs."""
     folder = write_study(tmp_path / "demo.v2")
-    (tmp_path / "demo.v2.yml").write_text(PLAN)
+    (tmp_path / f"demo.v2.{suffix}").write_text(PLAN)
     study = read_study(folder)
     lacking = study.missing(study.planned(study.environments, list(study.levels)))
     assert lacking["A-v0", "base"] == [3]

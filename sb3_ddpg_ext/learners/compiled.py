@@ -13,11 +13,12 @@ from sb3_ddpg_ext.batch import Batch
 from sb3_ddpg_ext.learners.base import LEARNERS, UpdateSettings
 from sb3_ddpg_ext.learners.linked import LinkedLearner, sequentials
 from sb3_ddpg_ext.learners.tempo import Tempo
-from sb3_ddpg_ext.networks import normed_layers, statistics_of
+from sb3_ddpg_ext.networks import normed_layers
 from sb3_ddpg_ext.policies import DDPGPolicy
 from sb3_ddpg_ext.policies.heads import Categorical
 
 MAX_PLANS = 12  # that are kept: for some sizes of batches, with some numbers of threads each
+COMBINED = {"min": 0, "mean": 1, "first": 2}  # of several critics; the library's numbers for them
 WIDTHS = (64, 32, 16)  # of blocks: transitions that are worked on together
 
 
@@ -76,7 +77,8 @@ class CompiledLearner(LinkedLearner):
         low, high = options.target_q_range or (-np.inf, np.inf)
         self.target_q_range = low, high
         self.step.loss = int(getattr(head, "error", None) is F.huber_loss)
-        self.step.backup = int(options.backup == "mean")
+        self.step.backup = COMBINED[options.backup]
+        self.step.objective = COMBINED[options.objective]
         self.step.action_l2 = self.action_l2
 
     def _update(self, batch: Batch) -> dict[str, Any]:  # type: ignore[override]
@@ -184,7 +186,7 @@ class _Plan:
             (layer.norm, own.layers[i])
             for net, own in zip(sequentials(policy), networks, strict=True)
             for i, layer in enumerate(normed_layers(net))
-            if statistics_of(layer)
+            if layer.norm is not None
         ]
 
     def follow(self) -> None:
@@ -195,7 +197,9 @@ class _Plan:
             own.epsilon, own.weight_decay = of_torch["eps"], of_torch["weight_decay"]
             own.is_decoupled = of_torch["decoupled_weight_decay"]
         for norm, of_norm in self.norms:
-            of_norm.momentum, of_norm.epsilon = native.momentum_of(norm), norm.eps
+            of_norm.epsilon = norm.eps
+            if isinstance(norm, nn.BatchNorm1d):
+                of_norm.momentum = native.momentum_of(norm)
 
 
 def _library(type_name: str, settings: UpdateSettings) -> Any:

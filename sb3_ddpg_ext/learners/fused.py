@@ -19,7 +19,7 @@ from sb3_ddpg_ext.policies.heads import Categorical, Head
 # From a critic's outputs and their target, (n, n_outputs), and weights the sum of the losses; the last argument takes the
 # gradient of their mean by the outputs.
 Derive = Callable[[th.Tensor, th.Tensor, th.Tensor | None, th.Tensor], th.Tensor]
-# From its outputs the mean of the expected returns; the last argument takes the gradient of minus that.
+# From its outputs the expected returns, (n, 1); the last argument takes the gradient of minus their mean.
 Climb = Callable[[th.Tensor, th.Tensor], th.Tensor]
 
 
@@ -55,7 +55,7 @@ DERIVATIVES: dict[Any, Derive] = {F.mse_loss: _squares, F.huber_loss: _huber}
 
 def _climb(outputs: th.Tensor, into: th.Tensor) -> th.Tensor:
     into.fill_(-1 / len(outputs))
-    return outputs.mean()
+    return outputs
 
 
 def _climb_atoms(head: Categorical, outputs: th.Tensor, into: th.Tensor) -> th.Tensor:
@@ -63,7 +63,24 @@ def _climb_atoms(head: Categorical, outputs: th.Tensor, into: th.Tensor) -> th.T
     probabilities = outputs.softmax(dim=1)
     means = th.mv(probabilities, head.atoms)[:, None]
     th.sub(head.atoms, means, out=into).mul_(probabilities).mul_(-1 / len(outputs))
-    return means.mean()
+    return means
+
+
+def _combine_mean(values: list[th.Tensor], gradients: list[th.Tensor]) -> th.Tensor:
+    th._foreach_mul_(gradients, 1 / len(values))
+    return sum(values) / len(values)  # type: ignore[return-value]
+
+
+def _combine_min(values: list[th.Tensor], gradients: list[th.Tensor]) -> th.Tensor:
+    """Of equal ones the first is climbed."""
+    smallest, which = th.cat(values, dim=1).min(dim=1, keepdim=True)
+    for i, gradient in enumerate(gradients):
+        gradient.mul_(which == i)
+    return smallest
+
+
+# For an objective the value that the actor climbs, from those of the critics; their gradients are scaled to it.
+COMBINE = {"mean": _combine_mean, "min": _combine_min}
 
 
 def _derivatives(head: Head) -> tuple[Derive, Climb]:
@@ -92,9 +109,11 @@ class FusedLearner(LinkedLearner):
         self.actor.layers[-1].penalise(self.preactivation_penalty)
         self.critics = [FusedMLP(net, products, of_actions) for net in policy.critic.q_networks]
         self.critics_target = [FusedMLP(net, products) for net in policy.critic_target.q_networks if self.has_targets]
-        self.climbed_critic = self.critics[0]
-        if not self.has_targets:  # then that one has memory for a joint pass, of twice as many transitions
-            self.climbed_critic = FusedMLP(policy.critic.q_networks[0], products, of_actions)
+        self.combine = COMBINE.get(policy.critic.options.objective) if len(self.critics) > 1 else None
+        climbed = slice(1 if self.combine is None else None)
+        self.climbed = self.critics[climbed]
+        if not self.has_targets:  # then those have memory for a joint pass, of twice as many transitions
+            self.climbed = [FusedMLP(net, products, of_actions) for net in policy.critic.q_networks[climbed]]
         self.x = self.online.values.new_empty(0)
         self.derive, self.climb = _derivatives(policy.critic.head)
 
@@ -105,7 +124,9 @@ class FusedLearner(LinkedLearner):
         for mlp in self.critics:
             mlp.allocate(n if self.has_targets else 2 * n)
         if not self.has_targets:
-            self.climbed_critic.allocate(n)
+            for mlp in self.climbed:
+                mlp.allocate(n)
+        self.of_actions = th.empty_like(self.actor.grad)
         self.both = self.online.values.new_empty(2 * n, obs_dim + action_dim)  # present and next ones
         self.x, self.next_x = self.both.split(n)
         self.obs, self.actions = self.x.split((obs_dim, action_dim), dim=1)
@@ -155,9 +176,14 @@ class FusedLearner(LinkedLearner):
 
     def _update_actor(self) -> th.Tensor:
         self.actions.copy_(self.actor.forward(self.obs, True))
-        critic = self.climbed_critic
-        loss = self.climb(critic.forward(self.x, False), critic.grad).neg_()
-        critic.backward(wrt_parameters=False, into=self.actor.grad)
+        values = [self.climb(critic.forward(self.x, False), critic.grad) for critic in self.climbed]
+        gradients = [critic.grad for critic in self.climbed]
+        loss = (values[0] if self.combine is None else self.combine(values, gradients)).mean().neg_()
+        first, *others = self.climbed
+        first.backward(wrt_parameters=False, into=self.actor.grad)
+        for critic in others:
+            critic.backward(wrt_parameters=False, into=self.of_actions)
+            self.actor.grad.add_(self.of_actions)
         if self.action_l2:
             loss += self.action_l2 * self.actions.square().mean()
             self.actor.grad.add_(self.actions, alpha=2 * self.action_l2 / self.actions.numel())

@@ -38,14 +38,15 @@ METHODS = ("actor_loss", "unrolled", "set_training_mode")  # of a policy, which 
 DEFAULTS = {field.name: field.default for field in fields(Options)}  # a subclass may have others
 # The options that are not refused by their name. What most of them change is looked at as it is: layers, initial weights, the
 # optimiser, running statistics, the target. Where that has no gradients here, it is refused by what it is: a LateAction, a
-# ResidualBlock, dropout, a last layer other than Tanh, PopArt, quantiles. Three of them change a loss, and their gradients are
-# written out: action_l2, preactivation_penalty, critic_loss. q_filter is nothing without behaviour_cloning, and actor_average
-# follows the actor after an update.
+# ResidualBlock, dropout, a last layer other than Tanh, PopArt, quantiles. Four of them change a loss, and their gradients are
+# written out: action_l2, preactivation_penalty, critic_loss, objective. q_filter is nothing without behaviour_cloning, and
+# actor_average follows the actor after an update.
 WRITTEN_OUT = frozenset(
     ("actor_norm", "critic_norm", "target_statistics", "input_norm", "norm_after_action", "init", "last_init", "residual",
      "action_layer", "action_branch", "action_join", "critic_dropout", "normalize_observations", "scale_returns", "popart",
-     "critic", "critic_loss", "backup", "target_q_range", "target_networks", "critic_weight_decay", "decoupled_weight_decay",
-     "inverting_gradients", "output_norm", "action_l2", "preactivation_penalty", "q_filter", "actor_average")
+     "critic", "critic_loss", "backup", "objective", "target_q_range", "target_networks", "critic_weight_decay",
+     "decoupled_weight_decay", "inverting_gradients", "output_norm", "action_l2", "preactivation_penalty", "q_filter",
+     "actor_average")
 )  # fmt: skip
 
 
@@ -214,9 +215,8 @@ def _of_options(policy: DDPGPolicy) -> str | None:
     options = policy.options
     for name in options.names():
         value = getattr(options, name)
-        is_irrelevant = name == "objective" and policy.critic.n_critics == 1
         is_neutral = name in DEFAULTS and value == DEFAULTS[name]
-        if not (name in WRITTEN_OUT or is_neutral or is_irrelevant):
+        if not (name in WRITTEN_OUT or is_neutral):
             return f"policy_kwargs[{name!r}]={value!r} has no gradients there"
     return None
 

@@ -71,7 +71,7 @@ class Step(ctypes.Structure):
         *((f"{name}_row", c_long) for name in OF_BATCH),
         *((name, c_double) for name in ("tau", "largest_norm", "lowest", "highest", "reward_factor", "action_l2",
                                         "lowest_atom", "atoms_per_return")),
-        *((name, c_int) for name in ("loss", "backup", "updates_actor", "updates_targets", "n_threads")),
+        *((name, c_int) for name in ("loss", "backup", "objective", "updates_actor", "updates_targets", "n_threads")),
         ("errors", c_void_p), ("critic_loss", c_double), ("actor_loss", c_double),
     ]  # fmt: skip
 

@@ -119,8 +119,9 @@ def read_plan(folder: Path) -> Plan | None:
 
     :raises SystemExit: if that is no study
     """
-    path = (resolved := folder.resolve()).with_name(f"{resolved.name}.yml")
-    if not path.exists():
+    folder = folder.resolve()
+    path = next((path for suffix in ("yml", "yaml") if (path := folder.with_name(f"{folder.name}.{suffix}")).exists()), None)
+    if path is None:
         return None
     try:
         found = StudyToRun.read(path)

@@ -15,7 +15,10 @@
 #include "categorical.h"
 #include "pool.h"
 
-enum { MAX_CRITICS = 16, UNITS = 48, LARGE = 64, AT_A_TIME = 64, HUBER = 1, MEAN = 1 };
+enum { MAX_CRITICS = 16, UNITS = 48, LARGE = 64, AT_A_TIME = 64, HUBER = 1 };
+
+/* Which of several critics the targets are of, and what the actor climbs. */
+enum { SMALLEST = 0, MEAN = 1, FIRST = 2 };
 
 _Static_assert(UNITS % 2 == 0, "pairs of units are of one piece");
 
@@ -27,7 +30,7 @@ typedef struct {
     const real *atoms;     /* of categorical critics, as many as they have outputs; NULL for scalar ones */
     long observations_row, actions_row, next_observations_row, rewards_row, dones_row, discounts_row;
     double tau, largest_norm, lowest, highest, reward_factor, action_l2, lowest_atom, atoms_per_return;
-    int loss, backup, updates_actor, updates_targets, n_threads;
+    int loss, backup, objective, updates_actor, updates_targets, n_threads;
     real *errors; /* (n), the largest of the critics' on each transition; NULL if they are not wanted */
     double critic_loss, actor_loss;
 } Step;
@@ -376,27 +379,58 @@ static void critic_block(void *context, long item) {
     }
 }
 
+/* How many critics the actor climbs. */
+static int n_climbed(const Plan *plan) { return plan->step->objective == FIRST ? 1 : plan->n_critics; }
+
+/* What it climbs for V transitions from j on, and, in the critics, the gradients of minus the mean of it by their outputs. */
+static vec climb_critics(Plan *plan, Block block, long j) {
+    const Step *step = plan->step;
+    const int n_critics = n_climbed(plan), is_mean = step->objective == MEAN;
+    const real factor = -(real)1 / (plan->n * (is_mean ? n_critics : 1));
+    vec values[MAX_CRITICS], climbed = {0};
+    for (int c = 0; c < n_critics; c++) {
+        Layer *q = last_of(&plan->critics[c]);
+        const real *outputs = of_block(q->outputs, q, block) + j;
+        real *gradient = of_block(q->gradient, q, block) + j;
+        if (!step->atoms) store(gradient, all(factor));
+        values[c] = step->atoms ? climb(outputs, atoms_of(plan), factor, gradient) : load(outputs);
+        const mask is_smaller = (values[c] < climbed) | (values[c] != values[c]);
+        climbed = c == 0 ? values[c] : is_mean ? climbed + values[c] : choose(is_smaller, values[c], climbed);
+    }
+    if (is_mean) return climbed / (real)n_critics;
+    mask is_found = all(0) != all(0);
+    for (int c = 0; n_critics > 1 && c < n_critics; c++) {
+        Layer *q = last_of(&plan->critics[c]);
+        const mask is_other = (values[c] > climbed) | is_found; /* of equal ones the first is climbed */
+        for (long k = 0; k < q->n_out * block.width; k += block.width) {
+            real *gradient = of_block(q->gradient, q, block) + k + j;
+            store(gradient, choose(is_other, (vec){0}, load(gradient)));
+        }
+        is_found |= values[c] == climbed;
+    }
+    return climbed;
+}
+
 /* Q(s, mu(s)) on a block, after the actor, and the gradient of -Q by the actions. */
 static void climb_block(void *context, long item) {
     Plan *plan = context;
     const Step *step = plan->step;
     const Block block = block_of(plan, item);
-    const long first = block.number * block.width;
-    real *columns = plan->columns + first * (plan->n_obs + plan->n_actions);
-    Layer *mu = last_of(&plan->actor), *q = last_of(&plan->critics[0]);
-    const real *actions = of_block(mu->outputs, mu, block), *outputs = of_block(q->outputs, q, block);
-    real *of_outputs = of_block(q->gradient, q, block), *gradient = of_block(mu->gradient, mu, block);
-    memcpy(columns + plan->n_obs * block.width, actions, plan->n_actions * block.width * sizeof(real));
-    forward(&plan->critics[0], columns, block);
+    const long first = block.number * block.width, begin = first * (plan->n_obs + plan->n_actions);
+    const long of_actions = begin + plan->n_obs * block.width, n_numbers = plan->n_actions * block.width;
+    Layer *mu = last_of(&plan->actor);
+    const real *actions = of_block(mu->outputs, mu, block);
+    real *gradient = of_block(mu->gradient, mu, block), *other = plan->next_columns + of_actions; /* the next actions have served */
+    memcpy(plan->columns + of_actions, actions, n_numbers * sizeof(real));
+    for (int c = 0; c < n_climbed(plan); c++) forward(&plan->critics[c], plan->columns + begin, block);
     for (long j = 0; j < block.n; j += V) {
-        vec values = load(outputs + j);
-        if (step->atoms) values = climb(outputs + j, atoms_of(plan), -(real)1 / plan->n, of_outputs + j);
-        for (long lane = 0; lane < V && j + lane < block.n; lane++) {
-            plan->losses[first + j + lane] = -values[lane];
-            if (!step->atoms) of_outputs[j + lane] = -(real)1 / plan->n;
-        }
+        const vec values = climb_critics(plan, block, j);
+        for (long lane = 0; lane < V && j + lane < block.n; lane++) plan->losses[first + j + lane] = -values[lane];
     }
-    backward(&plan->critics[0], block, gradient, plan->n_obs, plan->n_actions);
+    for (int c = 0; c < n_climbed(plan); c++) {
+        backward(&plan->critics[c], block, c == 0 ? gradient : other, plan->n_obs, plan->n_actions);
+        for (long k = 0; c > 0 && k < n_numbers; k++) gradient[k] += other[k];
+    }
     for (long k = 0; step->action_l2 && k < plan->n_actions; k++)
         for (long j = 0; j < block.n; j++) {
             const real action = actions[k * block.width + j];
@@ -521,14 +555,16 @@ static void critics_in_stages(Plan *plan) {
 
 static void actor_in_stages(Plan *plan) {
     advance_all(plan, &plan->actor, 1, plan->columns, 1);
-    plan->critics[0].of_batch = 0;
+    for (int c = 0; c < plan->n_critics; c++) plan->critics[c].of_batch = 0;
     share_out_blocks(plan, climb_block, 1);
     retreat_all(plan, &plan->actor, 1);
 }
 
 /* Whether a block cannot go through all of it by itself. */
 static int is_in_stages(const Plan *plan) {
-    return plan->is_joint || has_batch_norm(&plan->actor) || has_batch_norm(&plan->critics[0]);
+    int is = plan->is_joint || has_batch_norm(&plan->actor);
+    for (int c = 0; c < plan->n_critics; c++) is |= has_batch_norm(&plan->critics[c]);
+    return is;
 }
 
 /* --- steps --- */
