@@ -446,6 +446,26 @@ def test_graphs_are_recorded_once_for_each_kind_of_update():
     assert (group["lr"], group["capturable"]) == (1e-3 / 40, False)
 
 
+@pytest.mark.usefixtures("keep_float64")
+@pytest.mark.parametrize("in_place", [True, False])
+def test_graphs_are_recorded_again_for_other_statistics(in_place):
+    """What was recorded moves the old ones: new memory for a buffer, or a new buffer."""
+    models = [make_model(policy_kwargs=dict(BATCH, target_networks=False)) for _ in range(2)]
+    learners = [cls(m.policy, UpdateSettings()) for cls, m in zip((EagerLearner, Replayed), models, strict=True)]
+    recorded = []
+    for step in range(12):
+        for m, learner in zip(models, learners, strict=True):
+            m.policy.set_training_mode(True)
+            if step == 8 and in_place:
+                m.actor.mu[2].running_mean.data = m.actor.mu[2].running_mean + 1
+            elif step == 8:
+                m.actor.mu[2].running_mean = m.actor.mu[2].running_mean + 1
+            learner.update(make_batch(th.Generator().manual_seed(step), 16))
+        recorded.append(getattr(learners[1], "n_recorded", 0))
+    assert recorded == [0] * 3 + [1] * 5 + [2] * 4
+    assert_equal_states(*models)
+
+
 @pytest.mark.skipif(not th.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize(
     "policy_kwargs",

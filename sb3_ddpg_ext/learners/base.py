@@ -178,6 +178,10 @@ class PolicyTensors:
         modules = [module for net in (*online, *target) for module in net.modules()]
         self._kept = [(module._buffers, name, buffer) for module in modules for name, buffer in module._buffers.items()]
 
+    @property
+    def all_buffers(self) -> list[th.Tensor]:
+        return [buffer for _, _, buffer in self._kept if buffer is not None]
+
     def are_current(self) -> bool:
         """Whether no module, parameter or buffer was replaced since."""
         return self._snapshot.is_current() and all(of.get(name) is buffer for of, name, buffer in self._kept)

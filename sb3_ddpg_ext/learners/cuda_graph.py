@@ -7,7 +7,7 @@ from typing import Any
 import torch as th
 
 from sb3_ddpg_ext.batch import Batch
-from sb3_ddpg_ext.learners.base import LEARNERS, UpdateSettings
+from sb3_ddpg_ext.learners.base import LEARNERS, PolicyTensors, UpdateSettings
 from sb3_ddpg_ext.learners.eager import EagerLearner
 from sb3_ddpg_ext.observations import each
 from sb3_ddpg_ext.policies import DDPGPolicy
@@ -48,6 +48,9 @@ class CudaGraphLearner(EagerLearner):
         return None
 
     def update(self, batch: Batch) -> Losses:  # type: ignore[override]  # sequences are for a policy that it refuses
+        if not self.tensors.are_current():
+            self.tensors = PolicyTensors(self.policy)
+            self.recorded.clear()
         memory = self._memory()
         if memory != self.memory:  # what was recorded writes to the old one
             self.memory = memory
@@ -92,10 +95,11 @@ class CudaGraphLearner(EagerLearner):
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     def _memory(self) -> list[int]:
-        """Where the parameters and the moments lie."""
+        """Where the parameters, the buffers and the moments lie."""
         states = [state for optimizer in self.optimizers for state in optimizer.state.values()]
         moments = [value for state in states for value in state.values() if th.is_tensor(value)]
-        return [tensor.data_ptr() for tensor in (*self.tensors.all_parameters, *self.tensors.target_parameters, *moments)]
+        own = (*self.tensors.all_parameters, *self.tensors.target_parameters, *self.tensors.all_buffers)
+        return [tensor.data_ptr() for tensor in (*own, *moments)]
 
     @contextmanager
     def _capturable(self) -> Iterator[None]:
