@@ -1,6 +1,7 @@
 """Updates where BatchNorm needs the whole batch, in a joint pass, and of categorical critics, against the eager one."""
 
 import copy
+import dataclasses
 import itertools
 
 import numpy as np
@@ -27,8 +28,8 @@ CATEGORICAL = [
     dict(critic=ATOMS),
     dict(critic=dict(kind="categorical", n_atoms=2, v_min=-0.3, v_max=0.4), n_critics=2),
     dict(critic=ATOMS, n_critics=3, backup="mean", objective="mean", scale_returns=True, critic_norm="layer"),
-    dict(critic=ATOMS, n_critics=3, objective="min"),
     dict(critic=ATOMS, n_critics=2, scale_returns=True, target_q_range=(-1.0, 2.0), normalize_observations=True),
+    dict(critic=ATOMS, n_critics=3, objective="min"),
 ]
 BATCH_NORM = [
     dict(critic_norm=FAST),
@@ -40,15 +41,19 @@ BATCH_NORM = [
 ]
 JOINT = [
     dict(target_networks=False),
-    dict(target_networks=False, critic_norm="layer", n_critics=2),
+    dict(target_networks=False, critic_norm="layer", n_critics=2, objective="mean"),
     dict(target_networks=False, input_norm=SLOW),
     dict(target_networks=False, critic_norm=FAST, activation_fn="tanh"),
-    dict(target_networks=False, n_critics=2, net_arch=[], **NORMS),
+    dict(target_networks=False, n_critics=2, net_arch=[], objective="min", **NORMS),
 ]
 CROSSQ = dict(
     target_networks=False, critic=ATOMS, n_critics=2, scale_returns=True, optimizer_kwargs=dict(betas=(0.5, 0.999)), **NORMS
 )
-OTHERS = [dict(preactivation_penalty=0.1), dict(objective="mean"), dict(objective="min", backup="mean")]
+OTHERS = [
+    dict(preactivation_penalty=0.1),
+    dict(objective="mean", preactivation_penalty=0.1),
+    dict(objective="min", backup="mean"),
+]
 FORMS = [*CATEGORICAL, *BATCH_NORM, *JOINT, CROSSQ, *[CROSSQ | other for other in OTHERS]]
 
 
@@ -149,7 +154,7 @@ def test_any_shape_on_any_processor(seed, level):  # noqa: F811
 @pytest.mark.usefixtures("level")
 @pytest.mark.parametrize(
     "policy_kwargs",
-    [CROSSQ | dict(objective="mean"), dict(NORMS, n_critics=2, target_statistics="batch"), CATEGORICAL[2]],
+    [CROSSQ | dict(objective="mean"), BATCH_NORM[3], CATEGORICAL[2]],
     ids=str,
 )
 def test_numbers_do_not_depend_on_threads(policy_kwargs):
@@ -212,7 +217,7 @@ def test_saved_by_one_loaded_by_the_other(learner, is_first, tmp_path):
 @by_each
 @pytest.mark.parametrize(
     "policy_kwargs",
-    [CROSSQ, CROSSQ | dict(target_networks=True), CROSSQ | dict(critic_norm="layer", objective="mean")],
+    [CROSSQ, CROSSQ | dict(target_networks=True), CROSSQ | dict(critic_norm="layer", objective="mean", target_networks=True)],
     ids=["joint", "targets", "layer"],
 )
 def test_what_is_changed_outside_is_seen(learner, policy_kwargs):
@@ -228,12 +233,15 @@ def test_what_is_changed_outside_is_seen(learner, policy_kwargs):
             if step == 5:
                 norm.momentum = 0.7
             if step == 6:
-                for module in model.critic.modules():
+                for module in model.policy.modules():
                     if isinstance(module, nn.LayerNorm | nn.BatchNorm1d):
                         module.eps = 0.1
             if step == 7:
                 for head in {model.critic.head, model.critic_target.head}:
                     head.atoms = head.atoms * 1.01
+            if step == 10:
+                for critic in (model.critic, model.critic_target):
+                    critic.options = dataclasses.replace(critic.options, objective="min", backup="mean")
             if step == 8:
                 model.actor.penalties = (0.1, 0.2)
             if step == 9:

@@ -333,6 +333,7 @@ BEYOND_FUSED = [
     (dict(dqda_clip=0.1), "dqda_clip"),
 ]
 OPTIONS = [dict(BATCH), dict(critic="categorical"), dict(target_networks=False), dict(preactivation_penalty=0.1)]
+OPTIONS += [dict(n_critics=2, objective="mean")]
 OPTIONS += [kwargs for kwargs, _ in BEYOND_FUSED if "critic_dropout" not in kwargs]
 
 
@@ -447,15 +448,17 @@ def test_graphs_are_recorded_once_for_each_kind_of_update():
 
 
 @pytest.mark.usefixtures("keep_float64")
-@pytest.mark.parametrize("in_place", [True, False])
-def test_graphs_are_recorded_again_for_other_statistics(in_place):
+@pytest.mark.parametrize(("in_place", "has_targets"), [(True, False), (False, False), (False, True)])
+def test_graphs_are_recorded_again_for_other_statistics(in_place, has_targets):
     """What was recorded moves the old ones: new memory for a buffer, or a new buffer."""
-    models = [make_model(policy_kwargs=dict(BATCH, target_networks=False)) for _ in range(2)]
+    models = [make_model(policy_kwargs=dict(BATCH, target_networks=has_targets)) for _ in range(2)]
     learners = [cls(m.policy, UpdateSettings()) for cls, m in zip((EagerLearner, Replayed), models, strict=True)]
     recorded = []
     for step in range(12):
         for m, learner in zip(models, learners, strict=True):
             m.policy.set_training_mode(True)
+            if step == 6:  # which changes nothing that was recorded
+                m.actor.register_forward_hook(lambda *_: None)
             if step == 8 and in_place:
                 m.actor.mu[2].running_mean.data = m.actor.mu[2].running_mean + 1
             elif step == 8:

@@ -214,6 +214,24 @@ def test_runs_that_nobody_has_begun(tmp_path, suffix):
     assert missing_notes(study, ["A-v0"], groups(study)[:1])[0] == "Unfinished: 4 of 16 runs are not there."
 
 
+@pytest.mark.parametrize(
+    ("environments", "text"),
+    [
+        (["A-v0"], "Unfinished: 6 of 24 runs are not there."),
+        (["A-v0", "B-v0"], "Unfinished: 18 of 48 runs are not there."),
+        (["B-v0", "A-v0", "A-v0"], "Unfinished: 18 of 48 runs are not there."),
+    ],
+)
+def test_missing_runs_of_chosen_environments(tmp_path, monkeypatch, capsys, environments, text):
+    """C-v0, of which nothing was run, is not among them."""
+    folder = write_study(tmp_path / "demo")
+    (tmp_path / "demo.yml").write_text(PLAN)
+    run(monkeypatch, folder, "--env", *environments)
+    out = capsys.readouterr().out
+    assert text in out
+    assert "C-v0" not in out
+
+
 def test_runs_that_nobody_asks_for_any_more(tmp_path):
     """Forms and environments that are no longer in the study's file lack nothing."""
     folder = write_study(tmp_path / "demo", skip=[("B-v0", "noise=ou", 0)])

@@ -184,7 +184,7 @@ class PolicyTensors:
 
     def are_current(self) -> bool:
         """Whether no module, parameter or buffer was replaced since."""
-        return self._snapshot.is_current() and all(of.get(name) is buffer for of, name, buffer in self._kept)
+        return self._snapshot.has_the_same_modules() and all(of.get(name) is buffer for of, name, buffer in self._kept)
 
 
 def _pairs(target: Iterable[Any], online: Iterable[Any], of: Callable) -> tuple[list[th.Tensor], list[th.Tensor]]:

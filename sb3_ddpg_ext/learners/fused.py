@@ -72,7 +72,7 @@ def _combine_mean(values: list[th.Tensor], gradients: list[th.Tensor]) -> th.Ten
 
 
 def _combine_min(values: list[th.Tensor], gradients: list[th.Tensor]) -> th.Tensor:
-    """Of equal ones the first is climbed."""
+    """Of equal ones the first is climbed; autograd shares the gradient among them."""
     smallest, which = th.cat(values, dim=1).min(dim=1, keepdim=True)
     for i, gradient in enumerate(gradients):
         gradient.mul_(which == i)
@@ -80,7 +80,7 @@ def _combine_min(values: list[th.Tensor], gradients: list[th.Tensor]) -> th.Tens
 
 
 # For an objective the value that the actor climbs, from those of the critics; their gradients are scaled to it.
-COMBINE = {"mean": _combine_mean, "min": _combine_min}
+COMBINE = {"first": None, "mean": _combine_mean, "min": _combine_min}
 
 
 def _derivatives(head: Head) -> tuple[Derive, Climb]:
@@ -109,7 +109,7 @@ class FusedLearner(LinkedLearner):
         self.actor.layers[-1].penalise(self.preactivation_penalty)
         self.critics = [FusedMLP(net, products, of_actions) for net in policy.critic.q_networks]
         self.critics_target = [FusedMLP(net, products) for net in policy.critic_target.q_networks if self.has_targets]
-        self.combine = COMBINE.get(policy.critic.options.objective) if len(self.critics) > 1 else None
+        self.combine = COMBINE[policy.critic.options.objective] if len(self.critics) > 1 else None
         climbed = slice(1 if self.combine is None else None)
         self.climbed = self.critics[climbed]
         if not self.has_targets:  # then those have memory for a joint pass, of twice as many transitions
@@ -126,7 +126,7 @@ class FusedLearner(LinkedLearner):
         if not self.has_targets:
             for mlp in self.climbed:
                 mlp.allocate(n)
-        self.of_actions = th.empty_like(self.actor.grad)
+        self.other_grad = th.empty_like(self.actor.grad)  # of the actor's outputs, by each critic but the first
         self.both = self.online.values.new_empty(2 * n, obs_dim + action_dim)  # present and next ones
         self.x, self.next_x = self.both.split(n)
         self.obs, self.actions = self.x.split((obs_dim, action_dim), dim=1)
@@ -182,8 +182,8 @@ class FusedLearner(LinkedLearner):
         first, *others = self.climbed
         first.backward(wrt_parameters=False, into=self.actor.grad)
         for critic in others:
-            critic.backward(wrt_parameters=False, into=self.of_actions)
-            self.actor.grad.add_(self.of_actions)
+            critic.backward(wrt_parameters=False, into=self.other_grad)
+            self.actor.grad.add_(self.other_grad)
         if self.action_l2:
             loss += self.action_l2 * self.actions.square().mean()
             self.actor.grad.add_(self.actions, alpha=2 * self.action_l2 / self.actions.numel())

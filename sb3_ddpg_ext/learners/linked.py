@@ -118,6 +118,7 @@ class LinkedLearner(Learner):
         self.normaliser = policy.normaliser
         keys = list(parts_of(policy.observation_space))
         self.keys = None if keys == [""] else keys
+        self.options = policy.critic.options, policy.critic_target.options
         self.penalties = policy.actor.penalties
         penalties = dict(zip(PENALTIES, self.penalties, strict=True))
         self.action_l2, self.preactivation_penalty = penalties["action_l2"], penalties["preactivation_penalty"]
@@ -147,6 +148,7 @@ class LinkedLearner(Learner):
             and not any(map(_POST_HOOKS, self.online.parameters))
             and self._buffer_pointers() == self.pointers
             and policy.actor.penalties == self.penalties
+            and (policy.critic.options, policy.critic_target.options) == self.options
             and self.snapshot.is_current()
         )
 

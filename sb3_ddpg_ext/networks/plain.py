@@ -173,7 +173,11 @@ class Snapshot:
         Whether no module or parameter was replaced, no module appended or changed in type, as parametrizations do, and none
         has hooks.
         """
-        return not any(self.hooks) and list(map(type, self.modules)) == self.types and self.has_the_same_parameters()
+        return not any(self.hooks) and self.has_the_same_modules()
+
+    def has_the_same_modules(self) -> bool:
+        """The same, whatever hooks there are."""
+        return list(map(type, self.modules)) == self.types and self.has_the_same_parameters()
 
     def has_the_same_parameters(self) -> bool:
         """Whether no module or parameter was replaced, and no module appended."""

@@ -29,6 +29,7 @@ class CompiledActor:
         self.layers, self.units, self.parameters = layers, units, _parameters_of(layers)
         self.norms = [layer for layer in layers if statistics_of(layer)]
         self.pointers = self._present_pointers()
+        self.epsilons = [(layer.norm, layer.norm.eps) for layer in layers if layer.norm is not None]
         dtype = str(self.parameters[0].dtype)
         library: Any = native.library(native.TYPE_NAMES[dtype])
         as_numpy = np.dtype(dtype.removeprefix("torch."))
@@ -73,8 +74,15 @@ class CompiledActor:
         return cls(layers, units) if alike else None
 
     def is_current(self) -> bool:
-        """Whether the parameters still lie where they did, in the same way. That modules hold others, their owner sees."""
-        return self._present_pointers() == self.pointers and all(map(th.Tensor.is_contiguous, self.parameters))
+        """
+        Whether the parameters still lie where they did, in the same way, and epsilons are the same. That modules hold others,
+        their owner sees.
+        """
+        return (
+            self._present_pointers() == self.pointers
+            and all(map(th.Tensor.is_contiguous, self.parameters))
+            and all(norm.eps == eps for norm, eps in self.epsilons)
+        )
 
     def _present_pointers(self) -> list[int]:
         """Running statistics may also be other tensors than before, which modules hold as buffers."""

@@ -16,8 +16,8 @@ def run(args: argparse.Namespace) -> None:
     plt = figures.pyplot()
     study = read_study(args.folder)
     environments = chosen("--env", args.env, study.environments)
-    if args.env and study.plan is not None:  # nothing else is missed
-        study.plan = study.plan._replace(environments=environments)
+    if args.env and study.plan is not None:  # no other environment counts as missing
+        study.plan = study.plan._replace(environments=[env for env in study.plan.environments if env in environments])
     all_groups = {group.title: group for group in groups(study)}
     shown = [all_groups[title] for title in chosen("--factor", args.factor, list(all_groups))]
     ranges = ranges_of(study, args.reference)

@@ -11,7 +11,7 @@
 #include "functions.h"
 #include "product.h"
 
-enum { MAX_LAYERS = 16 };
+enum { MAX_LAYERS = 16, UNITS = 48 }; /* so many units of a layer are one thread's at a time */
 
 /* activation(norm(x W^T + b)). What is the caller's is pointed to, what the layer has worked out is behind it. */
 typedef struct {

@@ -7,6 +7,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
+#if defined __linux__
+#include <sys/mman.h>
+#endif
 #include <stdlib.h>
 
 #include "act.h"
@@ -15,9 +18,9 @@
 #include "categorical.h"
 #include "pool.h"
 
-enum { MAX_CRITICS = 16, UNITS = 48, LARGE = 64, AT_A_TIME = 64, HUBER = 1 };
+enum { MAX_CRITICS = 16, LARGE = 64, AT_A_TIME = 64, HUBER = 1 };
 
-/* Which of several critics the targets are of, and what the actor climbs. */
+/* Of several critics: the targets are of one of the first two, the actor climbs any of the three. */
 enum { SMALLEST = 0, MEAN = 1, FIRST = 2 };
 
 _Static_assert(UNITS % 2 == 0, "pairs of units are of one piece");
@@ -83,6 +86,17 @@ typedef struct {
 } Plan;
 
 /* --- memory --- */
+
+/* Much of it is in pages of two megabytes, if Linux has them: the rows of a large batch's matrices are on many small ones. */
+static real *new_memory(size_t size) {
+    enum { HUGE_PAGE = 1 << 21 };
+    if (size < HUGE_PAGE) return aligned_alloc(BYTES, size);
+    real *memory = aligned_alloc(HUGE_PAGE, (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE);
+#if defined MADV_HUGEPAGE
+    if (memory) madvise(memory, size, MADV_HUGEPAGE);
+#endif
+    return memory;
+}
 
 static size_t in_vectors(size_t n) { return (n + V - 1) / V * V; }
 
@@ -398,10 +412,11 @@ static vec climb_critics(Plan *plan, Block block, long j) {
         climbed = c == 0 ? values[c] : is_mean ? climbed + values[c] : choose(is_smaller, values[c], climbed);
     }
     if (is_mean) return climbed / (real)n_critics;
-    mask is_found = all(0) != all(0);
-    for (int c = 0; n_critics > 1 && c < n_critics; c++) {
+    if (n_critics == 1) return climbed;
+    mask is_found = climbed != climbed; /* all gradients of what is not a number are kept */
+    for (int c = 0; c < n_critics; c++) {
         Layer *q = last_of(&plan->critics[c]);
-        const mask is_other = (values[c] > climbed) | is_found; /* of equal ones the first is climbed */
+        const mask is_other = (values[c] > climbed) | is_found; /* of equal ones the first is climbed; autograd shares it */
         for (long k = 0; k < q->n_out * block.width; k += block.width) {
             real *gradient = of_block(q->gradient, q, block) + k + j;
             store(gradient, choose(is_other, (vec){0}, load(gradient)));
@@ -429,7 +444,8 @@ static void climb_block(void *context, long item) {
     }
     for (int c = 0; c < n_climbed(plan); c++) {
         backward(&plan->critics[c], block, c == 0 ? gradient : other, plan->n_obs, plan->n_actions);
-        for (long k = 0; c > 0 && k < n_numbers; k++) gradient[k] += other[k];
+        for (long k = 0; c > 0 && k < n_numbers; k += block.width)
+            for (long j = k; j < k + block.whole; j += V) store(gradient + j, load(gradient + j) + load(other + j));
     }
     for (long k = 0; step->action_l2 && k < plan->n_actions; k++)
         for (long j = 0; j < block.n; j++) {
@@ -690,7 +706,7 @@ Plan *plan_new(const Plan *given) {
     }
     const size_t size = in_vectors(lay_out(plan, NULL)) * sizeof(real);
     cut_all(plan);
-    plan->memory = aligned_alloc(BYTES, size);
+    plan->memory = new_memory(size);
     plan->of_actor.pieces = malloc(plan->of_actor.n_pieces * sizeof(Piece));
     plan->of_critics.pieces = malloc(plan->of_critics.n_pieces * sizeof(Piece));
     if (!plan->memory || !plan->of_actor.pieces || !plan->of_critics.pieces) {
