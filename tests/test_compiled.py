@@ -393,6 +393,22 @@ def acting_policy(space, n_inputs=19, cls=DDPGPolicy):
     return policy
 
 
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+def test_acting_by_another_epsilon(norm):
+    """It is seen at the next action."""
+    kwargs = dict(net_arch=[16], actor_norm=norm)
+    policy = DDPG("MlpPolicy", "Pendulum-v1", policy_kwargs=kwargs, learner="compiled", device="cpu").policy
+    observations = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
+    before, _ = policy.predict(observations)
+    policy.actor.mu[1].eps = 0.5
+    after, _ = policy.predict(observations)
+    assert not np.array_equal(after, before)
+    policy.actor.set_training_mode(False)
+    with th.no_grad():
+        scaled = policy.actor(th.from_numpy(observations)).numpy()
+    np.testing.assert_allclose(after, policy.unscale_action(scaled), rtol=1e-5, atol=1e-6)
+
+
 UNEVEN = spaces.Box(np.array([-0.3, 0.1, -9], np.float32), np.array([0.7, 0.3, 1e6], np.float32))
 DOUBLE = spaces.Box(-0.3, 0.7, (3,), np.float64)
 

@@ -217,7 +217,7 @@ def test_runs_that_nobody_has_begun(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("environments", "text"),
     [
-        (["A-v0"], "Unfinished: 6 of 24 runs are not there."),
+        (["A-v0"], "Unfinished: 9 of 24 runs are not there."),
         (["A-v0", "B-v0"], "Unfinished: 18 of 48 runs are not there."),
         (["B-v0", "A-v0", "A-v0"], "Unfinished: 18 of 48 runs are not there."),
     ],
