@@ -294,7 +294,7 @@ def test_a_batch_of_one_has_no_variance(policy_kwargs, learner):
 @pytest.mark.parametrize("learner", [pytest.param(CompiledLearner, marks=needs_library), FusedLearner, EagerLearner])
 def test_nan_is_passed_on(learner):
     """From a reward to losses and parameters, and written nowhere else."""
-    for policy_kwargs in (CROSSQ, CATEGORICAL[2]):
+    for policy_kwargs in (CROSSQ, CROSSQ | dict(objective="min"), CATEGORICAL[2], dict(n_critics=2, objective="min")):
         model = make(policy_kwargs)
         batch = make_batch(th.Generator().manual_seed(0), 16)
         batch.rewards[3] = th.nan

@@ -413,10 +413,10 @@ static vec climb_critics(Plan *plan, Block block, long j) {
     }
     if (is_mean) return climbed / (real)n_critics;
     if (n_critics == 1) return climbed;
-    mask is_found = climbed != climbed; /* all gradients of what is not a number are kept */
+    mask is_found = all(0) != all(0);
     for (int c = 0; c < n_critics; c++) {
         Layer *q = last_of(&plan->critics[c]);
-        const mask is_other = (values[c] > climbed) | is_found; /* of equal ones the first is climbed; autograd shares it */
+        const mask is_other = (values[c] > climbed) | is_found; /* of equal ones the first is climbed; where one is NaN, all are */
         for (long k = 0; k < q->n_out * block.width; k += block.width) {
             real *gradient = of_block(q->gradient, q, block) + k + j;
             store(gradient, choose(is_other, (vec){0}, load(gradient)));
